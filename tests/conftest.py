@@ -1,0 +1,53 @@
+"""What all tests share: seeds, the golden tensors, and which tests need a GPU."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A test that reaches for a hub must fail at once, not after a network timeout.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the `gpu` tests where torch sees no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Seeds every generator, so that a test gives the same numbers alone and in the suite."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Reference tensors: `tests/golden`, or `../shared/golden` beside the checkout."""
+    for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
+        if folder.is_dir():
+            return folder
+    pytest.skip("the golden tensors are neither in tests/golden nor in ../shared/golden")

@@ -1,0 +1,172 @@
+"""Every config loads, builds at tiny size, dumps, reloads, and runs `loss` and `predict`.
+
+Encoders that a config names are replaced by tiny random ones of the depth that its taps need, data
+by two random pictures. All else is the config's own: heads, assigners, pipelines, optimizer, hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, init_default_scope
+from mmengine.structures import InstanceData
+
+from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").rglob("*.py")
+    if "_base_" not in path.relative_to(ROOT).parts
+)
+NAMES = ["red plain circle", "blue striped square", "green dotted star"]
+SIDE = 64
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.relative_to(ROOT / "configs").as_posix())
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    """A config at tiny size."""
+    cfg = Config.fromfile(request.param)
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    if "backbone" in cfg.model:
+        _shrink_detector(cfg.model, tmp_path)
+    else:
+        _shrink_pretrainer(cfg.model, tmp_path)
+    return cfg
+
+
+def _shrink_detector(model: ConfigDict, folder: Path) -> None:
+    depth = model.backbone.out_indices[-1] + 1
+    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
+    vision = VisionConfig(16, 32, depth, 2, image_size=SIDE, patch_size=16)
+    text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
+    encoder = FGCLIP(FGCLIPConfig(vision, text, projection_dim=24), tokenizer)
+    encoder.save_pretrained(folder / "encoder")
+    vocabulary = {"names": NAMES, "groups": {"base": NAMES[:2], "novel": NAMES[2:]}}
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    model.backbone.encoder = str(folder / "encoder")
+    model.vocabulary = str(folder / "vocabulary.json")
+    _replace_sync_bn(model)
+
+
+def _replace_sync_bn(node: object) -> None:
+    """SyncBN trains on GPUs only; BN is the same layer in one process."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict) and node.get("type") == "SyncBN":
+        node["type"] = "BN"
+    for child in children:
+        _replace_sync_bn(child)
+
+
+def _shrink_pretrainer(model: ConfigDict, folder: Path) -> None:
+    region = {"bbox": [4, 4, 40, 40], "caption": NAMES[0], "negatives": NAMES[1:]}
+    line = {"short_caption": NAMES[0], "long_caption": NAMES[1], "regions": [region]}
+    (folder / "captions.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    model.tokenizer_captions = str(folder / "captions.jsonl")
+    small = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    model.encoder.vision.update(small, image_size=SIDE)
+    model.encoder.text.update(small)
+
+
+def _detection_batch(model: torch.nn.Module, training: bool) -> dict:
+    samples = []
+    for index in range(2):
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_shape=(SIDE, SIDE),
+                ori_shape=(SIDE, SIDE),
+                scale_factor=(1.0, 1.0),
+            )
+        )
+        # Labels index the base classes of the vocabulary above; the second picture is empty.
+        boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [20.0, 10.0, 60.0, 50.0]])[: 2 - 2 * index]
+        labels = torch.tensor([0, 1])[: len(boxes)]
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=labels[:0])
+        samples.append(sample)
+    images = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in samples]
+    return model.data_preprocessor(dict(inputs=images, data_samples=samples), training)
+
+
+def _pretraining_batch() -> dict:
+    return dict(
+        image=[torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in range(2)],
+        short_caption=NAMES[:2],
+        long_caption=NAMES[:2],
+        boxes=[torch.tensor([[4.0, 4.0, 40.0, 44.0]])] * 2,
+        region_captions=[[NAMES[0]], [NAMES[1]]],
+        hard_captions=[[NAMES], [NAMES[::-1]]],
+    )
+
+
+def _batch(model: torch.nn.Module, training: bool) -> dict:
+    is_detector = hasattr(model, "propose")
+    return _detection_batch(model, training) if is_detector else _pretraining_batch()
+
+
+def test_there_are_configs() -> None:
+    assert CONFIGS
+
+
+def test_dumped_config_reloads_and_builds(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "dumped.py"
+    config.dump(path)
+    reloaded = Config.fromfile(path)
+    assert reloaded.to_dict() == config.to_dict()
+    first = MODELS.build(copy.deepcopy(config.model))
+    second = MODELS.build(reloaded.model)
+    assert list(first.state_dict()) == list(second.state_dict())
+
+
+def test_loss_reaches_the_trained_parameters(config: Config) -> None:
+    model = MODELS.build(config.model).train()
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
+    losses = model(**_batch(model, training=True), mode="loss")
+    total, values = model.parse_losses(losses)
+    assert all(value.isfinite() for value in values.values())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in trained]
+    optimizer.update_params(total)
+    assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_predict_gives_boxes_inside_the_picture(config: Config) -> None:
+    model = MODELS.build(config.model).eval()
+    if not hasattr(model, "propose"):
+        pytest.skip("trains an encoder, predicts no boxes")
+    with torch.no_grad():
+        results = model(**_batch(model, training=False), mode="predict")
+    assert len(results) == 2
+    for result in results:
+        found = result.pred_instances
+        assert found.bboxes.shape == (len(found.labels), 4)
+        assert found.scores.shape == found.labels.shape
+        assert len(found.labels) == 0 or found.labels.max() < len(NAMES)
+        assert (found.bboxes >= 0).all()
+        assert (found.bboxes <= SIDE).all()
+
+
+def test_pipelines_hooks_and_metrics_build(config: Config) -> None:
+    for hook in [*config.get("default_hooks", {}).values(), *config.get("custom_hooks", [])]:
+        HOOKS.build(hook)
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset = (config.get(key) or {}).get("dataset")
+        while dataset and "dataset" in dataset:
+            dataset = dataset["dataset"]
+        if dataset:
+            assert DATASETS.get(dataset["type"]) is not None, dataset["type"]
+            Compose(dataset.get("pipeline", []))
+    for key in ("val_evaluator", "test_evaluator"):
+        evaluator = config.get(key) or []
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            assert METRICS.get(metric["type"]) is not None, metric["type"]
