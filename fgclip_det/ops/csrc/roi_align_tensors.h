@@ -1,0 +1,62 @@
+#pragma once
+
+// What the CPU and the CUDA operator do with tensors before and after their kernels run.
+
+#include <ATen/core/Tensor.h>
+#include <climits>
+
+namespace fgclip_det {
+
+// The output follows the input: channels last in, channels last out. ops/roi_align.py decides
+// alike. Tokens behind a class token are a view that is not dense, so strides decide.
+inline bool is_channels_last(const at::Tensor& input) {
+  return input.stride(1) == 1 && !input.is_contiguous();
+}
+
+// A (A, C, B, D) tensor whose channels lie side by side; the other strides may be anything.
+inline at::Tensor with_channels_innermost(const at::Tensor& tensor) {
+  const bool innermost = tensor.stride(1) == 1 || tensor.size(1) == 1;
+  return innermost ? tensor : tensor.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+// `result` is dense with channels last.
+inline at::Tensor in_layout(const at::Tensor& result, bool channels_last) {
+  return channels_last ? result : result.contiguous();
+}
+
+inline void check_rois(const at::Tensor& rois, const at::Tensor& other) {
+  TORCH_CHECK_VALUE(rois.dim() == 2 && rois.size(1) == 5, "rois must be (K, 5), batch index and ",
+                    "xyxy, not of shape ", rois.sizes());
+  TORCH_CHECK_VALUE(rois.scalar_type() == at::kFloat, "rois must be float32 whatever the ",
+                    "features are, not ", rois.scalar_type(), "; pass rois.float()");
+  TORCH_CHECK_VALUE(rois.device() == other.device(), "rois are on ", rois.device(),
+                    " and features on ", other.device(), "; move one of them");
+}
+
+inline void check_map(int64_t height, int64_t width) {
+  TORCH_CHECK_VALUE(height > 0 && width > 0 && height < INT_MAX && width < INT_MAX, "features of ",
+                    height, " x ", width, " cells have nothing to pool");
+}
+
+inline void check_forward(const at::Tensor& input, const at::Tensor& rois, int64_t pooled_height,
+                          int64_t pooled_width) {
+  TORCH_CHECK_VALUE(input.dim() == 4, "features must be (N, C, h, w), not of shape ",
+                    input.sizes());
+  TORCH_CHECK_VALUE(
+      pooled_height > 0 && pooled_width > 0 && pooled_height < INT_MAX && pooled_width < INT_MAX,
+      "output_size must be positive, not (", pooled_height, ", ", pooled_width, ")");
+  check_map(input.size(2), input.size(3));
+  check_rois(rois, input);
+}
+
+inline void check_backward(const at::Tensor& grad_output, const at::Tensor& rois, int64_t channels,
+                           int64_t height, int64_t width) {
+  TORCH_CHECK_VALUE(grad_output.dim() == 4 && grad_output.size(0) == rois.size(0) &&
+                        grad_output.size(1) == channels,
+                    "grad_output must be (", rois.size(0), ", ", channels,
+                    ", oh, ow), not of shape ", grad_output.sizes());
+  check_map(height, width);
+  check_rois(rois, grad_output);
+}
+
+}  // namespace fgclip_det

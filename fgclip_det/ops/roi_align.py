@@ -1,0 +1,245 @@
+"""RoIAlign on feature maps and on ViT tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fgclip_det.ops._library import _memory_format, is_channels_last
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@torch.library.register_fake("fgclip_det::roi_align")
+def _fake(
+    input: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    shape = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
+    layout = _memory_format(is_channels_last(input))
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
+
+
+@torch.library.register_fake("fgclip_det::roi_align_backward")
+def _fake_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    batch_size: int,
+    channels: int,
+    height: int,
+    width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    channels_last: bool,
+) -> Tensor:
+    shape = (batch_size, channels, height, width)
+    layout = _memory_format(channels_last)
+    return torch.empty(
+        shape, dtype=grad_output.dtype, device=grad_output.device, memory_format=layout
+    )
+
+
+def _save_for_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    features, rois, spatial_scale, _, _, sampling_ratio, aligned = inputs
+    ctx.save_for_backward(rois)
+    ctx.geometry = (spatial_scale, *features.shape, sampling_ratio, aligned)
+    ctx.channels_last = is_channels_last(features)
+
+
+def _gradients(ctx, grad_output: Tensor):  # type: ignore[no-untyped-def]
+    (rois,) = ctx.saved_tensors
+    gradient = None
+    if ctx.needs_input_grad[0]:
+        gradient = torch.ops.fgclip_det.roi_align_backward(
+            grad_output, rois, *ctx.geometry, ctx.channels_last
+        )
+    # Boxes get no gradient, as in torchvision.
+    return gradient, None, None, None, None, None, None
+
+
+def _save_for_double_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    grad_output, rois, spatial_scale, _, _, _, _, sampling_ratio, aligned, _ = inputs
+    ctx.save_for_backward(rois)
+    ctx.geometry = (spatial_scale, *grad_output.shape[2:], sampling_ratio, aligned)
+
+
+def _double_gradients(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+    (rois,) = ctx.saved_tensors
+    # The backward pass is the transpose of the forward pass, so its gradient is a forward pass.
+    pooled = torch.ops.fgclip_det.roi_align(gradient, rois, *ctx.geometry)
+    return (pooled, *[None] * 9)
+
+
+torch.library.register_autograd(
+    "fgclip_det::roi_align", _gradients, setup_context=_save_for_backward
+)
+torch.library.register_autograd(
+    "fgclip_det::roi_align_backward", _double_gradients, setup_context=_save_for_double_backward
+)
+# Autocast has no registration on purpose: PyTorch then passes the operator through, the features
+# keep their dtype and the rois float32. `torch.library.register_autocast` would cast both.
+
+
+def _pair(output_size: int | Sequence[int]) -> tuple[int, int]:
+    sizes = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
+    if len(sizes) != 2 or not all(isinstance(s, int) and 0 < s < 1 << 16 for s in sizes):
+        raise ValueError(f"output_size must be a positive int or two (h, w), not {output_size}")
+    return sizes
+
+
+def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """(N, C, h, w) maps as they are, (N, h*w, C) tokens as a view of that shape."""
+    if features.dtype not in DTYPES:
+        raise ValueError(
+            f"features must be float16, bfloat16, float32 or float64, not {features.dtype}"
+        )
+    if grid is None:
+        if features.dim() != 4:
+            raise ValueError(
+                f"features must be (N, C, h, w), not of shape {tuple(features.shape)}; tokens "
+                "(N, h*w, C) need grid=(h, w)"
+            )
+        return features
+    if features.dim() != 3:
+        raise ValueError(
+            f"with grid={tuple(grid)} features must be tokens (N, h*w, C), not of shape "
+            f"{tuple(features.shape)}"
+        )
+    height, width = grid
+    if height * width != features.shape[1]:
+        raise ValueError(
+            f"grid={(height, width)} has {height * width} cells, but there are "
+            f"{features.shape[1]} tokens; drop the class token or mend the grid (height, width)"
+        )
+    return features.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+def _as_rois(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
+    """(K, 5) float32 rois of either form of boxes."""
+    if isinstance(boxes, Tensor):
+        if boxes.dim() != 2 or boxes.shape[1] != 5:
+            raise ValueError(
+                f"boxes in one tensor must be rois (K, 5), batch index and xyxy, not of shape "
+                f"{tuple(boxes.shape)}; pass a list of (K_i, 4) boxes, one for each image"
+            )
+        rois = boxes
+    else:
+        if len(boxes) != features.shape[0]:
+            raise ValueError(
+                f"boxes for {len(boxes)} images, but the features hold {features.shape[0]}; pass "
+                "one (K_i, 4) tensor for each image"
+            )
+        rows = []
+        for image, some in enumerate(boxes):
+            if some.dim() != 2 or some.shape[1] != 4:
+                raise ValueError(
+                    f"boxes[{image}] must be (K_i, 4) xyxy, not of shape {tuple(some.shape)}"
+                )
+            some = some.float()
+            rows.append(torch.cat([some.new_full((some.shape[0], 1), image), some], dim=1))
+        rois = torch.cat(rows) if rows else features.new_zeros((0, 5), dtype=torch.float32)
+    if rois.device != features.device:
+        raise ValueError(
+            f"boxes are on {rois.device} and features on {features.device}; move one of them"
+        )
+    return rois.detach().float()
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = True,
+    *,
+    grid: tuple[int, int] | None = None,
+) -> Tensor:
+    """Average the features inside boxes, bin by bin, with bilinear sampling (Mask R-CNN).
+
+    Equal to torchvision's operator on ordered boxes. Reversed boxes (under `aligned`) and boxes
+    with NaN or infinite edges give zeros and no gradient. The gradient with respect to the features
+    has the same bits in every run; boxes get no gradient.
+
+    Args:
+        features: (N, C, h, w) maps in any memory format, or (N, h*w, C) tokens with `grid`;
+            float32, float64, float16 or bfloat16 (summed in float32).
+        boxes: One (K_i, 4) tensor per image, xyxy in pixels; or rois (K, 5), each with the index of
+            its image before xyxy. Taken as float32 whatever the features are.
+        output_size: Bins per side, or (rows, columns).
+        spatial_scale: Cells per pixel, 1 / stride.
+        sampling_ratio: Samples per bin and axis; <= 0 takes as many as the bin has cells, rounded
+            up.
+        aligned: Pixel centres lie at half-integers, as they should; False is the first RoIAlign,
+            half a cell off, with boxes at least one cell long.
+        grid: (h, w) of the tokens, in cells.
+
+    Returns:
+        (K, C, oh, ow) in the dtype and memory format of the maps, or (K, oh, ow, C) for tokens.
+        Boxes keep their order, images first.
+
+    Raises:
+        ValueError: A shape, dtype, device, size or batch index that does not fit. On CUDA a wrong
+            batch index is a device-side assertion instead, since looking would wait for the device.
+    """
+    rows, columns = _pair(output_size)
+    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
+        raise ValueError(f"spatial_scale must be positive, 1 / stride, not {spatial_scale}")
+    maps = _as_maps(features, grid)
+    rois = _as_rois(boxes, maps)
+    if 0 in maps.shape[2:]:
+        raise ValueError(f"features of shape {tuple(features.shape)} have no cells to pool")
+    pooled = torch.ops.fgclip_det.roi_align(
+        maps, rois, float(spatial_scale), rows, columns, sampling_ratio, aligned
+    )
+    return pooled if grid is None else pooled.permute(0, 2, 3, 1)
+
+
+class RoIAlign(nn.Module):
+    """`roi_align` with its settings kept; the function's docstring describes them."""
+
+    def __init__(
+        self,
+        output_size: int | Sequence[int],
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = -1,
+        aligned: bool = True,
+    ) -> None:
+        super().__init__()
+        self.output_size = _pair(output_size)
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(
+        self,
+        features: Tensor,
+        boxes: Tensor | Sequence[Tensor],
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Pools `boxes` from `features`; shapes as in `roi_align`."""
+        return roi_align(
+            features,
+            boxes,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.aligned,
+            grid=grid,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
+        )
