@@ -1,0 +1,95 @@
+"""A CLIP-style byte-pair tokenizer trained on one's own captions."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]
+
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+_END_OF_WORD = "</w>"
+# How CLIP splits text before merging: contractions, words, single digits, punctuation.
+_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int) -> CLIPTokenizerFast:
+    """Train byte-pair merges on captions.
+
+    The vocabulary is laid out as CLIP's: 256 bytes, the same at the end of a word, merges, begin
+    token, end token (which also pads). Any text can be encoded; frequent words are one token.
+
+    Args:
+        captions: Texts; their order does not matter.
+        vocab_size: Number of tokens, at least 514.
+
+    Returns:
+        A tokenizer equal to one that ``CLIPTokenizerFast.from_pretrained`` reads from disk.
+
+    Raises:
+        ValueError: `vocab_size` leaves no room for the bytes and the two special tokens.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_and_specials = 2 * len(alphabet) + 2
+    if vocab_size < bytes_and_specials:
+        raise ValueError(f"vocab_size {vocab_size} is too small: at least {bytes_and_specials}")
+    # The trainer knows the bytes without their end-of-word forms, hence room for one set only.
+    merges = _train_merges(captions, alphabet, vocab_size - len(alphabet) - 2)
+    merges = merges[: vocab_size - bytes_and_specials]
+    tokens = [*alphabet, *(byte + _END_OF_WORD for byte in alphabet)]
+    tokens += ["".join(pair) for pair in merges]
+    tokens += [BEGIN, END]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        vocabulary = {token: index for index, token in enumerate(tokens)}
+        (path / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+        (path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (path / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "CLIPTokenizer"}), encoding="utf-8"
+        )
+        return CLIPTokenizerFast.from_pretrained(path)
+
+
+def read_tokenizer(directory: Path) -> CLIPTokenizerFast | None:
+    """The tokenizer of a checkpoint directory, None where it has no tokenizer files.
+
+    Raises:
+        ValueError: There are such files, but they cannot be read.
+    """
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        return None
+    try:
+        return CLIPTokenizerFast.from_pretrained(directory)
+    except Exception as error:  # the Rust reader raises bare Exception
+        raise ValueError(
+            f"the tokenizer files in {directory} cannot be read ({error}): copy them again"
+        ) from None
+
+
+def _train_merges(
+    captions: Iterable[str], alphabet: list[str], vocab_size: int
+) -> list[tuple[str, str]]:
+    trained = Tokenizer(BPE(end_of_word_suffix=_END_OF_WORD))
+    trained.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=alphabet,
+        end_of_word_suffix=_END_OF_WORD,
+        show_progress=False,
+    )
+    trained.train_from_iterator(sorted(set(captions)), trainer)
+    return [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
