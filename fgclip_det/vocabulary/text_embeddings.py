@@ -1,0 +1,259 @@
+"""Embeddings of a vocabulary, with all that tells whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from fgclip_det.vocabulary.vocabulary import Vocabulary
+
+_KIND = "fgclip_det.TextEmbeddings"
+_SHOW_PROGRESS_FROM = 2000
+_ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
+
+
+class TextEncoder(Protocol):
+    """What is asked of an encoder; `FGCLIP` has it."""
+
+    fingerprint: str
+    projection_dim: int
+
+    def encode_text(
+        self, texts: Sequence[str], text_length: str = "short", normalize: bool = False
+    ) -> Tensor:
+        """B texts -> (B, D)."""
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """Embeddings of the names of a vocabulary; stands in for the text tower.
+
+    Attributes:
+        vocabulary: Names, prompts, templates and groups.
+        embeddings: (C, D) float32, unit length, one row for each name.
+        encoder_fingerprint: Of the encoder that made them.
+        text_length: The text length they were made with.
+    """
+
+    vocabulary: Vocabulary
+    embeddings: Tensor
+    encoder_fingerprint: str
+    text_length: str = "short"
+
+    @classmethod
+    @torch.no_grad()
+    def encode(
+        cls,
+        vocabulary: Vocabulary,
+        encoder: TextEncoder,
+        text_length: str = "short",
+        batch_size: int = 256,
+        cache_dir: str | os.PathLike | None = None,
+    ) -> TextEmbeddings:
+        """Encode each prompt in each template, normalise, average over a name, normalise.
+
+        Args:
+            vocabulary: What to encode.
+            encoder: For example an `FGCLIP`.
+            text_length: "short" or "long".
+            batch_size: Texts encoded at once.
+            cache_dir: Folder to keep results in and look for them; one that is broken is remade.
+
+        Returns:
+            The embeddings, on the encoder's device.
+        """
+        cached = None
+        if cache_dir is not None:
+            name = f"{vocabulary.hash}-{encoder.fingerprint}-{text_length}.safetensors"
+            cached = Path(cache_dir) / name
+            found = _load_cached(cls, cached, vocabulary, encoder.fingerprint)
+            if found is not None:
+                return found
+        sentences = vocabulary.sentences()
+        rows = {text: i for i, text in enumerate(dict.fromkeys(_flatten(sentences)))}
+        encoded = _encode_texts(list(rows), encoder, text_length, batch_size)
+        row_of_text = torch.tensor([rows[text] for text in _flatten(sentences)])
+        name_of_text = torch.tensor([i for i, group in enumerate(sentences) for _ in group])
+        sums = torch.zeros(len(vocabulary), encoded.shape[1], device=encoded.device)
+        sums.index_add_(0, name_of_text.to(encoded.device), encoded[row_of_text])
+        made = cls(vocabulary, F.normalize(sums, dim=-1), encoder.fingerprint, text_length)
+        if cached is not None:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            made.save(cached)
+        return made
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names, in the order of the rows."""
+        return self.vocabulary.names
+
+    @property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """Prompts of each name."""
+        return self.vocabulary.prompts
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Sentences the prompts were put into."""
+        return self.vocabulary.templates
+
+    @property
+    def groups(self) -> dict[str, list[str]] | None:
+        """Base and novel names, if the vocabulary tells them."""
+        return self.vocabulary.groups
+
+    @property
+    def dim(self) -> int:
+        """Width D of the space."""
+        return self.embeddings.shape[1]
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of the labels, the encoder and the numbers."""
+        digest = hashlib.sha256(self.vocabulary.hash.encode())
+        digest.update(f"{self.encoder_fingerprint} {self.text_length}".encode())
+        digest.update(self.embeddings.detach().to("cpu", torch.float32).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def to(self, device: torch.device | str) -> TextEmbeddings:
+        """The same with the numbers on `device`."""
+        return self._with(self.vocabulary, self.embeddings.to(device))
+
+    def subset(self, which: Any) -> TextEmbeddings:
+        """The rows of a group or of the given names; see `Vocabulary.subset`."""
+        kept = self.vocabulary.subset(which)
+        position = {name: i for i, name in enumerate(self.names)}
+        rows = [position[name] for name in kept.names]
+        return self._with(kept, self.embeddings[rows])
+
+    def _with(self, vocabulary: Vocabulary, embeddings: Tensor) -> TextEmbeddings:
+        return TextEmbeddings(vocabulary, embeddings, self.encoder_fingerprint, self.text_length)
+
+    def is_base(self, default_base_classes: Iterable[str] | None = None) -> Tensor:
+        """(C,) bool: which names are base classes.
+
+        By the vocabulary's own groups; without groups a name is base if it, or one of its prompts,
+        is among `default_base_classes`, articles and case aside. All others are novel.
+        """
+        if self.groups is not None:
+            base = set(self.groups.get("base", ()))
+            flags = [name in base for name in self.names]
+        else:
+            base = {_bare(name) for name in default_base_classes or ()}
+            flags = [
+                any(_bare(word) in base for word in (name, *prompts))
+                for name, prompts in zip(self.names, self.prompts, strict=True)
+            ]
+        return torch.tensor(flags, device=self.embeddings.device)
+
+    def check_encoder(self, encoder: TextEncoder | str) -> None:
+        """Make sure that `encoder` (or the one of that fingerprint) made these embeddings.
+
+        Raises:
+            ValueError: Another one did.
+        """
+        fingerprint = encoder if isinstance(encoder, str) else encoder.fingerprint
+        if fingerprint != self.encoder_fingerprint:
+            raise ValueError(
+                f"text embeddings of encoder {self.encoder_fingerprint} cannot be used with "
+                f"encoder {fingerprint}: encode the vocabulary again with this encoder"
+            )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one ``.safetensors`` file, or nothing."""
+        path = Path(path)
+        labels = {
+            "kind": _KIND,
+            "vocabulary": json.dumps(self.vocabulary.to_dict()),
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "text_length": self.text_length,
+            "hash": self.hash,
+        }
+        tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata=labels)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> TextEmbeddings:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: The file is missing, truncated, of another kind, or was altered.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"no text embeddings at {str(path)!r}: check the path")
+        try:
+            with safe_open(path, framework="pt") as file:
+                labels = file.metadata() or {}
+                if labels.get("kind") != _KIND:
+                    raise ValueError(
+                        f"{str(path)!r} holds no text embeddings of fgclip_det: make them with "
+                        "TextEmbeddings.encode(...).save(path)"
+                    )
+                embeddings = file.get_tensor("embeddings")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
+        vocabulary = Vocabulary.parse(json.loads(labels["vocabulary"]))
+        loaded = cls(vocabulary, embeddings, labels["encoder_fingerprint"], labels["text_length"])
+        if embeddings.shape[0] != len(vocabulary) or loaded.hash != labels["hash"]:
+            raise ValueError(f"{str(path)!r} was altered after it was written: encode again")
+        return loaded
+
+
+def _flatten(groups: Iterable[Iterable[str]]) -> list[str]:
+    return [text for group in groups for text in group]
+
+
+def _bare(name: str) -> str:
+    return _ARTICLE.sub("", name.strip().rstrip(".")).lower()
+
+
+def _encode_texts(
+    texts: list[str], encoder: TextEncoder, text_length: str, batch_size: int
+) -> Tensor:
+    # Sorted by length, so that a batch is padded little and its result depends on it little.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    rows: list[Tensor] = []
+    for batch in tqdm(batches, desc="texts", disable=len(texts) < _SHOW_PROGRESS_FROM):
+        encoded = encoder.encode_text([texts[i] for i in batch], text_length, normalize=True)
+        rows.append(encoded.float())
+    inverse = torch.empty(len(order), dtype=torch.long)
+    inverse[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(rows)[inverse]
+
+
+def _load_cached(
+    cls: type[TextEmbeddings], path: Path, vocabulary: Vocabulary, fingerprint: str
+) -> TextEmbeddings | None:
+    if not path.is_file():
+        return None
+    try:
+        found = cls.load(path)
+        found.check_encoder(fingerprint)
+    except ValueError:
+        return None
+    return found if found.vocabulary == vocabulary else None

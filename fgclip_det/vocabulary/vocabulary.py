@@ -1,0 +1,186 @@
+"""Names to look for, each with one or more prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgclip_det.vocabulary.parsing import parse
+from fgclip_det.vocabulary.templates import fill_template, resolve_templates
+
+GROUPS = ("base", "novel")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Names, in order, with what is said of each.
+
+    Attributes:
+        names: Distinct names; their positions are the labels of detections.
+        prompts: For each name one or more wordings of it.
+        templates: Sentences that each prompt is put into; see `templates`.
+        groups: None, or the names of the "base" and "novel" classes.
+
+    Raises:
+        ValueError: Names repeat or are missing, prompts do not fit them, or a group names another.
+    """
+
+    names: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...] = ("{}",)
+    groups: dict[str, list[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("a vocabulary needs at least one name")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("the names of a vocabulary must be distinct")
+        if len(self.prompts) != len(self.names) or not all(self.prompts):
+            raise ValueError("a vocabulary needs at least one prompt for each name")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self.groups is None:
+            return
+        if not isinstance(self.groups, Mapping) or not set(self.groups) <= set(GROUPS):
+            raise ValueError(f"groups must be an object with the keys {GROUPS}, not {self.groups}")
+        known, seen = set(self.names), set()
+        for group, members in self.groups.items():
+            for name in members:
+                if name not in known:
+                    raise ValueError(f"group {group!r} names {name!r}, which is not in the names")
+                if name in seen:
+                    raise ValueError(f"{name!r} is in both groups: base and novel exclude another")
+            seen |= set(members)
+
+    @classmethod
+    def parse(
+        cls,
+        spec: Any,
+        templates: str | Sequence[str] | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> Vocabulary:
+        """Read a vocabulary from any of its forms.
+
+        Args:
+            spec: ``"a red mug. a blue plate"`` or ``"mug, plate"``; a list of names (or of lists:
+                a name and its synonyms); a mapping of names to prompts; a ``.txt`` file (one name
+                a line, optionally ``name | prompt | prompt``); a ``.json`` file (a list, a mapping,
+                ``{"names", "templates", "groups"}``, or COCO annotations); ``"coco"``,
+                ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it is.
+            templates: Sentences with ``{}`` for the prompt, or the name of a set; overrides those
+                of the form.
+            groups: Base and novel names; overrides those of the form.
+
+        Raises:
+            ValueError: Nothing is named, or the form cannot be read; says where.
+        """
+        if isinstance(spec, Vocabulary):
+            if templates is None and groups is None:
+                return spec
+            prompts: dict = dict(zip(spec.names, spec.prompts, strict=True))
+            templates = spec.templates if templates is None else templates
+            groups = spec.groups if groups is None else groups
+        else:
+            prompts, own_templates, own_groups = parse(spec)
+            templates = own_templates if templates is None else templates
+            groups = own_groups if groups is None else groups
+        return cls(
+            names=tuple(prompts),
+            prompts=tuple(tuple(words) for words in prompts.values()),
+            templates=resolve_templates(templates),
+            groups=_listed(groups),
+        )
+
+    @property
+    def base_classes(self) -> tuple[str, ...]:
+        """Base names in the order of `names`; empty without groups."""
+        return self._members("base")
+
+    @property
+    def novel_classes(self) -> tuple[str, ...]:
+        """Novel names in the order of `names`; empty without groups."""
+        return self._members("novel")
+
+    def _members(self, group: str) -> tuple[str, ...]:
+        members = set((self.groups or {}).get(group, ()))
+        return tuple(name for name in self.names if name in members)
+
+    def subset(self, which: Literal["base", "novel"] | Sequence[str]) -> Vocabulary:
+        """The names of a group, or the given ones, in the order of this vocabulary.
+
+        Raises:
+            ValueError: There is no such group or name.
+        """
+        if isinstance(which, str):
+            wanted = set(self._members(which))
+            if not wanted:
+                raise ValueError(f"the vocabulary has no {which!r} group: give it groups first")
+        else:
+            wanted = set(which)
+            unknown = sorted(wanted - set(self.names))
+            if unknown or not wanted:
+                raise ValueError(f"not in the vocabulary: {unknown or 'an empty list of names'}")
+        kept = [i for i, name in enumerate(self.names) if name in wanted]
+        groups = self.groups and {
+            group: [name for name in members if name in wanted]
+            for group, members in self.groups.items()
+        }
+        return Vocabulary(
+            tuple(self.names[i] for i in kept),
+            tuple(self.prompts[i] for i in kept),
+            self.templates,
+            groups,
+        )
+
+    def sentences(self) -> list[list[str]]:
+        """For each name, all its prompts in all templates."""
+        return [
+            [fill_template(template, prompt) for prompt in prompts for template in self.templates]
+            for prompts in self.prompts
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form that `parse` reads."""
+        values: dict[str, Any] = {
+            "names": {
+                name: list(prompts) for name, prompts in zip(self.names, self.prompts, strict=True)
+            },
+            "templates": list(self.templates),
+        }
+        if self.groups is not None:
+            values["groups"] = self.groups
+        return values
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Write the JSON form to a file."""
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        Path(path).write_text(text, encoding="utf-8")
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of all that decides the embeddings, and of the groups."""
+        text = json.dumps([list(self.to_dict()["names"].items()), self.templates, self.groups])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+
+def _listed(groups: Any) -> dict[str, list[str]] | None:
+    if groups is None:
+        return None
+    if not isinstance(groups, Mapping) or not all(
+        isinstance(members, Sequence) and not isinstance(members, str)
+        for members in groups.values()
+    ):
+        raise ValueError(f'groups must be an object of lists, {{"base": [...]}}, not {groups!r}')
+    return {group: list(members) for group, members in groups.items()}
