@@ -1,0 +1,39 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_shapes.py"
+SMALL = [f"--num-{split}=3" for split in ("pretrain", "pretrain-val", "train", "val")]
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("prepare_shapes", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_makes_keeps_and_checks(main, tmp_path, capsys):
+    arguments = ["--out", str(tmp_path / "shapes"), "--workers", "0", *SMALL]
+    assert main(arguments) == 0
+    assert "wrote pretrain, pretrain_val, train, val; kept nothing" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "wrote nothing; kept pretrain" in capsys.readouterr().out
+    assert main(["--check", *arguments]) == 0
+    assert "is complete" in capsys.readouterr().out
+
+
+def test_check_of_missing_data_exits_with_2_and_one_line(main, tmp_path, capsys):
+    assert main(["--check", "--out", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_output_path_that_is_a_file_exits_with_2(main, tmp_path, capsys):
+    path = tmp_path / "file"
+    path.write_text("")
+    assert main(["--out", str(path), "--workers", "0", *SMALL]) == 2
+    assert "error: " in capsys.readouterr().err
