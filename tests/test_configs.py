@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
@@ -44,7 +45,8 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
 
 
 def _shrink_detector(model: ConfigDict, folder: Path) -> None:
-    depth = model.backbone.out_indices[-1] + 1
+    # Negative taps count from the last block.
+    depth = max(tap + 1 if tap >= 0 else -tap for tap in model.backbone.out_indices)
     tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
     vision = VisionConfig(16, 32, depth, 2, image_size=SIDE, patch_size=16)
     text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
@@ -156,7 +158,9 @@ def test_predict_gives_boxes_inside_the_picture(config: Config) -> None:
         assert (found.bboxes <= SIDE).all()
 
 
-def test_pipelines_hooks_and_metrics_build(config: Config) -> None:
+def test_pipelines_hooks_and_metrics_build(config: Config, tmp_path: Path) -> None:
+    if "visualizer" in config:
+        VISUALIZERS.build({**config.visualizer, "save_dir": str(tmp_path)})
     for hook in [*config.get("default_hooks", {}).values(), *config.get("custom_hooks", [])]:
         HOOKS.build(hook)
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):

@@ -1,0 +1,28 @@
+"""Open-vocabulary detectors on FG-CLIP features, registered into ``mmdet.registry``."""
+
+from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.models.fgclip_vit import FGCLIPFeatures, FGCLIPViT, build_encoder
+from fgclip_det.models.float32_rpn_head import Float32RPNHead
+from fgclip_det.models.open_vocab_bbox_head import OpenVocabBBoxHead
+from fgclip_det.models.open_vocab_roi_head import OpenVocabRoIHead
+from fgclip_det.models.open_vocab_two_stage import OpenVocabTwoStageDetector
+from fgclip_det.models.regions import Regions
+from fgclip_det.models.roi_align_extractor import RoIAlignExtractor
+from fgclip_det.models.score_fusion import geometric_score_ensemble
+from fgclip_det.models.vit_feature_pyramid import ViTFeaturePyramid
+from fgclip_det.models.zero_shot_classifier import ZeroShotClassifier
+
+__all__ = [
+    "FGCLIPFeatures",
+    "FGCLIPViT",
+    "Float32RPNHead",
+    "OpenVocabBBoxHead",
+    "OpenVocabRoIHead",
+    "OpenVocabTwoStageDetector",
+    "Regions",
+    "RoIAlignExtractor",
+    "ViTFeaturePyramid",
+    "ZeroShotClassifier",
+    "build_encoder",
+    "geometric_score_ensemble",
+]

@@ -1,0 +1,143 @@
+"""FG-CLIP's frozen image tower as a detector backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig
+
+
+class FGCLIPFeatures(NamedTuple):
+    """What the backbone sees in a batch; the same in training and in testing.
+
+    Attributes:
+        maps: One (N, E, h, w) map for each tapped block, shallow to deep, all at the stride of
+            a patch; the last one is of the last block in its value-only form.
+        grid: Rows and columns (h, w) of the maps.
+    """
+
+    maps: tuple[Tensor, ...]
+    grid: tuple[int, int]
+
+
+def build_encoder(encoder: FGCLIP | str | Mapping) -> FGCLIP:
+    """An FG-CLIP in eval mode without gradients.
+
+    Args:
+        encoder: The model itself, a directory or hub id in the published layout, or, for random
+            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``.
+
+    Raises:
+        ValueError: It is nothing of that kind, or its checkpoint cannot be read.
+    """
+    if isinstance(encoder, Mapping):
+        sizes = dict(encoder)
+        try:
+            vision = VisionConfig(**sizes.pop("vision", {}))
+            text = TextConfig(**sizes.pop("text", {}))
+            encoder = FGCLIP(FGCLIPConfig(vision=vision, text=text, **sizes))
+        except TypeError as error:
+            raise ValueError(
+                f"backbone.encoder does not hold the sizes of an FGCLIPConfig: {error}"
+            ) from None
+    elif not isinstance(encoder, nn.Module):
+        if not encoder:
+            raise ValueError(
+                f"backbone.encoder is {encoder!r}: give the directory or hub id of an FG-CLIP, "
+                "such as 'qihoo360/fg-clip-base'"
+            )
+        encoder = FGCLIP.from_pretrained(encoder)
+    return encoder.eval().requires_grad_(False)
+
+
+@MODELS.register_module()
+class FGCLIPViT(BaseModule):
+    """Frozen FG-CLIP: intermediate maps for a pyramid, and dense tokens in the text's space.
+
+    The encoder has no gradients, stays in eval mode whatever `train` is called with, and is no
+    part of the state dict: it is named by its directory or hub id, not copied into checkpoints.
+
+    Args:
+        encoder: See `build_encoder`.
+        out_indices: Blocks to tap, 0-based and rising, negative ones counted from the end; the
+            last one must be the last block, since the dense tokens come from it.
+
+    Raises:
+        ValueError: `out_indices` does not fit the depth of the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: FGCLIP | str | Mapping,
+        out_indices: Sequence[int] = (3, 5, 7, 11),
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.encoder = build_encoder(encoder)
+        depth = self.encoder.num_layers
+        self.out_indices = tuple(i + depth if i < 0 else i for i in out_indices)
+        rising = self.out_indices == tuple(sorted(set(self.out_indices)))
+        if not rising or not self.out_indices or self.out_indices[0] < 0:
+            raise ValueError(f"out_indices {tuple(out_indices)} must rise within {depth} blocks")
+        if self.out_indices[-1] != depth - 1:
+            raise ValueError(
+                f"out_indices {tuple(out_indices)} must end with the last block of the encoder, "
+                f"{depth - 1}: set backbone.out_indices to fit its {depth} blocks"
+            )
+        self.register_state_dict_post_hook(_drop_encoder)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of each map."""
+        return self.encoder.embed_dim
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell of each map."""
+        return self.encoder.patch_size
+
+    def train(self, mode: bool = True) -> FGCLIPViT:
+        """Set the mode of this module; the encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> FGCLIPFeatures:
+        """Maps of the tapped blocks: (N, 3, H, W) normalised pixels -> `FGCLIPFeatures`."""
+        taps = self.encoder.vision_model.forward_taps(images, self.out_indices)
+        grid = (taps[0].shape[1], taps[0].shape[2])
+        return FGCLIPFeatures(tuple(tap.permute(0, 3, 1, 2) for tap in taps), grid)
+
+    @torch.no_grad()
+    def dense(self, features: FGCLIPFeatures) -> Tensor:
+        """Tokens in the space of the texts, of unit length each.
+
+        Training does not need them, so they cost nothing until asked for.
+
+        Returns:
+            (N, h * w, D), row by row of the grid, in the dtype of the maps.
+        """
+        tokens = self.encoder.project_dense(features.maps[-1].permute(0, 2, 3, 1))
+        return F.normalize(tokens, dim=-1).flatten(1, 2)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
+        # The encoder is not in checkpoints: hand it its own tensors, so that no loader (torch's
+        # or MMEngine's, which walk the tree each in its own way) reports them as missing.
+        own = {f"{prefix}encoder.{k}": v for k, v in self.encoder.state_dict().items()}
+        for key in [k for k in state_dict if k.startswith(f"{prefix}encoder.")]:
+            del state_dict[key]
+        state_dict.update(own)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _drop_encoder(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    for key in [k for k in state_dict if k.startswith(f"{prefix}encoder.")]:
+        del state_dict[key]

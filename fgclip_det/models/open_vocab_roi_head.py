@@ -1,0 +1,217 @@
+"""Second stage: regions from proposals, and detections from regions and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from fgclip_det.models.detection_selection import select_detections
+from fgclip_det.models.regions import Regions
+from fgclip_det.models.score_fusion import geometric_score_ensemble
+from fgclip_det.models.zero_shot_classifier import ZeroShotClassifier
+from fgclip_det.ops import roi_align
+
+IMAGE_META = ("img_shape", "ori_shape", "scale_factor", "img_id", "img_path")
+
+
+@MODELS.register_module()
+class OpenVocabRoIHead(StandardRoIHead):
+    """Boxes, embeddings and scores (F-ViT, CLIPSelf, arXiv 2310.01403, section 4.1).
+
+    Args:
+        bbox_roi_extractor: Pools the pyramid.
+        bbox_head: An `OpenVocabBBoxHead`.
+        region_embedding_boxes: Which boxes FG-CLIP's features are pooled over: the "proposals" of
+            the first stage, or the boxes as "refined" by the second.
+        train_cfg: ``assigner`` and ``sampler``.
+        test_cfg: ``alpha``, ``beta`` (see `geometric_score_ensemble`), ``vlm_temperature``,
+            ``score_thr``, ``nms`` with ``iou_threshold`` and perhaps ``class_agnostic``,
+            ``max_per_img``.
+    """
+
+    def __init__(
+        self,
+        bbox_roi_extractor: dict,
+        bbox_head: dict,
+        region_embedding_boxes: Literal["proposals", "refined"] = "proposals",
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            bbox_roi_extractor=bbox_roi_extractor,
+            bbox_head=bbox_head,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            init_cfg=init_cfg,
+        )
+        if region_embedding_boxes not in ("proposals", "refined"):
+            raise ValueError(
+                'region_embedding_boxes must be "proposals" or "refined", '
+                f"got {region_embedding_boxes!r}"
+            )
+        self.region_embedding_boxes = region_embedding_boxes
+        embed_dim = self.bbox_head.fc_embed.out_features
+        self.vlm_classifier = ZeroShotClassifier(embed_dim, self.test_cfg["vlm_temperature"])
+
+    def set_background(self, embedding: Tensor) -> None:
+        """Take (D,), the text embedding of "background", as it or as where training starts."""
+        self.bbox_head.classifier.set_background(embedding)
+        self.vlm_classifier.set_background(embedding)
+
+    def loss(
+        self,
+        x: Sequence[Tensor],
+        rpn_results_list: list[InstanceData],
+        batch_data_samples: list[DetDataSample],
+        text_embeddings: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            x: One (N, C, h_l, w_l) map for each level.
+            rpn_results_list: Proposals of each image, ``bboxes`` (K_i, 4) in pixels of the input.
+            batch_data_samples: Ground truth; labels are rows of `text_embeddings`.
+            text_embeddings: (C, D) of the categories that are trained.
+
+        Returns:
+            See `OpenVocabBBoxHead.loss`.
+
+        Raises:
+            ValueError: A label is no row of `text_embeddings`.
+        """
+        samples = self._sample(rpn_results_list, batch_data_samples, len(text_embeddings))
+        rois = bbox2roi([sample.priors for sample in samples])
+        embeddings, deltas = self.bbox_head(self._pool(x, rois))
+        labels, delta_targets = self.bbox_head.get_targets(samples, len(text_embeddings))
+        return self.bbox_head.loss(embeddings, deltas, text_embeddings, labels, delta_targets)
+
+    def propose(
+        self,
+        x: Sequence[Tensor],
+        tokens: Tensor,
+        grid: tuple[int, int],
+        stride: float,
+        rpn_results_list: list[InstanceData],
+        batch_img_metas: list[dict],
+    ) -> list[Regions]:
+        """Regions of a batch.
+
+        Args:
+            x: One (N, C, h_l, w_l) map for each level.
+            tokens: (N, h * w, D) of unit length each, in the space of the texts.
+            grid: Rows and columns (h, w) of `tokens`.
+            stride: Pixels of the network input per cell of `tokens`.
+            rpn_results_list: Proposals of each image, ``bboxes`` (K_i, 4) in pixels of the input
+                and ``scores`` (K_i,).
+            batch_img_metas: See `Regions`.
+
+        Returns:
+            One for each image.
+        """
+        proposals = [result.bboxes.float() for result in rpn_results_list]
+        counts = [len(boxes) for boxes in proposals]
+        embeddings, deltas = self.bbox_head(self._pool(x, bbox2roi(proposals)))
+        boxes = [
+            self.bbox_head.decode(*pair, meta["img_shape"])
+            for *pair, meta in zip(proposals, deltas.split(counts), batch_img_metas, strict=True)
+        ]
+        pooled_over = proposals if self.region_embedding_boxes == "proposals" else boxes
+        pooled = roi_align(tokens, pooled_over, 1, spatial_scale=1.0 / stride, grid=grid)
+        pooled = F.normalize(pooled.flatten(1).float(), dim=-1)
+        return [
+            Regions(
+                boxes=image_boxes,
+                objectness=result.scores.float(),
+                detector_embeddings=detector,
+                region_embeddings=region,
+                image_meta={key: meta[key] for key in IMAGE_META if key in meta},
+            )
+            for image_boxes, result, detector, region, meta in zip(
+                boxes,
+                rpn_results_list,
+                embeddings.split(counts),
+                pooled.split(counts),
+                batch_img_metas,
+                strict=True,
+            )
+        ]
+
+    def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
+        """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool."""
+        cfg = self.test_cfg
+        det = self.bbox_head.classifier.probabilities(regions.detector_embeddings, text_embeddings)
+        vlm = self.vlm_classifier.probabilities(regions.region_embeddings, text_embeddings)
+        return geometric_score_ensemble(det, vlm, cfg["alpha"], cfg["beta"], is_base)
+
+    def classify(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
+    ) -> InstanceData:
+        """Detections of one image.
+
+        Args:
+            regions: From `propose`.
+            text_embeddings: (C, D).
+            is_base: (C,) bool.
+            rescale: Whether boxes are wanted in pixels of the original picture.
+
+        Returns:
+            ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64 rows of
+            `text_embeddings`, ``regions`` (M,) int64 rows of `regions`.
+        """
+        cfg = self.test_cfg
+        suppression = dict(cfg["nms"])
+        detections = select_detections(
+            regions.boxes,
+            self.score(regions, text_embeddings, is_base),
+            score_thr=cfg["score_thr"],
+            iou_threshold=suppression["iou_threshold"],
+            max_per_img=cfg["max_per_img"],
+            class_agnostic=suppression.get("class_agnostic", False),
+        )
+        if rescale:
+            detections.bboxes = _to_original(detections.bboxes, regions.image_meta)
+        return detections
+
+    def _pool(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
+        return self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois.float())
+
+    def _sample(
+        self,
+        rpn_results_list: list[InstanceData],
+        batch_data_samples: list[DetDataSample],
+        num_classes: int,
+    ) -> list[SamplingResult]:
+        ground_truth, ignored, _ = unpack_gt_instances(batch_data_samples)
+        samples = []
+        for proposals, gt, gt_ignored in zip(rpn_results_list, ground_truth, ignored, strict=True):
+            if len(gt.labels) and int(gt.labels.max()) >= num_classes:
+                raise ValueError(
+                    f"ground-truth label {int(gt.labels.max())} with {num_classes} trained "
+                    "categories: the training dataset and the detector need the same vocabulary"
+                )
+            priors = InstanceData(priors=proposals.bboxes.float(), scores=proposals.scores)
+            assigned = self.bbox_assigner.assign(priors, gt, gt_ignored)
+            samples.append(self.bbox_sampler.sample(assigned, priors, gt))
+        return samples
+
+
+def _to_original(boxes: Tensor, meta: dict) -> Tensor:
+    """Boxes in pixels of the network input -> of the original picture, clipped to it."""
+    # A pipeline that does not resize leaves no scale factor.
+    scale_x, scale_y = meta.get("scale_factor", (1.0, 1.0))[:2]
+    boxes = boxes / boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+    height, width = meta.get("ori_shape", meta["img_shape"])[:2]
+    limits = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp(min=0), limits)

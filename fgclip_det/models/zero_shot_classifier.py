@@ -1,0 +1,86 @@
+"""Softmax over cosines with text embeddings and a background embedding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class ZeroShotClassifier(BaseModule):
+    """Probabilities of categories that are named in each call.
+
+    Args:
+        embed_dim: Size of the embeddings.
+        temperature: What cosines are multiplied by before the softmax (its start where learned).
+        learned: Whether the temperature and the background embedding are trained. A temperature
+            that is not learned is a setting, so no checkpoint overrides it.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        temperature: float = 50.0,
+        learned: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        background = torch.zeros(embed_dim)
+        background[0] = 1.0
+        if learned:
+            # As the logarithm of a factor: no step of the optimizer makes the temperature
+            # negative, and weight decay pulls it to where it started, not to 0 or 1.
+            self.register_buffer("start_temperature", torch.tensor(float(temperature)))
+            self.log_temperature_gain = nn.Parameter(torch.zeros(()))
+            self.background_embedding = nn.Parameter(background)
+        else:
+            self.fixed_temperature = float(temperature)
+            self.register_buffer("background_embedding", background)
+        self.learned = learned
+
+    @property
+    def temperature(self) -> Tensor | float:
+        """What cosines are multiplied by."""
+        if not self.learned:
+            return self.fixed_temperature
+        return self.start_temperature.float() * self.log_temperature_gain.float().exp()
+
+    @torch.no_grad()
+    def set_background(self, embedding: Tensor) -> None:
+        """Start the background embedding from (D,), the embedding of a text for it."""
+        self.background_embedding.copy_(embedding.reshape(-1))
+
+    def forward(self, embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Logits of regions.
+
+        Args:
+            embeddings: (K, D), of any length each.
+            text_embeddings: (C, D), of any length each.
+
+        Returns:
+            (K, C + 1) float32; the last column is the background.
+
+        Raises:
+            ValueError: The two differ in D.
+        """
+        dim = self.background_embedding.numel()
+        if embeddings.shape[-1] != dim or text_embeddings.shape[-1] != dim:
+            raise ValueError(
+                f"embeddings of {embeddings.shape[-1]} and text embeddings of "
+                f"{text_embeddings.shape[-1]} values for a classifier of {dim}: encode the texts "
+                "with the detector's own encoder"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            background = self.background_embedding.float()[None]
+            classes = torch.cat([text_embeddings.to(background), background])
+            cosines = F.normalize(embeddings.float(), dim=-1) @ F.normalize(classes, dim=-1).T
+            return cosines * self.temperature
+
+    def probabilities(self, embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Softmax of `forward` without its last column: (K, C) float32, rows sum to less than 1."""
+        return self(embeddings, text_embeddings).softmax(dim=-1)[:, :-1]
