@@ -1,0 +1,94 @@
+"""Pictures from disk, of any kind that Pillow reads, as 8-bit RGB."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_BITS_16_TO_8 = 257
+
+
+def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """Files among `paths`, and the pictures in folders among them, sorted by name.
+
+    Raises:
+        ValueError: A path does not exist, a folder holds no picture, or there is no path.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise ValueError(
+                    f"folder {str(path)!r} holds no picture: looked for {', '.join(EXTENSIONS)}"
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ValueError(f"no picture at {str(path)!r}: check the path")
+    if not found:
+        raise ValueError("no pictures were given: name files or folders")
+    return found
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read a picture as it is shown: EXIF rotation applied, transparency put on white.
+
+    Args:
+        path: A file that Pillow reads; grey, palette, CMYK and 16-bit pictures are converted.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: Missing, empty, truncated, too large or no picture.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError(f"picture {str(path)!r} is empty: copy it again")
+        with Image.open(path) as image:
+            return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ValueError(f"no picture at {str(path)!r}: check the path") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"picture {str(path)!r} is too large: {error}") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(
+            f"picture {str(path)!r} cannot be read ({error}): truncated or not a picture"
+        ) from None
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow picture of any mode as (H, W, 3) uint8, RGB."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if image.mode != "I" or values.max(initial=0) > 255:
+            values = values // _BITS_16_TO_8
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def unique_stems(paths: Sequence[Path]) -> list[str]:
+    """A file stem for each path, distinct even where pictures of two folders share a name."""
+    taken: set[str] = set()
+    stems = []
+    for path in paths:
+        candidates = [path.stem, f"{path.parent.name}_{path.stem}"]
+        candidates += [f"{path.stem}_{number}" for number in range(2, len(paths) + 2)]
+        stem = next(c for c in candidates if c.lower() not in taken)
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems

@@ -1,0 +1,70 @@
+"""Boxes with names and scores, drawn so that they can be read."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fgclip_det.apis.detections import Detections
+
+# Small pictures are enlarged until their longer side has this many pixels.
+_LEAST_SIDE = 640
+_GOLDEN_ANGLE = 0.618033988749895
+
+
+def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
+    """Draw boxes, names and scores.
+
+    Args:
+        image: (H, W, 3) uint8, RGB: the picture the detections are of.
+        detections: Boxes in pixels of `image`.
+
+    Returns:
+        The annotated picture, enlarged where it is small; a name has the same colour everywhere.
+    """
+    height, width = image.shape[:2]
+    scale = max(1, round(_LEAST_SIDE / max(height, width)))
+    canvas = Image.fromarray(image).resize((width * scale, height * scale), Image.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    side = max(canvas.size)
+    line = max(2, side // 250)
+    font = ImageFont.load_default(size=max(12, side // 42))
+    order = range(len(detections))
+    # The best detection is drawn last, on top.
+    for i in reversed(order):
+        color = _color(detections.names[i])
+        box = [float(value) * scale for value in detections.boxes[i]]
+        draw.rectangle(box, outline=color, width=line)
+    for i in reversed(order):
+        box = [float(value) * scale for value in detections.boxes[i]]
+        label = f"{detections.names[i]} {float(detections.scores[i]):.2f}"
+        _draw_label(draw, box, label, _color(detections.names[i]), font, canvas.size)
+    return canvas
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    box: list[float],
+    label: str,
+    color: tuple[int, int, int],
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    canvas_size: tuple[int, int],
+) -> None:
+    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+    width, height = right - left + 6, bottom - top + 6
+    x = min(max(box[0], 0), max(canvas_size[0] - width, 0))
+    above = box[1] - height
+    y = above if above >= 0 else min(max(box[1], 0), canvas_size[1] - height)
+    draw.rectangle((x, y, x + width, y + height), fill=color)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
+    draw.text((x + 3 - left, y + 3 - top), label, fill=ink, font=font)
+
+
+def _color(name: str) -> tuple[int, int, int]:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")
+    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN_ANGLE % 1.0, 0.85, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)

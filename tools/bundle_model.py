@@ -1,0 +1,65 @@
+"""Put a trained Shapes detector into the package: small, and loaded like any real one.
+
+python tools/bundle_model.py configs/shapes/ovdet_tiny.py work_dirs/shapes_ovdet/epoch_10.pth
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.vocabulary import Vocabulary
+
+ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
+LIMIT_MB = 6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="config the detector was trained with")
+    parser.add_argument("checkpoint", help="its checkpoint")
+    parser.add_argument("--out", type=Path, default=ASSETS, help="(default: the package's assets)")
+    parser.add_argument(
+        "--images", nargs="*", default=[], type=Path, help="pictures to bundle with it"
+    )
+    args = parser.parse_args()
+    try:
+        bundle(args.config, args.checkpoint, args.out, args.images)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
+    cfg = Config.fromfile(config)
+    state = load_checkpoint_file(checkpoint)["state_dict"]
+    half = {
+        key: value.half() if value.is_floating_point() else value for key, value in state.items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": half, "meta": {}}, out / "detector.pth")
+    shutil.copytree(cfg.model.backbone.encoder, out / "encoder", dirs_exist_ok=True)
+    Vocabulary.parse(cfg.model.vocabulary).to_json(out / "vocabulary.json")
+    kept = {
+        "custom_imports": cfg.custom_imports,
+        "model": {**cfg.model, "vocabulary": "vocabulary.json"},
+        "test_dataloader": {"dataset": {"pipeline": cfg.test_dataloader.dataset.pipeline}},
+    }
+    kept["model"]["backbone"] = {**cfg.model.backbone, "encoder": "encoder"}
+    Config(kept).dump(out / "config.py")
+    for image in images:
+        (out / "images").mkdir(exist_ok=True)
+        shutil.copy(image, out / "images" / image.name)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    print(f"{out}: {size:.1f} MB")
+    if size > LIMIT_MB:
+        raise ValueError(f"{size:.1f} MB is more than the {LIMIT_MB} MB the package may hold")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
