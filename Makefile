@@ -24,9 +24,7 @@ setup:
 	@sh .ci/setup.sh build '$(PYTHON)'
 
 demo: setup
-	$(BIN)/fgclip-det demo fgclip_det/assets/shapes/images \
-	  --texts "a red striped circle. a blue plain square. a green dotted triangle" \
-	  --out-dir outputs/demo
+	$(BIN)/fgclip-det demo --out-dir outputs/demo
 
 test: lint fast slow test-transformers4
 

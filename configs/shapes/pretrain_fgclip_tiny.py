@@ -75,7 +75,8 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=20),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=1),
 )
-custom_hooks = [dict(type="ExportEncoderHook", directory="encoder", interval=500)]
+# Half precision: what a detector is trained on is then exactly what is bundled with it.
+custom_hooks = [dict(type="ExportEncoderHook", directory="encoder", interval=500, dtype="float16")]
 log_processor = dict(by_epoch=False, window_size=20)
 randomness = dict(seed=0)
 work_dir = "work_dirs/shapes_pretrain"
