@@ -14,7 +14,7 @@ from pathlib import Path
 import fgclip_det
 
 EXIT_USER_ERROR = 2
-_BUNDLED_TEXTS = "a red striped circle. a blue plain square. a green dotted triangle"
+_BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
 _SHOWN_DETECTIONS = 20
 
 
@@ -36,7 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--texts", help="'a red mug. a blue plate', 'mug, plate', a .txt or .json file, or coco"
     )
-    words.add_argument("--vocabulary", metavar="FILE", help="file of names: a line each, or JSON")
+    words.add_argument(
+        "--vocabulary", metavar="FILE", help="file of names: a line each, JSON, or TextEmbeddings"
+    )
+    demo.add_argument(
+        "--negatives",
+        metavar="TEXTS",
+        help="what else may be in the pictures: competes for boxes and is not reported",
+    )
     demo.add_argument("--model", metavar="CONFIG", help="config of a detector (default: bundled)")
     demo.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
     demo.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
@@ -78,26 +85,35 @@ def demo(arguments: argparse.Namespace) -> int:
     from fgclip_det.apis.images import find_images, read_image, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, OpenVocabInferencer, resolve_device
     from fgclip_det.apis.visualization import draw_detections
-    from fgclip_det.vocabulary import Vocabulary
+    from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
     _quiet_logging()
     if not arguments.images and arguments.model:
         raise ValueError("name the pictures to detect in")
     if arguments.model and not (arguments.texts or arguments.vocabulary):
         raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
-    paths = find_images(arguments.images or [BUNDLED / "images"])
+    # A picture that is named twice, by itself and with its folder, is one picture.
+    paths = list(dict.fromkeys(find_images(arguments.images or [BUNDLED / "images"])))
     texts = _BUNDLED_TEXTS if arguments.texts is None else arguments.texts
     spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
-    vocabulary = Vocabulary.parse(spec)
+    is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"
+    vocabulary = TextEmbeddings.load(spec) if is_encoded else Vocabulary.parse(spec)
+    negatives = arguments.negatives
+    if negatives is None and not arguments.images:
+        negatives = BUNDLED / "vocabulary.json"
+    if negatives is not None:
+        negatives = Vocabulary.parse(negatives)
     if not 0 <= arguments.score_thr <= 1:
         raise ValueError(f"--score-thr is {arguments.score_thr}: it must be between 0 and 1")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
     out_dir = Path(arguments.out_dir)
-    _check_writable(out_dir)
+    for folder in ("preds",) if arguments.no_save_vis else ("preds", "vis"):
+        _check_writable(out_dir / folder, arguments.out_dir)
     device = resolve_device(arguments.device)
     detector = OpenVocabInferencer(arguments.model, arguments.weights, arguments.encoder, device)
     detector.set_vocabulary(vocabulary)
+    detector.set_negatives(negatives)
     stems = dict(zip(map(str, paths), unique_stems(paths), strict=True))
     answers = detector(
         paths,
@@ -121,35 +137,36 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _report(answers: Sequence, out_dir: Path) -> None:
+    from fgclip_det.apis.visualization import shortened
+
     rows = [
-        f"{Path(answer.image_path).name:24} {score:5.2f}  {name}  {[round(v) for v in box]}"
+        (Path(answer.image_path).name, score, shortened(name), [round(v) for v in box])
         for answer in answers
         for name, score, box in zip(
             answer.names, answer.scores.tolist(), answer.boxes.tolist(), strict=True
         )
     ]
-    for row in rows[:_SHOWN_DETECTIONS]:
-        print(row)
+    for file, score, name, box in rows[:_SHOWN_DETECTIONS]:
+        print(f"{file:24} {score:5.2f}  {name}  {box}")
     if len(rows) > _SHOWN_DETECTIONS:
         print(f"... and {len(rows) - _SHOWN_DETECTIONS} more")
     if answers:
         print(f"{len(rows)} detections in {len(answers)} picture(s); written to {out_dir}")
 
 
-def _check_writable(out_dir: Path) -> None:
+def _check_writable(folder: Path, out_dir: str) -> None:
     """Find out before the work is done, and without leaving a trace."""
-    existing = out_dir.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"--out-dir {str(out_dir)!r}: {str(existing)!r} is a file, not a folder")
+    existing = folder.absolute()
     try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
+        while not existing.exists():
+            existing = existing.parent
+        if existing.is_dir():
+            with tempfile.TemporaryFile(dir=existing):
+                return
+        reason = f"{str(existing)!r} is a file, not a folder"
     except OSError as error:
-        raise ValueError(
-            f"--out-dir {str(out_dir)!r} cannot be written to ({error.strerror}): name another"
-        ) from None
+        reason = error.strerror
+    raise ValueError(f"--out-dir {out_dir!r} cannot be written to ({reason}): name another")
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
@@ -157,12 +174,14 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise ValueError(f"{str(path)!r} cannot be written ({reason}): free the place") from None
 
 
 def _quiet_logging() -> None:

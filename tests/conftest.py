@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # A test that reaches for a hub must fail at once, not after a network timeout.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests compute little at a time: on a busy machine threads waiting for each other cost most.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,3 +53,22 @@ def golden_dir() -> Path:
         if folder.is_dir():
             return folder
     pytest.skip("the golden tensors are neither in tests/golden nor in ../shared/golden")
+
+
+@pytest.fixture(scope="session")
+def bundled_detector():
+    """The `OpenVocabInferencer` of the bundled model on the CPU, loaded once for all tests."""
+    from fgclip_det.apis import OpenVocabInferencer
+
+    return OpenVocabInferencer(device="cpu")
+
+
+@pytest.fixture
+def cached_detector(bundled_detector, monkeypatch: pytest.MonkeyPatch):
+    """Lets the command line take `bundled_detector` instead of loading it again."""
+    from fgclip_det.apis import inferencer
+
+    monkeypatch.setattr(inferencer, "OpenVocabInferencer", lambda *_: bundled_detector)
+    monkeypatch.setattr(bundled_detector, "texts", None)
+    monkeypatch.setattr(bundled_detector.model.encoder, "_warned_truncation", False)
+    return bundled_detector

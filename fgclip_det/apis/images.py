@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _BITS_16_TO_8 = 257
@@ -23,20 +23,29 @@ def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[
         paths = [paths]
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise ValueError(
-                    f"folder {str(path)!r} holds no picture: looked for {', '.join(EXTENSIONS)}"
-                )
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise ValueError(f"no picture at {str(path)!r}: check the path")
+        try:
+            if path.is_dir():
+                found += _in_folder(path)
+            elif path.exists():
+                found.append(path)
+            else:
+                raise ValueError(f"no picture at {str(path)!r}: check the path")
+        except OSError as error:
+            raise ValueError(
+                f"{str(path)!r} cannot be looked into ({error.strerror}): check the path"
+            ) from None
     if not found:
         raise ValueError("no pictures were given: name files or folders")
     return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    inside = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+    if not inside:
+        raise ValueError(
+            f"folder {str(folder)!r} holds no picture: looked for {', '.join(EXTENSIONS)}"
+        )
+    return inside
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -52,18 +61,22 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         ValueError: Missing, empty, truncated, too large or no picture.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"picture {str(path)!r} is empty: copy it again")
     try:
-        if path.stat().st_size == 0:
-            raise ValueError(f"picture {str(path)!r} is empty: copy it again")
         with Image.open(path) as image:
             return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ValueError(f"no picture at {str(path)!r}: check the path") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"picture {str(path)!r} is too large: {error}") from None
-    except (OSError, SyntaxError) as error:
+    except UnidentifiedImageError:
         raise ValueError(
-            f"picture {str(path)!r} cannot be read ({error}): truncated or not a picture"
+            f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"picture {str(path)!r} is too large ({error}): make it smaller") from None
+    except Exception as error:  # broken bytes raise whatever a format's reader runs into
+        raise ValueError(
+            f"picture {str(path)!r} cannot be read ({error}): truncated, copy it again"
         ) from None
 
 
@@ -74,7 +87,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         if image.mode != "I" or values.max(initial=0) > 255:
             values = values // _BITS_16_TO_8
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    elif "A" in image.getbands() or "transparency" in image.info:
+    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)

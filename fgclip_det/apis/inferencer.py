@@ -60,12 +60,24 @@ class OpenVocabInferencer:
         self.model: OpenVocabTwoStageDetector = detector.to(self.device).eval()
         self.pipeline = _test_pipeline(cfg)
         self.texts: TextEmbeddings | None = None
+        self.negatives: TextEmbeddings | None = None
         self.failures: list[tuple[str, str]] = []
         self._encoded: dict[str, TextEmbeddings] = {}
 
     def set_vocabulary(self, texts: Any) -> None:
-        """What to look for in calls without `texts`: any form that `Vocabulary.parse` takes."""
+        """What to look for in calls without `texts`, in any form that `__call__` takes."""
         self.texts = self._encode(texts)
+
+    def set_negatives(self, texts: Any) -> None:
+        """What else may be in the pictures: these names compete for boxes, but are not reported.
+
+        Scores are shares among the names that compete, so that a red mug, where only a blue one is
+        asked for, may be taken for it; with "a red mug" among the negatives it is not.
+
+        Args:
+            texts: Any form that `__call__` takes; None for no negatives.
+        """
+        self.negatives = None if texts is None else self._encode(texts)
 
     def __call__(
         self,
@@ -83,8 +95,9 @@ class OpenVocabInferencer:
         Args:
             images: A picture or several: a file, a folder, an (H, W, 3) uint8 RGB array, a Pillow
                 image.
-            texts: What to look for in all of them, in any form that `Vocabulary.parse` takes;
-                None takes what `set_vocabulary` was given, else the detector's own vocabulary.
+            texts: What to look for in all of them: any form that `Vocabulary.parse` takes, or
+                `TextEmbeddings` or their file; None takes what `set_vocabulary` was given, else
+                the detector's own vocabulary.
             texts_per_image: One such form for each picture, instead of `texts`.
             score_thr: Least score of a detection that is kept, in [0, 1].
             batch_size: Pictures that go through the network at once; changes no result.
@@ -133,7 +146,8 @@ class OpenVocabInferencer:
         return [self.texts or self.model.text_embeddings] * count
 
     def _encode(self, texts: Any) -> TextEmbeddings:
-        if isinstance(texts, TextEmbeddings):
+        is_path = isinstance(texts, str | os.PathLike)
+        if isinstance(texts, TextEmbeddings) or (is_path and Path(texts).suffix == ".safetensors"):
             return self.model.encode_vocabulary(texts)
         vocabulary = Vocabulary.parse(texts)
         key = vocabulary.hash
@@ -165,6 +179,9 @@ class OpenVocabInferencer:
             {"img": bgr, "img_shape": shape, "ori_shape": shape, "img_id": 0, "img_path": path}
         )
 
+    def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
+        return texts if self.negatives is None else texts.with_negatives(self.negatives)
+
     @torch.no_grad()
     def _detect(self, inputs: list[tuple], score_thr: float) -> list[Detections]:
         """Pictures of one network size go together: padding would change what attention sees."""
@@ -177,7 +194,7 @@ class OpenVocabInferencer:
                 pseudo_collate([inputs[i][0] for i in rows]), False
             )
             regions = self.model.propose(batch["inputs"], batch["data_samples"])
-            found = self.model.classify(regions, [inputs[i][1] for i in rows])
+            found = self.model.classify(regions, [self._competing(inputs[i][1]) for i in rows])
             for i, instances in zip(rows, found, strict=True):
                 answers[i] = _as_detections(instances, score_thr, *inputs[i][1:])
         return [answer for answer in answers if answer is not None]
@@ -194,11 +211,16 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise ValueError(f'device {device!r} is unknown: use "cpu", "cuda" or "cuda:0"') from None
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f'device {str(device)!r} is unknown: use "cpu", "cuda" or "cuda:0"')
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} is asked for, but torch finds no CUDA: use cpu")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {str(device)!r}: there are {torch.cuda.device_count()} of them")
+        raise ValueError(
+            f"device {str(device)!r} is asked for, but torch finds "
+            f"{torch.cuda.device_count()} CUDA device(s), counted from cuda:0"
+        )
     return resolved
 
 
@@ -222,11 +244,15 @@ def _read_model(
             raise ValueError(f"config {str(model)!r} needs its checkpoint: give weights too")
         try:
             cfg = Config.fromfile(model)
-        except (SyntaxError, OSError, ImportError, NameError, AttributeError, KeyError) as error:
+        except Exception as error:  # a config is a program, and may fail as any program does
             raise ValueError(f"config {str(model)!r} cannot be read: {error}") from error
-    kind = cfg.get("model", {}).get("type")
+    settings = cfg.get("model")
+    kind = settings.get("type") if isinstance(settings, dict) else settings
     if kind not in ("OpenVocabTwoStageDetector", OpenVocabTwoStageDetector):
-        raise ValueError(f"config {str(model)!r} holds a {kind}, not an OpenVocabTwoStageDetector")
+        raise ValueError(
+            f"config {str(model)!r} describes a model of type {kind}: give the config of an "
+            "OpenVocabTwoStageDetector"
+        )
     if encoder is not None:
         cfg.model.backbone.encoder = str(encoder)
     return cfg, weights
@@ -234,7 +260,12 @@ def _read_model(
 
 def _build(cfg: ConfigDict) -> OpenVocabTwoStageDetector:
     values = {key: value for key, value in cfg.items() if key not in ("type", "train_cfg")}
-    return revert_sync_batchnorm(OpenVocabTwoStageDetector(**values))
+    try:
+        return revert_sync_batchnorm(OpenVocabTwoStageDetector(**values))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the config's model cannot be built ({error}): mend the config"
+        ) from error
 
 
 def _load_weights(detector: OpenVocabTwoStageDetector, path: str | os.PathLike) -> None:
@@ -242,12 +273,18 @@ def _load_weights(detector: OpenVocabTwoStageDetector, path: str | os.PathLike) 
     try:
         detector.load_state_dict(checkpoint.get("state_dict", checkpoint), strict=True)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint {str(path)!r}: {error}") from None
+        raise ValueError(
+            f"checkpoint {str(path)!r} does not go with this config, give the one trained with it: "
+            f"{error}"
+        ) from None
 
 
 def _test_pipeline(cfg: Config) -> Compose:
     """The config's test pipeline behind the loading of pictures and boxes."""
-    steps = cfg.test_dataloader.dataset.pipeline
+    try:
+        steps = cfg.test_dataloader.dataset.pipeline
+    except AttributeError:
+        raise ValueError("the config lacks test_dataloader.dataset.pipeline: add it") from None
     kept = [step for step in steps if not str(step["type"]).startswith("Load")]
     if len(kept) == len(steps):
         raise ValueError("the config's test pipeline does not begin with LoadImageFromFile")
@@ -307,7 +344,10 @@ def _as_detections(
     scores = instances.scores.float().cpu()
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     kept = (scores >= score_thr) & inside
-    labels = instances.labels.cpu()[kept]
+    labels = instances.labels.cpu()
+    # Names beyond those asked for are negatives, which competed and are not reported.
+    kept &= labels < len(texts)
+    labels = labels[kept]
     return Detections(
         names=[texts.names[label] for label in labels.tolist()],
         boxes=boxes[kept],

@@ -12,6 +12,7 @@ from fgclip_det.apis.detections import Detections
 
 # Small pictures are enlarged until their longer side has this many pixels.
 _LEAST_SIDE = 640
+_LONGEST_NAME = 40
 _GOLDEN_ANGLE = 0.618033988749895
 
 
@@ -29,7 +30,8 @@ def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
     scale = max(1, round(_LEAST_SIDE / max(height, width)))
     canvas = Image.fromarray(image).resize((width * scale, height * scale), Image.BICUBIC)
     draw = ImageDraw.Draw(canvas)
-    side = max(canvas.size)
+    # Of a very long picture the shorter side decides, or one label would cover it.
+    side = min(max(canvas.size), 4 * min(canvas.size))
     line = max(2, side // 250)
     font = ImageFont.load_default(size=max(12, side // 42))
     order = range(len(detections))
@@ -40,9 +42,14 @@ def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
         draw.rectangle(box, outline=color, width=line)
     for i in reversed(order):
         box = [float(value) * scale for value in detections.boxes[i]]
-        label = f"{detections.names[i]} {float(detections.scores[i]):.2f}"
+        label = f"{shortened(detections.names[i])} {float(detections.scores[i]):.2f}"
         _draw_label(draw, box, label, _color(detections.names[i]), font, canvas.size)
     return canvas
+
+
+def shortened(name: str) -> str:
+    """A name as it is shown: whole captions are cut."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3].rstrip() + "..."
 
 
 def _draw_label(

@@ -43,6 +43,8 @@ def resolve_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
                 "sentences with {} for the name"
             )
         templates = [templates]
+    if not isinstance(templates, Sequence):
+        raise ValueError(f"templates must be a list of sentences with {{}}, not {templates!r}")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ValueError(f"template {template!r} must hold {{}} once, where the name goes")

@@ -143,6 +143,30 @@ class TextEmbeddings:
         rows = [position[name] for name in kept.names]
         return self._with(kept, self.embeddings[rows])
 
+    def with_negatives(self, negatives: TextEmbeddings) -> TextEmbeddings:
+        """These names, then those of `negatives` that are none of them, articles and case aside.
+
+        The labels of these names stay what they are; groups are dropped.
+
+        Raises:
+            ValueError: The two are of different encoders.
+        """
+        negatives.check_encoder(self.encoder_fingerprint)
+        asked = {_bare(word) for words in (self.names, *self.prompts) for word in words}
+        rows = [
+            i
+            for i, (name, prompts) in enumerate(
+                zip(negatives.names, negatives.prompts, strict=True)
+            )
+            if not asked & {_bare(name), *map(_bare, prompts)}
+        ]
+        vocabulary = Vocabulary(
+            (*self.names, *(negatives.names[i] for i in rows)),
+            (*self.prompts, *(negatives.prompts[i] for i in rows)),
+        )
+        others = negatives.embeddings[rows].to(self.embeddings)
+        return self._with(vocabulary, torch.cat([self.embeddings, others]))
+
     def _with(self, vocabulary: Vocabulary, embeddings: Tensor) -> TextEmbeddings:
         return TextEmbeddings(vocabulary, embeddings, self.encoder_fingerprint, self.text_length)
 

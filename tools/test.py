@@ -1,0 +1,85 @@
+"""Evaluate the checkpoint of a detector, with MMDetection's flags.
+
+python tools/test.py configs/shapes/ovdet_tiny.py work_dirs/shapes_ovdet/epoch_10.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet.registry import METRICS
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.engine.running import read_config, run_tool
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file, .pth or .safetensors")
+    parser.add_argument("--work-dir", help="folder for the log and metrics.json")
+    parser.add_argument("--out", metavar="FILE.pkl", help="keep the predictions in a pickle file")
+    parser.add_argument("--show", action="store_true", help="show the predictions in a window")
+    parser.add_argument("--show-dir", help="folder for pictures of the predictions")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds a shown one stays")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="override settings: key.sub=value"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    return parser
+
+
+def apply_flags(config: Config, args: argparse.Namespace) -> None:
+    config.launcher = args.launcher
+    config.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        hook = config.default_hooks.get("visualization")
+        if hook is None:
+            raise ValueError("--show and --show-dir need default_hooks.visualization in the config")
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir:
+            hook.test_out_dir = args.show_dir
+    if args.out is not None and Path(args.out).suffix not in (".pkl", ".pickle"):
+        raise ValueError(f"--out is {args.out!r}: its name must end in .pkl")
+
+
+def write_metrics(metrics: dict[str, float], work_dir: str) -> Path:
+    path = Path(work_dir) / "metrics.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+    def test() -> None:
+        config = read_config(args.config, args.cfg_options, args.work_dir)
+        apply_flags(config, args)
+        load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
+        runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        if args.out is not None:
+            dump = METRICS.build({"type": "DumpDetResults", "out_file_path": args.out})
+            runner.test_evaluator.metrics.append(dump)
+        metrics = {key: float(value) for key, value in runner.test().items()}
+        if runner.rank == 0:
+            path = write_metrics(metrics, config.work_dir)
+            print("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
+            print(f"written to {path}")
+
+    return run_tool(test)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
