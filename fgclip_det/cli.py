@@ -115,13 +115,14 @@ def demo(arguments: argparse.Namespace) -> int:
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     stems = dict(zip(map(str, paths), unique_stems(paths), strict=True))
-    answers = detector(
+    answers = []
+    for answer in detector.stream(
         paths,
         score_thr=arguments.score_thr,
         batch_size=arguments.batch_size,
         on_error="collect",
-    )
-    for answer in answers:
+    ):
+        answers.append(answer)
         stem = stems[str(answer.image_path)]
         text = json.dumps(answer.to_dict(), indent=1, ensure_ascii=False) + "\n"
         _write(out_dir / "preds" / f"{stem}.json", lambda p, t=text: p.write_text(t, "utf-8"))

@@ -90,7 +90,31 @@ class OpenVocabInferencer:
         progress: bool = True,
         on_error: str = "raise",
     ) -> list[Detections]:
-        """Detect.
+        """`stream`, all answers at once."""
+        return list(
+            self.stream(
+                images,
+                texts,
+                texts_per_image=texts_per_image,
+                score_thr=score_thr,
+                batch_size=batch_size,
+                progress=progress,
+                on_error=on_error,
+            )
+        )
+
+    def stream(
+        self,
+        images: Picture | Iterable[Picture],
+        texts: Any = None,
+        *,
+        texts_per_image: Sequence[Any] | None = None,
+        score_thr: float = 0.3,
+        batch_size: int = 1,
+        progress: bool = True,
+        on_error: str = "raise",
+    ) -> Iterator[Detections]:
+        """Detect, one picture after the other.
 
         Args:
             images: A picture or several: a file, a folder, an (H, W, 3) uint8 RGB array, a Pillow
@@ -105,7 +129,7 @@ class OpenVocabInferencer:
             on_error: "raise", or "collect": pictures that cannot be read are left out of the
                 answer and listed in `failures` as (picture, reason).
 
-        Returns:
+        Yields:
             One for each picture, in order.
 
         Raises:
@@ -120,15 +144,13 @@ class OpenVocabInferencer:
         pictures = _list_pictures(images)
         vocabularies = self._vocabularies(texts, texts_per_image, len(pictures))
         self.failures = []
-        answers: list[Detections] = []
         shown = progress and len(pictures) > 1
         with tqdm(total=len(pictures), desc="pictures", disable=not shown) as bar:
             for start in range(0, len(pictures), batch_size):
                 end = min(start + batch_size, len(pictures))
                 inputs = list(self._load(pictures[start:end], vocabularies[start:end], on_error))
-                answers += self._detect(inputs, score_thr)
+                yield from self._detect(inputs, score_thr)
                 bar.update(end - start)
-        return answers
 
     def _vocabularies(
         self, texts: Any, texts_per_image: Sequence[Any] | None, count: int

@@ -1,0 +1,86 @@
+"""Boxes are where they belong, and names can be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fgclip_det.apis import Detections, draw_detections
+from fgclip_det.apis.visualization import shortened
+
+
+def _detections(width: int, height: int, names: list[str], boxes: list[list[float]]) -> Detections:
+    return Detections(
+        names=names,
+        boxes=torch.tensor(boxes).reshape(-1, 4),
+        scores=torch.linspace(0.9, 0.5, len(names)),
+        labels=torch.arange(len(names)),
+        vocabulary=names,
+        width=width,
+        height=height,
+    )
+
+
+def test_nothing_found_leaves_a_large_picture_as_it_is() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    before = image.copy()
+    drawn = draw_detections(image, _detections(640, 480, [], []))
+    assert np.array_equal(np.asarray(drawn), image)
+    assert np.array_equal(image, before)
+
+
+def test_draws_the_edges_of_a_box() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    found = _detections(640, 480, ["cup"], [[100, 200, 300, 400]])
+    drawn = np.asarray(draw_detections(image, found)).sum(axis=2) > 0
+    assert drawn[300, 100] and drawn[300, 300] and drawn[400, 200]
+    assert not drawn[300, 200]
+    assert not drawn[300, 330:].any() and not drawn[410:].any()
+
+
+def test_enlarges_small_pictures_with_their_boxes() -> None:
+    image = np.zeros((64, 128, 3), np.uint8)
+    drawn = draw_detections(image, _detections(128, 64, ["cup"], [[32, 20, 96, 60]]))
+    assert drawn.size == (640, 320)
+    assert np.asarray(drawn)[200, 160].any()
+    assert not np.asarray(drawn)[200, 320].any()
+
+
+def test_a_name_keeps_its_color() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    box = [100.0, 200.0, 300.0, 400.0]
+    alone = draw_detections(image, _detections(640, 480, ["cup"], [box]))
+    far = [500.0, 20.0, 600.0, 100.0]
+    beside = draw_detections(image, _detections(640, 480, ["plate", "cup"], [far, box]))
+    assert alone.getpixel((100, 300)) == beside.getpixel((100, 300)) != (0, 0, 0)
+    assert beside.getpixel((500, 60)) != beside.getpixel((100, 300))
+
+
+def test_the_best_is_on_top() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    box = [100.0, 200.0, 300.0, 400.0]
+    alone = draw_detections(image, _detections(640, 480, ["cup"], [box]))
+    both = draw_detections(image, _detections(640, 480, ["cup", "plate"], [box, box]))
+    assert both.getpixel((100, 300)) == alone.getpixel((100, 300))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 3000)])
+def test_draws_on_extreme_sizes(size: tuple[int, int]) -> None:
+    width, height = size
+    names = ["a cup", "红色的圆", "x" * 2000, "{}\N{FIRE}"]
+    boxes = [[0.0, 0.0, float(width), float(height)]] * len(names)
+    image = np.zeros((height, width, 3), np.uint8)
+    drawn = draw_detections(image, _detections(width, height, names, boxes))
+    assert drawn.size[0] * height == drawn.size[1] * width
+
+
+def test_one_label_does_not_cover_a_long_picture() -> None:
+    image = np.zeros((10, 20_000, 3), np.uint8)
+    drawn = draw_detections(image, _detections(20_000, 10, ["cup"], [[0, 0, 50, 10]]))
+    assert not np.asarray(drawn)[:, 200:].any()
+
+
+def test_long_names_are_cut() -> None:
+    assert shortened("red mug") == "red mug"
+    assert shortened("red " * 100) == "red " * 9 + "r..."
