@@ -69,44 +69,70 @@ def region_accuracy(
             f"n_negatives {n_negatives} and batch_size {batch_size} must be at least 1"
         )
     data = _read(Path(annotation_file))
-    names = {category["id"]: category["name"] for category in data["categories"]}
-    kept = [a for a in data["annotations"] if len(a["neg_category_ids"]) >= n_negatives]
-    if not kept:
-        raise ValueError(
-            f"no annotation of {str(annotation_file)!r} has {n_negatives} negatives: use fewer"
-        )
+    by_image = _eligible(data, n_negatives, annotation_file)
+    groups = _captions(data, by_image, n_negatives)
+    file_names = {image["id"]: image["file_name"] for image in data["images"]}
+    files = [Path(image_root) / file_names[i] for i in by_image]
     side = encoder.image_size if image_size is None else image_size
-    images = {image["id"]: image for image in data["images"]}
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in kept:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    annotations = [a for group in by_image.values() for a in group]
-    groups = [
-        [names[i] for i in (a["category_id"], *a["neg_category_ids"][:n_negatives])]
-        for a in annotations
-    ]
-    files = [Path(image_root) / images[i]["file_name"] for i in by_image]
-    with torch.no_grad():
-        regions = [
-            F.normalize(encoder.encode_regions(pixels, boxes).float(), dim=-1)
-            for pixels, boxes in tqdm(
-                _batches(encoder, files, list(by_image.values()), side, batch_size),
-                total=-(-len(files) // batch_size),
-                desc="regions",
-                unit="batch",
-                disable=not progress,
-            )
-        ]
-        texts, rows = _encode_captions(encoder, groups, text_length)
-        cosines = torch.einsum("kd,kmd->km", torch.cat(regions), texts[rows]).cpu()
+    batches = tqdm(
+        _batches(encoder, files, list(by_image.values()), side, batch_size),
+        total=-(-len(files) // batch_size),
+        desc="regions",
+        unit="batch",
+        disable=not progress,
+    )
+    cosines = _cosines(encoder, batches, groups, text_length)
     right = cosines[:, 0] >= cosines[:, 1:].amax(dim=1)
     return {
         "accuracy": right.float().mean().item(),
         "chance": 1 / (1 + n_negatives),
-        "n": len(annotations),
-        "skipped": len(data["annotations"]) - len(annotations),
+        "n": len(groups),
+        "skipped": len(data["annotations"]) - len(groups),
         "pairwise": _pairwise(groups, cosines),
     }
+
+
+def _eligible(
+    data: dict[str, Any], n_negatives: int, annotation_file: str | Path
+) -> dict[int, list[dict[str, Any]]]:
+    """Annotations with enough negatives, by image."""
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in data["annotations"]:
+        if len(annotation["neg_category_ids"]) >= n_negatives:
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+    if not by_image:
+        raise ValueError(
+            f"no annotation of {str(annotation_file)!r} has {n_negatives} negatives: use fewer"
+        )
+    return by_image
+
+
+def _captions(
+    data: dict[str, Any], by_image: dict[int, list[dict[str, Any]]], n_negatives: int
+) -> list[list[str]]:
+    """Of each annotation, its own caption and then its negatives."""
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    return [
+        [names[i] for i in (a["category_id"], *a["neg_category_ids"][:n_negatives])]
+        for annotations in by_image.values()
+        for a in annotations
+    ]
+
+
+@torch.no_grad()
+def _cosines(
+    encoder: RegionEncoder,
+    batches: Iterable[tuple[Tensor, Sequence[Tensor]]],
+    groups: Sequence[Sequence[str]],
+    text_length: str,
+) -> Tensor:
+    """(K, 1 + N) on the CPU: each box against its own caption, then its negatives."""
+    regions = [
+        F.normalize(encoder.encode_regions(pixels, boxes).float(), dim=-1)
+        for pixels, boxes in batches
+    ]
+    texts, rows = _encode_captions(encoder, groups, text_length)
+    return torch.einsum("kd,kmd->km", torch.cat(regions), texts[rows]).cpu()
 
 
 def _read(path: Path) -> dict[str, Any]:

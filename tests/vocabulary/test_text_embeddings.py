@@ -1,0 +1,152 @@
+import hashlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+
+
+class Encoder:
+    """Gives each text a direction of its own and counts the texts it was asked for."""
+
+    projection_dim = 8
+
+    def __init__(self, fingerprint: str = "0123456789abcdef") -> None:
+        self.fingerprint = fingerprint
+        self.asked: list[str] = []
+
+    def encode_text(self, texts, text_length="short", normalize=False):
+        self.asked += texts
+        rows = []
+        for text in texts:
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+            rows.append(torch.randn(8, generator=torch.Generator().manual_seed(seed)))
+        features = torch.stack(rows)
+        return F.normalize(features, dim=-1) if normalize else features
+
+
+@pytest.fixture
+def encoder():
+    return Encoder()
+
+
+@pytest.fixture
+def embeddings(encoder):
+    vocabulary = Vocabulary.parse(
+        {"mug": ["a mug", "a cup"], "fork": ["a fork"]},
+        groups={"base": ["mug"], "novel": ["fork"]},
+    )
+    return TextEmbeddings.encode(vocabulary, encoder)
+
+
+def test_prompts_are_averaged_as_directions(encoder, embeddings):
+    mug, cup, fork = encoder.encode_text(["a mug", "a cup", "a fork"], normalize=True)
+    expected = torch.stack([F.normalize(mug + cup, dim=0), fork])
+    torch.testing.assert_close(embeddings.embeddings, expected)
+    torch.testing.assert_close(embeddings.embeddings.norm(dim=1), torch.ones(2))
+    assert (len(embeddings), embeddings.dim) == (2, 8)
+
+
+def test_equal_texts_are_encoded_once(encoder):
+    vocabulary = Vocabulary.parse({"mug": ["a mug", "a cup"], "cup": ["a cup"]})
+    TextEmbeddings.encode(vocabulary, encoder)
+    assert sorted(encoder.asked) == ["a cup", "a mug"]
+
+
+def test_order_and_batches_change_nothing(encoder):
+    names = [f"thing {'x' * (i % 7)} {i}" for i in range(30)]
+    forward = TextEmbeddings.encode(Vocabulary.parse(names), encoder, batch_size=4)
+    backward = TextEmbeddings.encode(Vocabulary.parse(names[::-1]), encoder, batch_size=256)
+    torch.testing.assert_close(forward.embeddings, backward.embeddings.flip(0))
+
+
+def test_save_and_load(embeddings, tmp_path):
+    path = tmp_path / "texts.safetensors"
+    embeddings.save(path)
+    loaded = TextEmbeddings.load(path)
+    assert loaded.vocabulary == embeddings.vocabulary
+    assert loaded.encoder_fingerprint == embeddings.encoder_fingerprint
+    assert (loaded.text_length, loaded.hash) == ("short", embeddings.hash)
+    assert torch.equal(loaded.embeddings, embeddings.embeddings)
+    assert [p.name for p in tmp_path.iterdir()] == ["texts.safetensors"]
+
+
+def test_cache_is_used_and_mended(encoder, tmp_path):
+    vocabulary = Vocabulary.parse("mug. fork")
+    first = TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path / "cache")
+    encoder.asked.clear()
+    again = TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path / "cache")
+    assert not encoder.asked
+    assert torch.equal(again.embeddings, first.embeddings)
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(b"broken")
+    TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path / "cache")
+    assert encoder.asked
+    assert TextEmbeddings.load(file).hash == first.hash
+
+
+def test_another_encoder_does_not_get_this_ones_cache(encoder, tmp_path):
+    vocabulary = Vocabulary.parse("mug")
+    TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path)
+    other = Encoder("fedcba9876543210")
+    TextEmbeddings.encode(vocabulary, other, cache_dir=tmp_path)
+    assert other.asked == ["mug"]
+
+
+def test_other_encoder_is_refused(embeddings):
+    embeddings.check_encoder("0123456789abcdef")
+    with pytest.raises(ValueError, match=r"0123456789abcdef cannot be used with encoder fedc"):
+        embeddings.check_encoder(Encoder("fedcba9876543210"))
+
+
+def test_bad_files_are_named(embeddings, tmp_path):
+    with pytest.raises(ValueError, match="no text embeddings at"):
+        TextEmbeddings.load(tmp_path / "absent.safetensors")
+    path = tmp_path / "texts.safetensors"
+    embeddings.save(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="truncated"):
+        TextEmbeddings.load(path)
+    save_file({"embeddings": torch.zeros(1, 2)}, path)
+    with pytest.raises(ValueError, match="holds no text embeddings"):
+        TextEmbeddings.load(path)
+
+
+def test_altered_numbers_are_found(embeddings, tmp_path):
+    path = tmp_path / "texts.safetensors"
+    embeddings.save(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="altered"):
+        TextEmbeddings.load(path)
+
+
+def test_is_base(encoder, embeddings):
+    assert embeddings.is_base().tolist() == [True, False]
+    free = TextEmbeddings.encode(Vocabulary.parse("a Mug. the fork. spoon"), encoder)
+    assert free.is_base(["mug", "a spoon"]).tolist() == [True, False, True]
+    assert free.is_base().tolist() == [False, False, False]
+    by_prompt = TextEmbeddings.encode(Vocabulary.parse({"it": ["a mug"]}), encoder)
+    assert by_prompt.is_base(["mug"]).tolist() == [True]
+
+
+def test_subset_keeps_rows_with_names(embeddings):
+    novel = embeddings.subset("novel")
+    assert novel.names == ("fork",)
+    assert torch.equal(novel.embeddings, embeddings.embeddings[1:])
+    assert embeddings.to("cpu").names == embeddings.names
+
+
+def test_negatives_come_behind_and_do_not_repeat(encoder):
+    asked = TextEmbeddings.encode(Vocabulary.parse("a mug. a fork"), encoder)
+    others = TextEmbeddings.encode(Vocabulary.parse({"Fork": ["x"], "plate": ["a plate"]}), encoder)
+    joined = asked.with_negatives(others)
+    assert joined.names == ("a mug", "a fork", "plate")
+    torch.testing.assert_close(joined.embeddings[:2], asked.embeddings)
+    torch.testing.assert_close(joined.embeddings[2], others.embeddings[1])
+    foreign = TextEmbeddings.encode(Vocabulary.parse("cup"), Encoder("fedcba9876543210"))
+    with pytest.raises(ValueError, match="cannot be used with encoder"):
+        asked.with_negatives(foreign)
