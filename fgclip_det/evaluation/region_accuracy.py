@@ -73,15 +73,12 @@ def region_accuracy(
     groups = _captions(data, by_image, n_negatives)
     file_names = {image["id"]: image["file_name"] for image in data["images"]}
     files = [Path(image_root) / file_names[i] for i in by_image]
-    side = encoder.image_size if image_size is None else image_size
-    batches = tqdm(
-        _batches(encoder, files, list(by_image.values()), side, batch_size),
-        total=-(-len(files) // batch_size),
-        desc="regions",
-        unit="batch",
-        disable=not progress,
+    batches = _batches(
+        encoder, files, list(by_image.values()), image_size or encoder.image_size, batch_size
     )
-    cosines = _cosines(encoder, batches, groups, text_length)
+    count = -(-len(files) // batch_size)
+    shown = tqdm(batches, total=count, desc="regions", unit="batch", disable=not progress)
+    cosines = _cosines(encoder, shown, groups, text_length)
     right = cosines[:, 0] >= cosines[:, 1:].amax(dim=1)
     return {
         "accuracy": right.float().mean().item(),

@@ -272,3 +272,32 @@ def test_results_are_plain_values(detect: OpenVocabInferencer) -> None:
     assert list(first) == ["name", "score", "box"]
     assert first["box"] == answer.boxes[0].tolist()
     assert first["score"] == answer.scores[0].item()
+
+
+def test_negatives_compete_and_are_not_reported(bundled_detector) -> None:
+    names = Vocabulary.parse(BUNDLED / "vocabulary.json").names
+    asked = [f"a {name}" for name in names[:3]]
+    plain = bundled_detector(BUNDLED / "images", texts=asked, score_thr=0.1, progress=False)
+    bundled_detector.set_negatives(BUNDLED / "vocabulary.json")
+    try:
+        strict = bundled_detector(BUNDLED / "images", texts=asked, score_thr=0.1, progress=False)
+        everything = bundled_detector(BUNDLED / "images", texts=names, progress=False)
+    finally:
+        bundled_detector.set_negatives(None)
+    assert sum(map(len, strict)) < sum(map(len, plain))
+    for answer in strict:
+        assert answer.vocabulary == asked
+        assert set(answer.names) <= set(asked)
+    # Names that are asked for are no negatives of themselves.
+    again = bundled_detector(BUNDLED / "images", texts=names, progress=False)
+    assert [a.names for a in everything] == [a.names for a in again]
+
+
+def test_stream_answers_before_the_last_picture_is_read(bundled_detector, tmp_path) -> None:
+    good = sorted((BUNDLED / "images").glob("*.png"))[0]
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    stream = bundled_detector.stream([good, bad], texts="a red ring", progress=False)
+    assert next(stream).image_path == str(good)
+    with pytest.raises(ValueError, match=r"bad\.png"):
+        next(stream)
