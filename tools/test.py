@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.registry import METRICS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.engine.running import read_config, run_tool
+from fgclip_det.engine.running import ConfigOptionsAction, read_config, run_tool, set_launcher
+
+NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,7 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-dir", help="folder for pictures of the predictions")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds a shown one stays")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="override settings: key.sub=value"
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOptionsAction,
+        help="override settings: key.sub=value",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
@@ -39,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def apply_flags(config: Config, args: argparse.Namespace) -> None:
-    config.launcher = args.launcher
+    set_launcher(config, args.launcher, args.local_rank)
     config.load_from = args.checkpoint
     if args.show or args.show_dir:
         hook = config.default_hooks.get("visualization")
@@ -62,12 +69,16 @@ def write_metrics(metrics: dict[str, float], work_dir: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
     def test() -> None:
-        config = read_config(args.config, args.cfg_options, args.work_dir)
+        config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
+        if args.out is not None:  # a place that cannot be written is no news for after the work
+            try:
+                Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"--out {args.out!r}: {error}: name another place") from error
         runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
         if args.out is not None:
             dump = METRICS.build({"type": "DumpDetResults", "out_file_path": args.out})
@@ -78,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
             print(f"written to {path}")
 
-    return run_tool(test)
+    return run_tool(test, args.cfg_options)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -92,7 +93,12 @@ class OVCocoDataset(CocoDataset):
                 f"no annotation file {self.ann_file!r}: check data_root and ann_file, or make it "
                 "first (tools/prepare_shapes.py for Shapes)"
             )
-        return super().load_data_list()
+        try:
+            return super().load_data_list()
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"annotation file {self.ann_file!r} is no JSON ({error}): make it again"
+            ) from error
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leaves out images that cannot be trained on; keeps all in test mode."""

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from fgclip_det.compat import load_checkpoint_file
 
 EXIT_USER_ERROR = 2
 
+# Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
+_OTHER_KEYS = {
+    "activation_checkpointing",
+    "compile",
+    "custom_imports",
+    "find_unused_parameters",
+    "model_wrapper_cfg",
+    "runner_type",
+    "sync_bn",
+}
+_WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
+_UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+class ConfigOptionsAction(DictAction):
+    """MMEngine's ``key=value`` arguments; a malformed one is an error of argparse's."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if "=" not in value:
+                raise argparse.ArgumentError(self, f"{value!r} is no key=value")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, IndexError) as error:
+            raise argparse.ArgumentError(self, f"{' '.join(values)!r}: {error}") from error
+
 
 def read_config(
-    path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None
+    path: str,
+    cfg_options: dict[str, Any] | None = None,
+    work_dir: str | None = None,
+    needs: Sequence[str] = (),
 ) -> Config:
     """Read a config file and apply what the command line overrides.
 
@@ -22,29 +58,87 @@ def read_config(
         cfg_options: Dotted keys and their new values.
         work_dir: Folder for logs and checkpoints; None keeps the config's, else
             ``work_dirs/<name of the config>``.
+        needs: Keys that the tool cannot do without.
 
     Raises:
-        ValueError: The file is missing or cannot be read, or an override does not fit it.
+        ValueError: The file is missing, cannot be read or lacks a needed key, an override does not
+            fit it, or the work dir is a file.
     """
     if not Path(path).is_file():
         raise ValueError(f"no config file at {path!r}: check the path")
     try:
         config = Config.fromfile(path)
-    except (SyntaxError, OSError, ImportError, NameError, KeyError, AttributeError) as error:
-        raise ValueError(f"config {path!r} cannot be read: {error}") from error
+    except Exception as error:  # a config is the user's code: whatever it raises is theirs to mend
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"config {path!r} cannot be read ({reason}): mend it") from error
+    known = {*config, *inspect.signature(Runner.__init__).parameters, *_OTHER_KEYS}
+    for key in cfg_options or {}:
+        if key.partition(".")[0] not in known:
+            raise ValueError(f"--cfg-options: {path!r} has no {key!r}: check its spelling")
     try:
         config.merge_from_dict(cfg_options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise ValueError(f"--cfg-options does not fit {path!r}: {error}") from error
+    missing = [key for key in needs if config.get(key) is None]
+    if missing:
+        raise ValueError(f"config {path!r} has no {', '.join(missing)}: use one that does")
     config.work_dir = work_dir or config.get("work_dir") or f"work_dirs/{Path(path).stem}"
+    if Path(config.work_dir).is_file():
+        raise ValueError(f"work dir {config.work_dir!r} is a file: name another")
     return config
 
 
-def run_tool(main: Callable[[], None]) -> int:
-    """Run a tool: errors of the user's become one line and exit code 2, bugs keep a traceback."""
+def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
+    """Take over how the processes were started.
+
+    Raises:
+        ValueError: Nothing started them.
+    """
+    if launcher == "pytorch" and "RANK" not in os.environ:
+        raise ValueError("--launcher pytorch is set, but torchrun is not: use tools/dist_*.sh")
+    os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    config.launcher = launcher
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Say what is wrong with a checkpoint before anything is built or written; not for URLs.
+
+    Raises:
+        ValueError: See `load_checkpoint_file`.
+    """
+    if path is not None and "://" not in path:
+        load_checkpoint_file(path)
+
+
+def run_tool(main: Callable[[], None], cfg_options: Collection[str] | None = None) -> int:
+    """Run a tool: errors of the user's become one line and exit code 2, bugs keep a traceback.
+
+    Args:
+        main: The tool.
+        cfg_options: Dotted keys that the user set; an argument that no class knows is the user's
+            error if it is among them.
+    """
     try:
         main()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    return 0
+    except (ValueError, OSError) as error:
+        message = _message(error)
+    except TypeError as error:
+        name = _UNEXPECTED_ARGUMENT.search(str(error))
+        keys = [key for key in cfg_options or () if name and name[1] in key.split(".")]
+        if not keys:
+            raise
+        message = f"--cfg-options: {keys[0]!r} sets {name[1]!r}, which is unknown: {error}"
+    else:
+        return 0
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _message(error: Exception) -> str:
+    message = str(error)
+    if _WORKER_ERROR.match(message):
+        # A data loader's worker sends its traceback as the text; the error is the last line.
+        message = message.strip().splitlines()[-1].partition(": ")[2]
+    if isinstance(error, FileNotFoundError):
+        message += ": check the paths in the config"
+    return message

@@ -26,6 +26,9 @@ _PAD_PATCHES = 2
 
 _BACKGROUND = "background"
 
+# Faults that an error about unfitting weights lists; the wrong kind of file has hundreds.
+_SHOWN_FAULTS = 6
+
 Texts = TextEmbeddings | Vocabulary | str | os.PathLike | Sequence[str]
 
 
@@ -344,7 +347,11 @@ def _raise_load_faults(module: OpenVocabTwoStageDetector, incompatible_keys) -> 
     listed = [f"missing {key}" for key in missing]
     listed += [f"unexpected {key}" for key in faults[1]] + faults[2]
     if listed:
-        raise ValueError(f"the weights do not fit the detector: {'; '.join(listed)}")
+        more = f"; and {len(listed) - _SHOWN_FAULTS} more" if len(listed) > _SHOWN_FAULTS else ""
+        raise ValueError(
+            f"the weights do not fit the detector: {'; '.join(listed[:_SHOWN_FAULTS])}{more}: "
+            "give a checkpoint that was trained with this config"
+        )
 
 
 def _parse(vocabulary: Texts) -> TextEmbeddings | Vocabulary:

@@ -14,6 +14,7 @@ import torch
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.datasets.shapes import generate
+from fgclip_det.engine.running import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs" / "shapes" / "ovdet_tiny.py"
@@ -110,10 +111,19 @@ def test_the_commands_of_the_documentation(folder: Path) -> None:
     [
         ("train", ["absent.py"], "no config file at 'absent.py'"),
         ("train", ["broken.py"], "'broken.py' cannot be read"),
-        ("train", ["empty.py"], "does not say how to train"),
-        ("train", [DETECTOR, "--resume", "absent.pth"], "no checkpoint at 'absent.pth'"),
+        ("train", ["binary.py"], "'binary.py' cannot be read"),
+        ("train", ["raises.py"], "'raises.py' cannot be read (ZeroDivisionError"),
+        ("train", ["empty.py"], "has no train_cfg, train_dataloader, optim_wrapper"),
+        ("train", [DETECTOR, "--resume", "absent.pth"], "absent.pth does not exist"),
+        ("train", [DETECTOR, "--cfg-options", "load_from=absent.pth"], "absent.pth does not exist"),
+        ("train", [DETECTOR, "--cfg-options", "max_epoch=1"], "has no 'max_epoch'"),
+        ("train", [DETECTOR, "--cfg-options", "model.bakbone.depth=1"], "'model.bakbone.depth'"),
+        ("train", [DETECTOR, "--work-dir", "broken.py"], "'broken.py' is a file"),
+        ("train", [DETECTOR, "--work-dir", "broken.py/x"], "Not a directory"),
+        ("train", [DETECTOR, "--launcher", "pytorch"], "tools/dist_*.sh"),
         ("train", [DETECTOR, "--cfg-options", "model.backbone.encoder=nowhere"], "'nowhere'"),
         ("test", ["absent.py", "x.pth"], "no config file at 'absent.py'"),
+        ("test", [PRETRAIN, "absent.pth"], "has no test_cfg, test_dataloader, test_evaluator"),
         ("test", [DETECTOR, "absent.pth"], "absent.pth does not exist"),
         ("test", [DETECTOR, "broken.py"], "broken.py is refused"),
         ("test", [DETECTOR, "x.pth", "--out", "found.json"], "must end in .pkl"),
@@ -129,11 +139,69 @@ def test_user_errors_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("model = dict(")
-    (tmp_path / "empty.py").write_text("model = dict()")
+    (tmp_path / "empty.py").write_text("model = dict(type='x')")
+    (tmp_path / "binary.py").write_bytes(bytes(range(256)))
+    (tmp_path / "raises.py").write_text("x = 1 / 0")
+    monkeypatch.delenv("RANK", raising=False)
     assert _tool(tool).main([str(argument) for argument in arguments]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+
+
+@pytest.mark.parametrize("tool", [["train", DETECTOR], ["test", DETECTOR, "x.pth"]])
+def test_malformed_options_are_an_error_of_the_arguments(
+    tool: list, capsys: pytest.CaptureFixture
+) -> None:
+    name, *arguments = tool
+    with pytest.raises(SystemExit) as stopped:
+        _tool(name).main([*map(str, arguments), "--cfg-options", "word"])
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.endswith("error: argument --cfg-options: 'word' is no key=value")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_missing_pictures_are_named(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate(tmp_path / "data" / "shapes", {"train": 2, "val": 2})
+    for picture in (tmp_path / "data" / "shapes" / "train").iterdir():
+        picture.unlink()
+    bundled = ROOT / "fgclip_det" / "assets" / "shapes" / "encoder"
+    settings = [f"model.backbone.encoder={bundled}", f"train_dataloader.num_workers={workers}"]
+    settings += [f"train_dataloader.persistent_workers={bool(workers)}"]
+    assert _tool("train").main([str(DETECTOR), "--cfg-options", *settings]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: [Errno 2] No such file or directory: 'data/shapes/train/0000")
+    assert last.endswith("check the paths in the config")
+
+
+@pytest.mark.parametrize("tool", ["train.py", "test.py"])
+def test_runs_in_a_clone_that_was_not_installed(tool: str, tmp_path: Path) -> None:
+    # -S leaves out the .pth files, and so the editable installation, not the packages.
+    packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "tools" / tool), "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": packages},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "--cfg-options" in done.stdout
+
+
+def test_an_argument_that_no_option_set_is_a_bug() -> None:
+    def bug() -> None:
+        raise TypeError("f() got an unexpected keyword argument 'x'")
+
+    with pytest.raises(TypeError):
+        run_tool(bug, {"model.y": 1})
+    assert run_tool(bug, {"model.x": 1}) == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with CUDA, --amp works")
