@@ -87,7 +87,10 @@ def detector(config: str, **options):
     cfg.merge_from_dict(options)
     register_all_modules()
     torch.manual_seed(0)
-    return MODELS.build(cfg.model)
+    model = MODELS.build(cfg.model)
+    # DINO's level embeddings are uninitialised memory until then, now and then NaN.
+    model.init_weights()
+    return model
 
 
 def picture_batch(size: int = 96) -> dict:
