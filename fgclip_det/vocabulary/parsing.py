@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 BUILTIN = {"coco": "coco.txt", "ov_coco": "ov_coco.json", "lvis": "lvis_v1.txt"}
 _SPACES = re.compile(r"\s+")
 # A period ends a phrase at the end of the text or before a space; "1.5 l bottle" stays whole.
-_PERIOD = re.compile(r"\.(?=\s|$)")
+_PERIOD = re.compile(r"\.+(?=\s|$)")
 
 
 class Parsed(NamedTuple):
@@ -38,7 +38,7 @@ def parse(spec: Any) -> Parsed:
         if spec in BUILTIN:
             return _read_builtin(spec)
         if _looks_like_path(spec):
-            return _read_file(Path(spec).expanduser())
+            return _read_file(Path(os.path.expanduser(spec)))
         return Parsed(_collect(_split(spec), repr(spec)))
     if isinstance(spec, Mapping):
         return _from_mapping(spec, "the vocabulary")
@@ -62,7 +62,7 @@ def _looks_like_path(text: str) -> bool:
 
 def _split(text: str) -> list[str]:
     pieces = _PERIOD.split(text)
-    if sum(bool(piece.strip()) for piece in pieces) > 1 or len(pieces) > 1:
+    if len(pieces) > 1:
         return pieces
     return re.split(r"[,;\n]", text)
 
@@ -86,7 +86,7 @@ def _add(prompts: dict, repeated: list[str], name: str, words: Iterable[str]) ->
     name = _SPACES.sub(" ", name).strip(" ,;\n\t")
     cleaned = [_SPACES.sub(" ", word).strip(" ,;\n\t") for word in words]
     cleaned = list(dict.fromkeys(word for word in cleaned if word))
-    if not name:
+    if not name.strip(" .,;"):
         return
     if name in prompts:
         repeated.append(name)

@@ -38,7 +38,8 @@ class TextEncoder(Protocol):
         """B texts -> (B, D)."""
 
 
-@dataclass(frozen=True)
+# Compared by identity: a generated == would fail on the tensors; `hash` compares the contents.
+@dataclass(frozen=True, eq=False)
 class TextEmbeddings:
     """Embeddings of the names of a vocabulary; stands in for the text tower.
 
@@ -82,7 +83,7 @@ class TextEmbeddings:
             cached = Path(cache_dir) / name
             found = _load_cached(cls, cached, vocabulary, encoder.fingerprint)
             if found is not None:
-                return found
+                return found.to(getattr(encoder, "device", "cpu"))
         sentences = vocabulary.sentences()
         rows = {text: i for i, text in enumerate(dict.fromkeys(_flatten(sentences)))}
         encoded = _encode_texts(list(rows), encoder, text_length, batch_size)
@@ -92,7 +93,6 @@ class TextEmbeddings:
         sums.index_add_(0, name_of_text.to(encoded.device), encoded[row_of_text])
         made = cls(vocabulary, F.normalize(sums, dim=-1), encoder.fingerprint, text_length)
         if cached is not None:
-            cached.parent.mkdir(parents=True, exist_ok=True)
             made.save(cached)
         return made
 
@@ -146,7 +146,7 @@ class TextEmbeddings:
     def with_negatives(self, negatives: TextEmbeddings) -> TextEmbeddings:
         """These names, then those of `negatives` that are none of them, articles and case aside.
 
-        The labels of these names stay what they are; groups are dropped.
+        The labels of these names stay what they are, and so do their groups.
 
         Raises:
             ValueError: The two are of different encoders.
@@ -163,9 +163,18 @@ class TextEmbeddings:
         vocabulary = Vocabulary(
             (*self.names, *(negatives.names[i] for i in rows)),
             (*self.prompts, *(negatives.prompts[i] for i in rows)),
+            groups=self.groups and self._joined_groups(negatives, rows),
         )
         others = negatives.embeddings[rows].to(self.embeddings)
         return self._with(vocabulary, torch.cat([self.embeddings, others]))
+
+    def _joined_groups(self, negatives: TextEmbeddings, rows: list[int]) -> dict[str, list[str]]:
+        base = negatives.is_base(self.vocabulary.base_classes).tolist()
+        added = {"base": [negatives.names[i] for i in rows if base[i]]}
+        return {
+            group: [*members, *added.get(group, ())]
+            for group, members in {"base": [], **(self.groups or {})}.items()
+        }
 
     def _with(self, vocabulary: Vocabulary, embeddings: Tensor) -> TextEmbeddings:
         return TextEmbeddings(vocabulary, embeddings, self.encoder_fingerprint, self.text_length)
@@ -201,7 +210,7 @@ class TextEmbeddings:
             )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one ``.safetensors`` file, or nothing."""
+        """Write everything to one ``.safetensors`` file, or nothing; makes its folder."""
         path = Path(path)
         labels = {
             "kind": _KIND,
@@ -211,6 +220,7 @@ class TextEmbeddings:
             "hash": self.hash,
         }
         tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
@@ -240,10 +250,16 @@ class TextEmbeddings:
                 embeddings = file.get_tensor("embeddings")
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
-        vocabulary = Vocabulary.parse(json.loads(labels["vocabulary"]))
-        loaded = cls(vocabulary, embeddings, labels["encoder_fingerprint"], labels["text_length"])
-        if embeddings.shape[0] != len(vocabulary) or loaded.hash != labels["hash"]:
-            raise ValueError(f"{str(path)!r} was altered after it was written: encode again")
+        altered = f"{str(path)!r} was altered after it was written: encode again"
+        try:
+            vocabulary = Vocabulary.parse(json.loads(labels["vocabulary"]))
+            fingerprint, text_length = labels["encoder_fingerprint"], labels["text_length"]
+        except (KeyError, ValueError):
+            raise ValueError(altered) from None
+        loaded = cls(vocabulary, embeddings, fingerprint, text_length)
+        shape_fits = embeddings.ndim == 2 and embeddings.shape[0] == len(vocabulary)
+        if not shape_fits or loaded.hash != labels.get("hash"):
+            raise ValueError(altered)
         return loaded
 
 

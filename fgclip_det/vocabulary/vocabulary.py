@@ -165,8 +165,14 @@ class Vocabulary:
     @property
     def hash(self) -> str:
         """16 hex digits of all that decides the embeddings, and of the groups."""
-        text = json.dumps([list(self.to_dict()["names"].items()), self.templates, self.groups])
+        text = json.dumps(
+            [list(self.to_dict()["names"].items()), self.templates, self.groups], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        # The generated one would fail on the groups, which are an object.
+        return hash((self.names, self.prompts, self.templates))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -179,8 +185,12 @@ def _listed(groups: Any) -> dict[str, list[str]] | None:
     if groups is None:
         return None
     if not isinstance(groups, Mapping) or not all(
-        isinstance(members, Sequence) and not isinstance(members, str)
+        isinstance(members, Sequence)
+        and not isinstance(members, str)
+        and all(isinstance(name, str) for name in members)
         for members in groups.values()
     ):
-        raise ValueError(f'groups must be an object of lists, {{"base": [...]}}, not {groups!r}')
+        raise ValueError(
+            f'groups must be an object of lists of names, {{"base": [...]}}, not {groups!r}'
+        )
     return {group: list(members) for group, members in groups.items()}

@@ -21,6 +21,17 @@ def test_names_of_sets_and_sentences():
         resolve_templates("photograph")
 
 
+@pytest.mark.parametrize("templates", [["{} and {}"], ["a photo"], [3], 3, {"a": "{}"}])
+def test_bad_templates_are_refused(templates):
+    with pytest.raises(ValueError, match=r"must (hold|be)"):
+        resolve_templates(templates)
+
+
+def test_no_template_is_the_name_itself():
+    assert resolve_templates([]) == ("{}",)
+    assert Vocabulary.parse("mug").sentences() == [["mug"]]
+
+
 def test_each_prompt_goes_into_each_template():
     vocabulary = Vocabulary.parse([["couch", "sofa"]], templates=["a {}", "the {}"])
     assert vocabulary.sentences() == [["a couch", "the couch", "a sofa", "the sofa"]]

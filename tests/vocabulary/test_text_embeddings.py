@@ -1,8 +1,10 @@
 import hashlib
+import json
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -124,6 +126,118 @@ def test_altered_numbers_are_found(embeddings, tmp_path):
         TextEmbeddings.load(path)
 
 
+def _rewrite_labels(path, **changes):
+    """Replace labels of a file and leave its numbers; None drops one."""
+    with safe_open(path, framework="pt") as file:
+        labels, numbers = file.metadata(), file.get_tensor("embeddings")
+    labels = {key: value for key, value in {**labels, **changes}.items() if value is not None}
+    save_file({"embeddings": numbers}, path, metadata=labels)
+
+
+ALTERED_LABELS = [
+    {"vocabulary": "{"},
+    {"vocabulary": None},
+    {"vocabulary": '["mug", "knife"]'},
+    {"vocabulary": '["mug"]'},
+    {"hash": None},
+    {"text_length": None},
+    {"encoder_fingerprint": "fedcba9876543210"},
+]
+
+
+@pytest.mark.parametrize("changes", ALTERED_LABELS)
+def test_altered_labels_are_found(embeddings, tmp_path, changes):
+    path = tmp_path / "texts.safetensors"
+    embeddings.save(path)
+    _rewrite_labels(path)
+    assert TextEmbeddings.load(path).hash == embeddings.hash
+    _rewrite_labels(path, **changes)
+    with pytest.raises(ValueError, match=r"texts\.safetensors' was altered"):
+        TextEmbeddings.load(path)
+
+
+@pytest.mark.parametrize("changes", ALTERED_LABELS)
+def test_cache_with_altered_labels_is_remade(encoder, tmp_path, changes):
+    vocabulary = Vocabulary.parse("mug. fork")
+    first = TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path)
+    (file,) = tmp_path.iterdir()
+    _rewrite_labels(file, **changes)
+    encoder.asked.clear()
+    again = TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path)
+    assert sorted(encoder.asked) == ["fork", "mug"]
+    assert again.hash == first.hash
+
+
+def test_numbers_of_another_shape_are_refused(embeddings, tmp_path):
+    path = tmp_path / "texts.safetensors"
+    embeddings.save(path)
+    with safe_open(path, framework="pt") as file:
+        labels, numbers = file.metadata(), file.get_tensor("embeddings")
+    for wrong in (numbers.flatten(), numbers[:1], torch.tensor(1.0)):
+        save_file({"embeddings": wrong.clone()}, path, metadata=labels)
+        with pytest.raises(ValueError, match="altered"):
+            TextEmbeddings.load(path)
+
+
+def test_everything_survives_the_file(encoder, tmp_path):
+    vocabulary = Vocabulary.parse(
+        {"кружка": ["a mug", "a cup"], "fork": ["a fork"]},
+        templates="photos",
+        groups={"novel": ["fork"]},
+    )
+    made = TextEmbeddings.encode(vocabulary, encoder, text_length="long")
+    # The folder is made.
+    path = tmp_path / "new" / "texts.safetensors"
+    made.save(path)
+    loaded = TextEmbeddings.load(path)
+    for label in ("names", "prompts", "templates", "groups", "text_length", "dim", "hash"):
+        assert getattr(loaded, label) == getattr(made, label), label
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["vocabulary"]) == vocabulary.to_dict()
+
+
+def test_each_text_length_has_its_own_cache(encoder, tmp_path):
+    vocabulary = Vocabulary.parse("mug")
+    for text_length in ("short", "long"):
+        encoder.asked.clear()
+        TextEmbeddings.encode(vocabulary, encoder, text_length, cache_dir=tmp_path)
+        assert encoder.asked == ["mug"]
+
+
+def test_cache_hits_go_to_the_device_of_the_encoder(encoder, tmp_path):
+    vocabulary = Vocabulary.parse("mug")
+    TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path)
+    encoder.device = torch.device("meta")
+    found = TextEmbeddings.encode(vocabulary, encoder, cache_dir=tmp_path)
+    assert found.embeddings.device.type == "meta"
+
+
+def test_templates_are_averaged_by_hand():
+    directions = {"a x": [3.0, 0.0], "the x": [0.0, 0.5]}
+
+    class Plane(Encoder):
+        def encode_text(self, texts, text_length="short", normalize=False):
+            rows = torch.tensor([directions[text] for text in texts])
+            return F.normalize(rows, dim=-1) if normalize else rows
+
+    vocabulary = Vocabulary.parse("x", templates=["a {}", "the {}"])
+    made = TextEmbeddings.encode(vocabulary, Plane())
+    # The lengths 3 and 0.5 do not weigh: the mean of the two axes is the diagonal.
+    torch.testing.assert_close(made.embeddings, torch.tensor([[0.5**0.5, 0.5**0.5]]))
+
+
+def test_embeddings_compare_by_identity(embeddings):
+    assert embeddings == embeddings
+    assert embeddings != embeddings.to("cpu")
+    assert len({embeddings, embeddings.to("cpu")}) == 2
+
+
+def test_groups_win_over_the_default_names(encoder):
+    vocabulary = Vocabulary.parse("mug. fork. plate", groups={"base": ["fork"]})
+    made = TextEmbeddings.encode(vocabulary, encoder)
+    assert made.is_base(["mug", "plate"]).tolist() == [False, True, False]
+
+
 def test_is_base(encoder, embeddings):
     assert embeddings.is_base().tolist() == [True, False]
     free = TextEmbeddings.encode(Vocabulary.parse("a Mug. the fork. spoon"), encoder)
@@ -150,3 +264,13 @@ def test_negatives_come_behind_and_do_not_repeat(encoder):
     foreign = TextEmbeddings.encode(Vocabulary.parse("cup"), Encoder("fedcba9876543210"))
     with pytest.raises(ValueError, match="cannot be used with encoder"):
         asked.with_negatives(foreign)
+
+
+def test_negatives_leave_the_groups_as_they_are(encoder):
+    groups = {"novel": ["mug"], "base": ["fork"]}
+    asked = TextEmbeddings.encode(Vocabulary.parse("mug. fork", groups=groups), encoder)
+    plain = TextEmbeddings.encode(Vocabulary.parse("plate"), encoder)
+    assert asked.with_negatives(plain).is_base(["mug", "plate"]).tolist() == [False, True, False]
+    grouped = Vocabulary.parse("plate. cup", groups={"base": ["cup"], "novel": ["plate"]})
+    joined = asked.with_negatives(TextEmbeddings.encode(grouped, encoder))
+    assert joined.is_base().tolist() == [False, True, False, True]

@@ -110,6 +110,16 @@ def test_json_round_trip_and_hash(tmp_path):
     assert Vocabulary.parse("mug. fork").hash != Vocabulary.parse("fork. mug").hash
 
 
+def test_equal_vocabularies_hash_alike():
+    one = Vocabulary.parse("mug. fork", groups={"base": ["mug"], "novel": ["fork"]})
+    other = Vocabulary.parse(["mug", "fork"], groups={"novel": ["fork"], "base": ["mug"]})
+    assert one == other
+    assert (hash(one), one.hash) == (hash(other), other.hash)
+    assert one != Vocabulary.parse("mug. fork")
+    assert one.hash != Vocabulary.parse("mug. fork").hash
+    assert one.hash != Vocabulary.parse(one, templates="article").hash
+
+
 def test_duplicates_are_merged_and_said_once():
     with pytest.warns(UserWarning, match="2 name.*'mug'") as warned:
         vocabulary = Vocabulary.parse("mug. plate. mug. plate")
@@ -138,6 +148,7 @@ def test_five_thousand_names_are_quick():
         ({"names": ["mug"], "groups": {"base": ["fork"]}}, "'fork', which is not in the names"),
         ({"names": ["mug"], "groups": {"seen": ["mug"]}}, "groups must be"),
         ({"names": ["mug"], "groups": {"base": "mug"}}, "object of lists"),
+        ({"names": ["mug"], "groups": {"base": [["mug"]]}}, "lists of names"),
         ({"names": ["mug"], "groups": {"base": ["mug"], "novel": ["mug"]}}, "both groups"),
         ({"names": ["mug"], "templates": ["a photo"]}, "must hold {} once"),
     ],
