@@ -135,6 +135,9 @@ class FGCLIPConfig:
 def _pick(config_class: type[_Config], values: dict) -> _Config:
     known = {f.name for f in fields(config_class)}
     config = config_class(**{key: value for key, value in values.items() if key in known})
+    for name, value in vars(config).items():
+        if name not in ("hidden_act", "layer_norm_eps") and not isinstance(value, int):
+            raise ValueError(f"{name} of {config_class.__name__} is {value!r}, not a whole number")
     if config.hidden_act not in ACT2FN:
         raise ValueError(f"unknown hidden_act {config.hidden_act!r} in {config_class.__name__}")
     if config.hidden_size % config.num_attention_heads:

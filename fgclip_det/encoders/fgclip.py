@@ -55,6 +55,7 @@ class FGCLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(scale))
         self.logit_scale_finegraind = nn.Parameter(torch.tensor(scale))
         self.logit_scale_hardneg = nn.Parameter(torch.tensor(scale))
+        self.register_load_state_dict_post_hook(_forget_fingerprint)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike) -> FGCLIP:
@@ -93,6 +94,12 @@ class FGCLIP(nn.Module):
         self.image_processor.save_pretrained(path)
         if self._tokenizer is not None:
             self._tokenizer.save_pretrained(path)
+
+    def train(self, mode: bool = True) -> FGCLIP:
+        """Set the mode; the weights may change from here on, and the fingerprint with them."""
+        if mode:
+            self._fingerprint = None
+        return super().train(mode)
 
     @property
     def patch_size(self) -> int:
@@ -269,6 +276,10 @@ class FGCLIP(nn.Module):
         rows = [row if len(row) <= longest else [*row[: longest - 1], end] for row in rows]
         width = max(map(len, rows))
         return torch.tensor([row + [end] * (width - len(row)) for row in rows])
+
+
+def _forget_fingerprint(module: FGCLIP, incompatible_keys: object) -> None:
+    module._fingerprint = None
 
 
 def _maybe_normalize(features: Tensor, normalize: bool) -> Tensor:

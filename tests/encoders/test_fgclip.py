@@ -129,3 +129,15 @@ def test_fingerprint_follows_the_weights(model):
     changed = FGCLIP(FGCLIPConfig.tiny()).eval()
     assert changed.fingerprint != model.fingerprint
     assert len(model.fingerprint) == 16
+
+
+def test_fingerprint_is_not_kept_over_a_change():
+    torch.manual_seed(1)
+    one, other = FGCLIP(FGCLIPConfig.tiny()).eval(), FGCLIP(FGCLIPConfig.tiny()).eval()
+    before = one.fingerprint
+    one.load_state_dict(other.state_dict())
+    assert one.fingerprint == other.fingerprint != before
+    one.train()
+    with torch.no_grad():
+        one.logit_scale.add_(1)
+    assert one.eval().fingerprint != other.fingerprint

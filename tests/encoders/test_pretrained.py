@@ -175,3 +175,12 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         pretrained.write_atomically(target, write)
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_missing_end_token_id_is_named(directory):
+    path = directory / pretrained.CONFIG_NAME
+    values = json.loads(path.read_text())
+    values["text_config"]["eos_token_id"] = None
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="eos_token_id of TextConfig is None"):
+        FGCLIP.from_pretrained(directory)
