@@ -123,7 +123,7 @@ class FGCLIPPretrainer(BaseModel):
 
         region_rows = rows_of([c for of_image in region_captions for c in of_image])
         groups = [group for of_image in hard_captions for group in of_image]
-        hard_rows = rows_of([c for group in groups for c in group]) if self.weight_hard else []
+        hard_rows = [rows_of(group) for group in groups] if self.weight_hard else []
         texts = self.encoder.encode_text(list(rows), "short", normalize=True)
         losses = {}
         if self.weight_region:
@@ -131,10 +131,11 @@ class FGCLIPPretrainer(BaseModel):
             loss = contrastive_loss(regions, texts[region_rows], scale)
             losses["loss_region"] = self.weight_region * loss
         if self.weight_hard:
-            width = len(groups[0]) if groups else 1
-            candidates = texts[hard_rows].view(len(regions), width, texts.shape[1])
+            candidates, valid = _pad(hard_rows)
             scale = self.encoder.logit_scale_hardneg.exp()
-            loss, accuracy = hard_negative_loss(regions, candidates, scale)
+            loss, accuracy = hard_negative_loss(
+                regions, texts[candidates], scale, valid.to(regions.device)
+            )
             losses["loss_hard_negative"] = self.weight_hard * loss
             losses["accuracy_hard_negative"] = accuracy
         return losses
@@ -150,6 +151,14 @@ class FGCLIPPretrainer(BaseModel):
             ):
                 scale.clamp_(max=_MAX_LOGIT_SCALE)
         return log
+
+
+def _pad(groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of uneven groups as (K, longest) int64, and (K, longest) bool: which are real."""
+    longest = max(map(len, groups), default=1)
+    rows = torch.tensor([[*g, *[0] * (longest - len(g))] for g in groups], dtype=torch.long)
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.long)
+    return rows.view(-1, longest), torch.arange(longest) < counts[:, None]
 
 
 def _new_encoder(sizes: dict, tokenizer_captions: str | None) -> FGCLIP:

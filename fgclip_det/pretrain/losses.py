@@ -31,7 +31,7 @@ def contrastive_loss(image_embeddings: Tensor, text_embeddings: Tensor, scale: T
 
 
 def hard_negative_loss(
-    region_embeddings: Tensor, text_embeddings: Tensor, scale: Tensor
+    region_embeddings: Tensor, text_embeddings: Tensor, scale: Tensor, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of each region over its own caption and that caption's hard negatives.
 
@@ -39,6 +39,7 @@ def hard_negative_loss(
         region_embeddings: (K, D), unit length.
         text_embeddings: (K, 1 + M, D), unit length; the positive stands first.
         scale: Scalar that multiplies the cosines, already out of its logarithm.
+        valid: (K, 1 + M) bool, False where a region has fewer captions; None means all are there.
 
     Returns:
         The loss, and the share of regions whose positive scores highest; both scalars, zero
@@ -48,6 +49,8 @@ def hard_negative_loss(
         zero = (region_embeddings.sum() + text_embeddings.sum()) * 0.0
         return zero, zero.detach()
     logits = scale * torch.einsum("kd,kmd->km", region_embeddings, text_embeddings)
+    if valid is not None:
+        logits = logits.masked_fill(~valid, -torch.inf)
     labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     accuracy = (logits.argmax(dim=1) == 0).float().mean()
     return F.cross_entropy(logits, labels), accuracy

@@ -139,3 +139,20 @@ def test_bad_settings_are_named(captions, tmp_path):
         FGCLIPPretrainer(SIZES, tokenizer_captions=str(tmp_path / "absent.jsonl"))
     with pytest.raises(ValueError, match="'tensor'"):
         _pretrainer(captions)(**_batch(), mode="tensor")
+
+
+def test_groups_of_uneven_length_keep_to_themselves(captions):
+    model = _pretrainer(captions, weight_long=0, weight_short=0, weight_region=0)
+    batch = _batch(regions=(3, 0))
+    groups = [
+        ["a red star", "a blue star"],
+        ["a blue ring"],
+        ["a green cross", "a red cross", "a blue cross"],
+    ]
+    uneven = model(**{**batch, "hard_captions": [groups, []]})
+    single = []
+    for row, group in enumerate(groups):
+        alone = {**batch, "boxes": [batch["boxes"][0][row : row + 1], torch.zeros(0, 4)]}
+        alone |= {"region_captions": [["a red ring"], []], "hard_captions": [[group], []]}
+        single.append(model(**alone)["loss_hard_negative"])
+    torch.testing.assert_close(uneven["loss_hard_negative"], torch.stack(single).mean())
