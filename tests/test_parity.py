@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -188,3 +189,20 @@ def test_tuning_leaves_the_encoder_and_the_training_classes(
     assert tuned.training_vocabulary.base_classes == words.base_classes
     fresh = type(tuned.encoder).from_pretrained(BUNDLED / "encoder")
     assert tuned.encoder.fingerprint == fresh.fingerprint
+
+
+def test_pictures_of_several_sizes_do_not_change_each_other(tuned: OpenVocabTwoStageDetector):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(128, 128), (96, 128), (128, 80), (96, 128)]
+    samples = []
+    for number, size in enumerate(sizes):
+        meta = {"img_id": number, "img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)}
+        pixels = torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+        samples.append({"inputs": pixels, "data_samples": DetDataSample(metainfo=meta)})
+    together = tuned.test_step(pseudo_collate(samples))
+    for one, sample in zip(together, samples, strict=True):
+        (alone,) = tuned.test_step(pseudo_collate([sample]))
+        torch.testing.assert_close(
+            one.pred_instances.bboxes, alone.pred_instances.bboxes, atol=1e-3, rtol=0
+        )
+        torch.testing.assert_close(one.pred_instances.scores, alone.pred_instances.scores)

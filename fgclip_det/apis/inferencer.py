@@ -206,20 +206,15 @@ class OpenVocabInferencer:
 
     @torch.no_grad()
     def _detect(self, inputs: list[tuple], score_thr: float) -> list[Detections]:
-        """Pictures of one network size go together: padding would change what attention sees."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, (data, *_) in enumerate(inputs):
-            groups.setdefault(tuple(data["inputs"].shape), []).append(i)
-        answers: list[Detections | None] = [None] * len(inputs)
-        for rows in groups.values():
-            batch = self.model.data_preprocessor(
-                pseudo_collate([inputs[i][0] for i in rows]), False
-            )
-            regions = self.model.propose(batch["inputs"], batch["data_samples"])
-            found = self.model.classify(regions, [self._competing(inputs[i][1]) for i in rows])
-            for i, instances in zip(rows, found, strict=True):
-                answers[i] = _as_detections(instances, score_thr, *inputs[i][1:])
-        return [answer for answer in answers if answer is not None]
+        if not inputs:
+            return []
+        batch = self.model.data_preprocessor(pseudo_collate([data for data, *_ in inputs]), False)
+        regions = self.model.propose(batch["inputs"], batch["data_samples"])
+        found = self.model.classify(regions, [self._competing(texts) for _, texts, *_ in inputs])
+        return [
+            _as_detections(instances, score_thr, *rest)
+            for instances, (_, *rest) in zip(found, inputs, strict=True)
+        ]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

@@ -16,13 +16,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
+from fgclip_det.models.detector_inputs import (
+    build_preprocessor,
+    image_metas,
+    without_names,
+)
 from fgclip_det.models.fgclip_vit import build_encoder
 from fgclip_det.models.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-
-# Pixels of a batch are padded to a multiple of this many patches, so that each level of the
-# pyramid halves exactly.
-_PAD_PATCHES = 2
 
 _BACKGROUND = "background"
 
@@ -74,7 +75,7 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
             backbone={**backbone, "encoder": encoder},
             train_cfg=ConfigDict(train_cfg) if train_cfg else None,
             test_cfg=ConfigDict(test_cfg or {}),
-            data_preprocessor=_build_preprocessor(data_preprocessor, encoder),
+            data_preprocessor=build_preprocessor(data_preprocessor, encoder),
             init_cfg=init_cfg,
         )
         self._build_neck_and_heads(neck, rpn_head, roi_head)
@@ -141,6 +142,9 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
     ) -> list[Regions]:
         """Regions of a batch, whatever may be looked for in them.
 
+        Pictures of one size go through the network together, others by themselves: attention sees
+        padding, so what a picture gives would depend on its neighbours.
+
         Args:
             batch_inputs: (N, 3, H, W) normalised pixels.
             batch_data_samples: Their metainfo is read; None means N images of H x W pixels that
@@ -149,7 +153,22 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         Returns:
             One for each image.
         """
-        metas = _image_metas(batch_inputs, batch_data_samples)
+        metas = image_metas(batch_inputs, batch_data_samples)
+        rows_of: dict[tuple[int, int], list[int]] = {}
+        for row, meta in enumerate(metas):
+            rows_of.setdefault(tuple(meta["img_shape"][:2]), []).append(row)
+        if len(rows_of) <= 1:
+            return self._propose(batch_inputs, metas)
+        multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
+        regions: dict[int, Regions] = {}
+        for shape, rows in rows_of.items():
+            height, width = (-(-side // multiple) * multiple for side in shape)
+            pixels = batch_inputs[rows, :, :height, :width]
+            found = self._propose(pixels, [metas[row] for row in rows])
+            regions.update(zip(rows, found, strict=True))
+        return [regions[row] for row in range(len(metas))]
+
+    def _propose(self, batch_inputs: Tensor, metas: list[dict]) -> list[Regions]:
         features = self.backbone(batch_inputs)
         levels = self.neck(features.maps)
         proposals = self.rpn_head.predict_by_feat(
@@ -220,7 +239,7 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         if self.train_cfg is None:
             raise ValueError("the detector was built without train_cfg: it cannot be trained")
         levels = self.extract_feat(batch_inputs)
-        boxes_only = [_without_names(sample) for sample in batch_data_samples]
+        boxes_only = [without_names(sample) for sample in batch_data_samples]
         losses, proposals = self.rpn_head.loss_and_predict(
             levels, boxes_only, proposal_cfg=self.train_cfg.get("rpn_proposal", self.test_cfg.rpn)
         )
@@ -360,40 +379,6 @@ def _parse(vocabulary: Texts) -> TextEmbeddings | Vocabulary:
     if isinstance(vocabulary, str | os.PathLike) and Path(vocabulary).suffix == ".safetensors":
         return TextEmbeddings.load(vocabulary)
     return Vocabulary.parse(vocabulary)
-
-
-def _build_preprocessor(data_preprocessor: dict | nn.Module | None, encoder: FGCLIP) -> nn.Module:
-    if isinstance(data_preprocessor, nn.Module):
-        return data_preprocessor
-    asked = {
-        "type": "DetDataPreprocessor",
-        "mean": [255.0 * value for value in encoder.image_mean],
-        "std": [255.0 * value for value in encoder.image_std],
-        "bgr_to_rgb": True,
-        "pad_size_divisor": _PAD_PATCHES * encoder.patch_size,
-    }
-    # Built here, since MMEngine finds MMDetection's classes only under its default scope.
-    return MODELS.build({**asked, **(data_preprocessor or {})})
-
-
-def _image_metas(
-    batch_inputs: Tensor, batch_data_samples: Sequence[DetDataSample] | None
-) -> list[dict]:
-    if batch_data_samples is not None:
-        return [sample.metainfo for sample in batch_data_samples]
-    shape = tuple(batch_inputs.shape[-2:])
-    return [{"img_shape": shape, "ori_shape": shape} for _ in batch_inputs]
-
-
-def _without_names(sample: DetDataSample) -> DetDataSample:
-    """A copy for the class-agnostic stage: only boxes, all of one category."""
-    copy = DetDataSample(metainfo=sample.metainfo)
-    boxes = sample.gt_instances.bboxes
-    labels = torch.zeros_like(sample.gt_instances.labels)
-    copy.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-    if "ignored_instances" in sample:
-        copy.ignored_instances = sample.ignored_instances
-    return copy
 
 
 def _hex(fingerprint: Tensor) -> str:
