@@ -202,7 +202,8 @@ def test_pictures_of_several_sizes_do_not_change_each_other(tuned: OpenVocabTwoS
     together = tuned.test_step(pseudo_collate(samples))
     for one, sample in zip(together, samples, strict=True):
         (alone,) = tuned.test_step(pseudo_collate([sample]))
-        torch.testing.assert_close(
-            one.pred_instances.bboxes, alone.pred_instances.bboxes, atol=1e-3, rtol=0
-        )
-        torch.testing.assert_close(one.pred_instances.scores, alone.pred_instances.scores)
+        found, expected = one.pred_instances, alone.pred_instances
+        assert torch.equal(found.labels, expected.labels)
+        torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
+        # In pixels: float32 rounding of another batch size came to 5e-5 of them.
+        torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-4, rtol=0)
