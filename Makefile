@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST := $(BIN)/python -m pytest
 TRANSFORMERS4 := .deps/transformers4
-CPP_SOURCES = $(shell find fgclip_det/ops/csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+CPP_SOURCES = $(shell find fgclip_det/ops/csrc tests/ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 help:
 	@echo 'make demo    detect in the bundled pictures; results in outputs/demo'

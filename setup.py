@@ -69,7 +69,7 @@ def compiled_parts():
         return (CUDAExtension if cuda else CppExtension)(
             "fgclip_det._C",
             [str(path) for pattern in globs for path in sorted(CSRC.glob(pattern))],
-            depends=sorted(map(str, CSRC.glob("*.h"))),
+            depends=sorted(map(str, [*CSRC.rglob("*.h"), *CSRC.rglob("*.cuh")])),
             extra_compile_args={"cxx": list(cxx), "nvcc": list(NVCC_FLAGS)},
             optional=True,
         )

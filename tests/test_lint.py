@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("fgclip_det", "configs", "tools", "demo", "benchmarks", "tests", "docs", ".ci")
-SUFFIXES = {".py", ".md", ".sh", ".cpp", ".h", ".cu", ".toml", ".txt", ""}
+SUFFIXES = {".py", ".md", ".sh", ".cpp", ".h", ".cu", ".cuh", ".toml", ".txt", ""}
 THIS = Path(__file__).resolve()
 
 PATTERNS = {

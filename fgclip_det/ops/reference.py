@@ -84,12 +84,12 @@ def _image_chunks(
         ValueError: A batch index outside [0, batch_size).
     """
     index = rois[:, 0]
-    wrong = ~((index >= 0) & (index < batch_size))
+    wrong = ~((index >= 0) & (index < batch_size) & (index == index.floor()))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise ValueError(
             f"rois[{row}, 0] names image {float(index[row]):g}, but the features hold {batch_size} "
-            "images; batch indices start at 0"
+            "images; batch indices start at 0 and are whole numbers"
         )
     channels, height, width = map_shape
     side = max(height, width)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fgclip_det.ops._library import _memory_format, is_channels_last
+from fgclip_det.ops._library import _check_rois, _memory_format, is_channels_last
 
+MAX_SAMPLES = 1 << 16  # samples per bin and axis; each is visited
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -23,6 +24,8 @@ def _fake(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
+    # Also called for real tensors where one of them is on the meta device.
+    _check_rois(rois, input)
     shape = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
     layout = _memory_format(is_channels_last(input))
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
@@ -41,6 +44,7 @@ def _fake_backward(
     aligned: bool,
     channels_last: bool,
 ) -> Tensor:
+    _check_rois(rois, grad_output)
     shape = (batch_size, channels, height, width)
     layout = _memory_format(channels_last)
     return torch.empty(
@@ -98,6 +102,8 @@ def _pair(output_size: int | Sequence[int]) -> tuple[int, int]:
 
 def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
     """(N, C, h, w) maps as they are, (N, h*w, C) tokens as a view of that shape."""
+    if not isinstance(features, Tensor):
+        raise ValueError(f"features must be a tensor, not {type(features).__name__}")
     if features.dtype not in DTYPES:
         raise ValueError(
             f"features must be float16, bfloat16, float32 or float64, not {features.dtype}"
@@ -109,6 +115,12 @@ def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
                 "(N, h*w, C) need grid=(h, w)"
             )
         return features
+    if (
+        not isinstance(grid, Sequence)
+        or len(grid) != 2
+        or not all(isinstance(side, int | torch.SymInt) and side >= 0 for side in grid)
+    ):
+        raise ValueError(f"grid must be (height, width) of the tokens, two ints, not {grid}")
     if features.dim() != 3:
         raise ValueError(
             f"with grid={tuple(grid)} features must be tokens (N, h*w, C), not of shape "
@@ -123,15 +135,32 @@ def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
     return features.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
+def _check_boxes(boxes: Tensor, name: str, features: Tensor) -> None:
+    if not isinstance(boxes, Tensor):
+        raise ValueError(f"{name} must be a tensor, not {type(boxes).__name__}")
+    if boxes.is_complex():
+        raise ValueError(f"{name} must be of a real dtype, not {boxes.dtype}")
+    if boxes.device != features.device:
+        raise ValueError(
+            f"{name} are on {boxes.device} and features on {features.device}; move one of them"
+        )
+
+
 def _as_rois(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
     """(K, 5) float32 rois of either form of boxes."""
     if isinstance(boxes, Tensor):
+        _check_boxes(boxes, "boxes", features)
         if boxes.dim() != 2 or boxes.shape[1] != 5:
             raise ValueError(
                 f"boxes in one tensor must be rois (K, 5), batch index and xyxy, not of shape "
                 f"{tuple(boxes.shape)}; pass a list of (K_i, 4) boxes, one for each image"
             )
         rois = boxes
+    elif not isinstance(boxes, Sequence):
+        raise ValueError(
+            "boxes must be a (K, 5) tensor of rois or a list of (K_i, 4) tensors, not "
+            f"{type(boxes).__name__}"
+        )
     else:
         if len(boxes) != features.shape[0]:
             raise ValueError(
@@ -140,6 +169,7 @@ def _as_rois(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
             )
         rows = []
         for image, some in enumerate(boxes):
+            _check_boxes(some, f"boxes[{image}]", features)
             if some.dim() != 2 or some.shape[1] != 4:
                 raise ValueError(
                     f"boxes[{image}] must be (K_i, 4) xyxy, not of shape {tuple(some.shape)}"
@@ -147,10 +177,6 @@ def _as_rois(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
             some = some.float()
             rows.append(torch.cat([some.new_full((some.shape[0], 1), image), some], dim=1))
         rois = torch.cat(rows) if rows else features.new_zeros((0, 5), dtype=torch.float32)
-    if rois.device != features.device:
-        raise ValueError(
-            f"boxes are on {rois.device} and features on {features.device}; move one of them"
-        )
     return rois.detach().float()
 
 
@@ -192,8 +218,14 @@ def roi_align(
             batch index is a device-side assertion instead, since looking would wait for the device.
     """
     rows, columns = _pair(output_size)
-    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
+    # Not math.isfinite: under torch.compile(dynamic=True) a module's float is a symbol.
+    if isinstance(spatial_scale, str) or not 0 < spatial_scale < math.inf:
         raise ValueError(f"spatial_scale must be positive, 1 / stride, not {spatial_scale}")
+    if not isinstance(sampling_ratio, int) or sampling_ratio > MAX_SAMPLES:
+        raise ValueError(
+            f"sampling_ratio must be an int of at most {MAX_SAMPLES}, not {sampling_ratio}; -1 "
+            "takes as many samples as a bin has cells"
+        )
     maps = _as_maps(features, grid)
     rois = _as_rois(boxes, maps)
     if 0 in maps.shape[2:]:

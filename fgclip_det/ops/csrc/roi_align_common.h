@@ -118,11 +118,10 @@ FGCLIP_DET_HOST_DEVICE T clamp_to_map(T position, int size) {
   return position < T(0) ? T(0) : (position > last ? last : position);
 }
 
-// Writes weights[cell] for the cells that bin `index` touches, leaves the others as they are, and
-// returns which ones these are. Samples outside the map weigh nothing but still divide.
+// The cells that samples of bin `index` read. Samples outside the map read none.
 template <typename T>
-FGCLIP_DET_HOST_DEVICE Span fill_bin_weights(const Axis<T>& axis, int index, int size, T* weights) {
-  const SampleRange<T> range = samples_inside(axis, index, size);
+FGCLIP_DET_HOST_DEVICE Span cells_of(const Axis<T>& axis, int index, int size,
+                                     const SampleRange<T>& range) {
   if (range.count <= 0) {
     return {0, 0};
   }
@@ -130,9 +129,17 @@ FGCLIP_DET_HOST_DEVICE Span fill_bin_weights(const Axis<T>& axis, int index, int
   const T lowest = clamp_to_map(sample_position(axis, index, range.first), size);
   const T highest = clamp_to_map(sample_position(axis, index, last_sample), size);
   const int first = static_cast<int>(lowest);
-  int end = static_cast<int>(highest) + 2;
-  end = end < size ? end : size;
-  for (int cell = first; cell < end; ++cell) {
+  const int end = static_cast<int>(highest) + 2;
+  return {first, (end < size ? end : size) - first};
+}
+
+// Writes the weights of the cells of `span`, as found by cells_of(), to weights[0 ... count).
+// Samples outside the map weigh nothing but still divide.
+template <typename T>
+FGCLIP_DET_HOST_DEVICE void fill_weights(const Axis<T>& axis, int index, int size,
+                                         const SampleRange<T>& range, const Span& span,
+                                         T* weights) {
+  for (int cell = 0; cell < span.count; ++cell) {
     weights[cell] = T(0);
   }
   const T share = T(1) / axis.samples;
@@ -141,12 +148,21 @@ FGCLIP_DET_HOST_DEVICE Span fill_bin_weights(const Axis<T>& axis, int index, int
     const T position = clamp_to_map(sample_position(axis, index, sample), size);
     const int cell = static_cast<int>(position);
     const T fraction = position - static_cast<T>(cell);
-    weights[cell] += (T(1) - fraction) * share;
-    if (cell + 1 < end) {
-      weights[cell + 1] += fraction * share;
+    weights[cell - span.first] += (T(1) - fraction) * share;
+    if (cell - span.first + 1 < span.count) {
+      weights[cell - span.first + 1] += fraction * share;
     }
   }
-  return {first, end - first};
+}
+
+// Both steps, for weights[cell] indexed by cells of the map; the cells outside the span stay as
+// they are.
+template <typename T>
+FGCLIP_DET_HOST_DEVICE Span fill_bin_weights(const Axis<T>& axis, int index, int size, T* weights) {
+  const SampleRange<T> range = samples_inside(axis, index, size);
+  const Span span = cells_of(axis, index, size, range);
+  fill_weights(axis, index, size, range, span, weights + span.first);
+  return span;
 }
 
 }  // namespace fgclip_det

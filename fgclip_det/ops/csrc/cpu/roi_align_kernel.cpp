@@ -5,286 +5,234 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "../roi_align_common.h"
 #include "../roi_align_tensors.h"
+#include "roi_align_problem.h"
 
-// The inner loops are compiled a second time for AVX2 and chosen when they run, so that a build
-// serves every x86-64 processor. The geometry is not: fused multiply-adds in it would move samples.
-#if defined(__GNUC__) && defined(__x86_64__)
-#define FGCLIP_DET_AVX2 1
-#endif
-#if defined(__GNUC__)
-#define FGCLIP_DET_INLINE inline __attribute__((always_inline))
-#else
-#define FGCLIP_DET_INLINE inline
-#endif
+// The geometry is computed here, with the compiler's default instructions: fused multiply-adds in
+// it would move samples. The loops over channels stand in roi_align_loops.h.
 
 namespace fgclip_det {
 namespace {
 
-// Channels that one task works on: few enough for the sums to stay in registers.
-template <typename T>
-constexpr int64_t kSlab = 256 / sizeof(T);
+// Bytes of packed map rows that a task works on: the innermost cache, or the next one where each
+// visit of a box costs more than adding one row.
+constexpr int64_t kInnerBytes = 24 << 10;
+constexpr int64_t kOuterBytes = 128 << 10;
 
-// Rows of the map that one task of the backward pass owns.
-constexpr int64_t kBand = 8;
-
-// Separable weights of all boxes along one axis.
-template <typename T>
-struct AxisWeights {
-  int64_t bins;
-  int64_t size;
-  std::unique_ptr<Span[]> spans;  // (K, bins)
-  std::unique_ptr<T[]> weights;   // (K, bins, size), written inside the spans only
-
-  Span span(int64_t roi, int64_t bin) const { return spans[roi * bins + bin]; }
-  const T* of(int64_t roi, int64_t bin) const { return &weights[(roi * bins + bin) * size]; }
+// What a scalar type of PyTorch is stored as.
+template <typename scalar_t>
+struct StorageOf {
+  using type = scalar_t;
+};
+template <>
+struct StorageOf<at::Half> {
+  using type = Half;
+};
+template <>
+struct StorageOf<at::BFloat16> {
+  using type = BFloat16;
 };
 
-// low: column of the rois with the lower edge, 1 for x and 2 for y.
+// The memory behind an AxisWeights. Spans are found at once, the weights by fill().
 template <typename T>
-AxisWeights<T> make_weights(const float* rois, int64_t num_rois, int low, int64_t bins,
-                            int64_t size, const Sampling<T>& sampling) {
-  AxisWeights<T> result{bins, size, std::unique_ptr<Span[]>(new Span[num_rois * bins]),
-                        std::unique_ptr<T[]>(new T[num_rois * bins * size])};
-  at::parallel_for(0, num_rois, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t roi = begin; roi < end; ++roi) {
-      const float* box = rois + roi * 5;
-      const Axis<T> axis = make_axis(static_cast<T>(box[low]), static_cast<T>(box[low + 2]),
-                                     static_cast<int>(bins), sampling);
+class WeightStorage {
+ public:
+  // low: column of the rois with the lower edge, 1 for x and 2 for y.
+  WeightStorage(const float* rois, int64_t num_rois, int low, int64_t bins, int64_t size,
+                const Sampling<T>& sampling)
+      : rois_(rois),
+        low_(low),
+        bins_(bins),
+        size_(static_cast<int>(size)),
+        sampling_(sampling),
+        reaches_(num_rois),
+        spans_(num_rois * bins),
+        offsets_(num_rois * bins) {
+    int64_t total = 0;
+    for (int64_t roi = 0; roi < num_rois; ++roi) {
+      const Axis<T> axis = axis_of(roi);
+      int32_t first = 0, end = 0;
       for (int64_t bin = 0; bin < bins; ++bin) {
-        T* weights = &result.weights[(roi * bins + bin) * size];
-        result.spans[roi * bins + bin] =
-            fill_bin_weights(axis, static_cast<int>(bin), static_cast<int>(size), weights);
+        const int index = static_cast<int>(bin);
+        const Span span = cells_of(axis, index, size_, samples_inside(axis, index, size_));
+        spans_[roi * bins + bin] = span;
+        offsets_[roi * bins + bin] = total;
+        total += span.count;
+        if (span.count > 0) {
+          first = end == 0 ? span.first : std::min(first, span.first);
+          end = std::max(end, span.first + span.count);
+        }
+      }
+      reaches_[roi] = {first, end - first};
+    }
+    values_.reset(new T[total]);
+  }
+
+  // Writes the weights of boxes [begin, end).
+  void fill(int64_t begin, int64_t end) {
+    for (int64_t roi = begin; roi < end; ++roi) {
+      const Axis<T> axis = axis_of(roi);
+      for (int64_t bin = 0; bin < bins_; ++bin) {
+        const int index = static_cast<int>(bin);
+        const int64_t item = roi * bins_ + bin;
+        fill_weights(axis, index, size_, samples_inside(axis, index, size_), spans_[item],
+                     &values_[offsets_[item]]);
       }
     }
-  });
-  return result;
-}
-
-std::vector<int64_t> batch_indices(const float* rois, int64_t num_rois, int64_t batch_size) {
-  std::vector<int64_t> result(num_rois);
-  for (int64_t roi = 0; roi < num_rois; ++roi) {
-    const float index = rois[roi * 5];
-    TORCH_CHECK_VALUE(index >= 0 && index < static_cast<float>(batch_size), "rois[", roi,
-                      ", 0] names image ", index, ", but the features hold ", batch_size,
-                      " images; batch indices start at 0");
-    result[roi] = static_cast<int64_t>(index);
   }
-  return result;
-}
 
-// A (A, C, B, D) tensor with channels innermost, addressed as [a][b][d][c].
-template <typename T>
-struct Maps {
-  T* data;
-  int64_t stride_a, stride_b, stride_d;
+  AxisWeights<T> view() const {
+    return {bins_, reaches_.data(), spans_.data(), offsets_.data(), values_.get()};
+  }
 
-  explicit Maps(const at::Tensor& tensor)
-      : data(tensor.data_ptr<T>()),
-        stride_a(tensor.stride(0)),
-        stride_b(tensor.stride(2)),
-        stride_d(tensor.stride(3)) {}
+ private:
+  Axis<T> axis_of(int64_t roi) const {
+    const float* box = rois_ + roi * 5;
+    return make_axis(static_cast<T>(box[low_]), static_cast<T>(box[low_ + 2]),
+                     static_cast<int>(bins_), sampling_);
+  }
 
-  T* at(int64_t a, int64_t b, int64_t d, int64_t channel) const {
-    return data + a * stride_a + b * stride_b + d * stride_d + channel;
+  const float* rois_;  // (K, 5)
+  int low_;
+  int64_t bins_;
+  int size_;
+  Sampling<T> sampling_;
+  std::vector<Span> reaches_, spans_;
+  std::vector<int64_t> offsets_;
+  std::unique_ptr<T[]> values_;
+};
+
+// Which boxes belong to which image.
+struct Batch {
+  std::vector<int64_t> image_of, order, image_begin;
+
+  Batch(const float* rois, int64_t num_rois, int64_t images)
+      : image_of(num_rois), order(num_rois), image_begin(images + 1) {
+    for (int64_t roi = 0; roi < num_rois; ++roi) {
+      const float index = rois[roi * 5];
+      TORCH_CHECK_VALUE(
+          index >= 0 && index < static_cast<float>(images) && index == std::floor(index), "rois[",
+          roi, ", 0] names image ", index, ", but the features hold ", images,
+          " images; batch indices start at 0 and are whole numbers");
+      image_of[roi] = static_cast<int64_t>(index);
+      ++image_begin[image_of[roi] + 1];
+    }
+    for (int64_t image = 0; image < images; ++image) {
+      image_begin[image + 1] += image_begin[image];
+    }
+    std::vector<int64_t> next(image_begin.begin(), image_begin.end());
+    for (int64_t roi = 0; roi < num_rois; ++roi) {
+      order[next[image_of[roi]]++] = roi;
+    }
   }
 };
 
-template <typename T>
-struct Problem {
-  Maps<T> features;  // (N, C, h, w)
-  Maps<T> pooled;    // (K, C, oh, ow)
-  int64_t channels;
-  const AxisWeights<T>& wy;
-  const AxisWeights<T>& wx;
-  const std::vector<int64_t>& images;                 // (K,)
-  const std::vector<std::vector<int64_t>>& by_image;  // boxes of each image; backward only
+template <typename scalar_t>
+const Loops<scalar_t>& loops() {
+#if defined(__GNUC__) && defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    return avx2_loops<scalar_t>();
+  }
+#endif
+  return baseline_loops<scalar_t>();
+}
 
-  int64_t slabs() const { return (channels + kSlab<T> - 1) / kSlab<T>; }
-  int64_t bands() const { return (wy.size + kBand - 1) / kBand; }
+template <typename scalar_t>
+Maps<scalar_t> maps_of(const at::Tensor& tensor) {
+  return {static_cast<scalar_t*>(tensor.data_ptr()), tensor.stride(0), tensor.stride(1),
+          tensor.stride(2), tensor.stride(3)};
+}
+
+// The geometry of a call, and the memory that a Problem points to.
+template <typename scalar_t>
+class Call {
+ public:
+  using T = sum_t<scalar_t>;
+
+  // map: (N, C, h, w); pooled: (K, C, oh, ow); rois: (K, 5) contiguous.
+  Call(const at::Tensor& map, const at::Tensor& pooled, const at::Tensor& rois,
+       const Sampling<T>& sampling)
+      : batch_(rois.data_ptr<float>(), rois.size(0), map.size(0)),
+        wy_(rois.data_ptr<float>(), rois.size(0), 2, pooled.size(2), map.size(2), sampling),
+        wx_(rois.data_ptr<float>(), rois.size(0), 1, pooled.size(3), map.size(3), sampling),
+        problem_{maps_of<scalar_t>(map),
+                 maps_of<scalar_t>(pooled),
+                 map.size(0),
+                 map.size(1),
+                 map.size(2),
+                 map.size(3),
+                 rois.size(0),
+                 wy_.view(),
+                 wx_.view(),
+                 batch_.image_of.data(),
+                 batch_.order.data(),
+                 batch_.image_begin.data(),
+                 1,
+                 1,
+                 kSlab<T>,
+                 false} {
+    at::parallel_for(0, rois.size(0), 128, [&](int64_t begin, int64_t end) {
+      wy_.fill(begin, end);
+      wx_.fill(begin, end);
+    });
+  }
+
+  void forward() {
+    if (bins() > 1) {
+      if (problem_.map.stride_c != 1) {
+        // The rows of a box lie far apart in each plane: stay in few planes for all boxes.
+        problem_.slab = kSlab<T> / 2;
+        problem_.slabs_first = true;
+      }
+      run(loops<scalar_t>().pool, problem_.num_rois * problem_.slabs(), pool_scratch(problem_));
+      return;
+    }
+    const int64_t tasks = problem_.images * problem_.slabs();
+    // Each part of the boxes packs the map again: split them only where threads would idle.
+    const int64_t wanted = (2 * at::get_num_threads() + tasks - 1) / tasks;
+    problem_.groups = std::clamp<int64_t>(wanted, 1, 1 + problem_.num_rois / 64);
+    problem_.band = band_of(kInnerBytes);
+    run(loops<scalar_t>().sweep, tasks * problem_.groups, sweep_scratch(problem_));
+  }
+
+  void backward() {
+    problem_.band = band_of(bins() > 1 ? kOuterBytes : kInnerBytes);
+    run(loops<scalar_t>().spread, problem_.images * problem_.slabs() * problem_.bands(),
+        spread_scratch(problem_));
+  }
+
+ private:
+  int64_t bins() const { return problem_.wy.bins * problem_.wx.bins; }
+
+  int64_t band_of(int64_t bytes) const {
+    return std::clamp<int64_t>(bytes / (problem_.width * kSlabBytes), 1, problem_.height);
+  }
+
+  void run(typename Loops<scalar_t>::Run work, int64_t tasks, int64_t scratch) const {
+    at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      // Vectors that straddle cache lines are slow.
+      constexpr int64_t kLine = 64 / sizeof(T);
+      const std::unique_ptr<T[]> memory(new T[scratch + kLine]);
+      const auto address = reinterpret_cast<uintptr_t>(memory.get());
+      work(problem_, begin, end, memory.get() + (64 - address % 64) % 64 / sizeof(T));
+    });
+  }
+
+  Batch batch_;
+  WeightStorage<T> wy_, wx_;
+  Problem<scalar_t> problem_;
 };
-
-// Pools `lanes` channels of one bin.
-template <typename T>
-FGCLIP_DET_INLINE void pool_bin(const Problem<T>& problem, int64_t roi, int64_t p, int64_t q,
-                                int64_t channel, int64_t lanes) {
-  const Span rows = problem.wy.span(roi, p);
-  const Span columns = problem.wx.span(roi, q);
-  const T* wy = problem.wy.of(roi, p) + rows.first;
-  const T* wx = problem.wx.of(roi, q) + columns.first;
-  T total[kSlab<T>] = {};
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const T* cell =
-        problem.features.at(problem.images[roi], rows.first + row, columns.first, channel);
-    T sum[kSlab<T>] = {};
-    for (int64_t column = 0; column < columns.count; ++column) {
-      const T weight = wx[column];
-      for (int64_t i = 0; i < lanes; ++i) {
-        sum[i] += weight * cell[i];
-      }
-      cell += problem.features.stride_d;
-    }
-    for (int64_t i = 0; i < lanes; ++i) {
-      total[i] += wy[row] * sum[i];
-    }
-  }
-  std::copy(total, total + lanes, problem.pooled.at(roi, p, q, channel));
-}
-
-// Tasks are (channel slab, box), slabs outermost: the boxes of a slab share a part of the map that
-// fits into the cache.
-template <typename T>
-FGCLIP_DET_INLINE void forward_tasks(const Problem<T>& problem, int64_t begin, int64_t end) {
-  const int64_t num_rois = static_cast<int64_t>(problem.images.size());
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t roi = task % num_rois;
-    const int64_t channel = task / num_rois * kSlab<T>;
-    const int64_t lanes = std::min(kSlab<T>, problem.channels - channel);
-    for (int64_t p = 0; p < problem.wy.bins; ++p) {
-      for (int64_t q = 0; q < problem.wx.bins; ++q) {
-        // A constant number of lanes lets the compiler keep the sums in registers.
-        if (lanes == kSlab<T>) {
-          pool_bin(problem, roi, p, q, channel, kSlab<T>);
-        } else {
-          pool_bin(problem, roi, p, q, channel, lanes);
-        }
-      }
-    }
-  }
-}
-
-// Adds to `lanes` channels of one row of the map what bins (all p, q) of one box send there.
-template <typename T>
-FGCLIP_DET_INLINE void spread_to_row(const Problem<T>& problem, int64_t roi, int64_t q, int64_t row,
-                                     int64_t channel, int64_t lanes) {
-  T sum[kSlab<T>] = {};
-  for (int64_t p = 0; p < problem.wy.bins; ++p) {
-    if (!problem.wy.span(roi, p).contains(row)) {
-      continue;
-    }
-    const T weight = problem.wy.of(roi, p)[row];
-    const T* gradient = problem.pooled.at(roi, p, q, channel);
-    for (int64_t i = 0; i < lanes; ++i) {
-      sum[i] += weight * gradient[i];
-    }
-  }
-  const Span columns = problem.wx.span(roi, q);
-  const T* wx = problem.wx.of(roi, q) + columns.first;
-  T* cell = problem.features.at(problem.images[roi], row, columns.first, channel);
-  for (int64_t column = 0; column < columns.count; ++column) {
-    for (int64_t i = 0; i < lanes; ++i) {
-      cell[i] += wx[column] * sum[i];
-    }
-    cell += problem.features.stride_d;
-  }
-}
-
-// Tasks are (image, channel slab, band of rows). A task owns its cells and visits the boxes in
-// their order, so the sums do not depend on the number of threads and need no atomics.
-template <typename T>
-FGCLIP_DET_INLINE void backward_tasks(const Problem<T>& problem, int64_t begin, int64_t end) {
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t band_begin = task % problem.bands() * kBand;
-    const int64_t channel = task / problem.bands() % problem.slabs() * kSlab<T>;
-    const int64_t image = task / problem.bands() / problem.slabs();
-    const int64_t lanes = std::min(kSlab<T>, problem.channels - channel);
-    for (const int64_t roi : problem.by_image[image]) {
-      int64_t row_begin = problem.wy.size, row_end = 0;
-      for (int64_t p = 0; p < problem.wy.bins; ++p) {
-        const Span rows = problem.wy.span(roi, p);
-        if (rows.count > 0) {
-          row_begin = std::min<int64_t>(row_begin, rows.first);
-          row_end = std::max<int64_t>(row_end, rows.first + rows.count);
-        }
-      }
-      row_end = std::min(row_end, band_begin + kBand);
-      for (int64_t row = std::max(row_begin, band_begin); row < row_end; ++row) {
-        for (int64_t q = 0; q < problem.wx.bins; ++q) {
-          if (lanes == kSlab<T>) {
-            spread_to_row(problem, roi, q, row, channel, kSlab<T>);
-          } else {
-            spread_to_row(problem, roi, q, row, channel, lanes);
-          }
-        }
-      }
-    }
-  }
-}
-
-template <typename T>
-using Tasks = void (*)(const Problem<T>&, int64_t, int64_t);
-
-template <typename T>
-void forward_baseline(const Problem<T>& problem, int64_t begin, int64_t end) {
-  forward_tasks(problem, begin, end);
-}
-
-template <typename T>
-void backward_baseline(const Problem<T>& problem, int64_t begin, int64_t end) {
-  backward_tasks(problem, begin, end);
-}
-
-#if defined(FGCLIP_DET_AVX2)
-template <typename T>
-__attribute__((target("avx2,fma"))) void forward_avx2(const Problem<T>& problem, int64_t begin,
-                                                      int64_t end) {
-  forward_tasks(problem, begin, end);
-}
-
-template <typename T>
-__attribute__((target("avx2,fma"))) void backward_avx2(const Problem<T>& problem, int64_t begin,
-                                                       int64_t end) {
-  backward_tasks(problem, begin, end);
-}
-#endif
-
-bool has_avx2() {
-#if defined(FGCLIP_DET_AVX2)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
-
-template <typename T>
-Tasks<T> select(Tasks<T> baseline, [[maybe_unused]] Tasks<T> avx2) {
-  return has_avx2() ? avx2 : baseline;
-}
-
-template <typename T>
-void run_forward(const Problem<T>& problem) {
-#if defined(FGCLIP_DET_AVX2)
-  const Tasks<T> tasks = select<T>(forward_baseline<T>, forward_avx2<T>);
-#else
-  const Tasks<T> tasks = forward_baseline<T>;
-#endif
-  const int64_t count = problem.slabs() * static_cast<int64_t>(problem.images.size());
-  const int64_t grain = std::max<int64_t>(1, 128 / (problem.wy.bins * problem.wx.bins));
-  at::parallel_for(0, count, grain,
-                   [&](int64_t begin, int64_t end) { tasks(problem, begin, end); });
-}
-
-template <typename T>
-void run_backward(const Problem<T>& problem) {
-#if defined(FGCLIP_DET_AVX2)
-  const Tasks<T> tasks = select<T>(backward_baseline<T>, backward_avx2<T>);
-#else
-  const Tasks<T> tasks = backward_baseline<T>;
-#endif
-  const int64_t images = static_cast<int64_t>(problem.by_image.size());
-  at::parallel_for(0, images * problem.slabs() * problem.bands(), 1,
-                   [&](int64_t begin, int64_t end) { tasks(problem, begin, end); });
-}
-
-// float16 and bfloat16 are pooled, and summed, in float32.
-at::ScalarType sum_dtype(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 void check_dtype(const at::Tensor& tensor) {
   const at::ScalarType dtype = tensor.scalar_type();
@@ -293,29 +241,46 @@ void check_dtype(const at::Tensor& tensor) {
       "features must be float16, bfloat16, float32 or float64, not ", dtype);
 }
 
+at::Tensor empty_in_layout(at::IntArrayRef size, const at::Tensor& like, bool channels_last) {
+  const at::Tensor result =
+      at::empty(size, like.options(),
+                channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+#if defined(__linux__)
+  // Large memory comes fresh from the system, page by page as it is written, which takes longer
+  // than pooling. Where huge pages are on request, ask for them; refusals change nothing.
+  constexpr uintptr_t kHugePage = 2 << 20;
+  const auto begin = reinterpret_cast<uintptr_t>(result.data_ptr());
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t last = (begin + result.nbytes()) / kHugePage * kHugePage;
+  if (last > first + kHugePage) {
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  }
+#endif
+  return result;
+}
+
 at::Tensor roi_align_cpu(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                          int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                          bool aligned) {
   check_forward(input, rois, pooled_height, pooled_width);
   check_dtype(input);
-  const at::Tensor features = with_channels_innermost(input.to(sum_dtype(input)));
+  const bool channels_last = is_channels_last(input);
+  const at::Tensor features = channels_last || input.stride(3) == 1 ? input : input.contiguous();
   const at::Tensor boxes = rois.contiguous();
-  const int64_t num_rois = boxes.size(0);
-  const auto images = batch_indices(boxes.data_ptr<float>(), num_rois, input.size(0));
-  const at::Tensor output = at::empty({num_rois, input.size(1), pooled_height, pooled_width},
-                                      features.options(), at::MemoryFormat::ChannelsLast);
-  if (output.numel() > 0) {
-    AT_DISPATCH_FLOATING_TYPES(features.scalar_type(), "roi_align_cpu", [&] {
-      const Sampling<scalar_t> sampling{static_cast<scalar_t>(spatial_scale),
-                                        static_cast<scalar_t>(sampling_ratio), aligned};
-      const float* box = boxes.data_ptr<float>();
-      const auto wy = make_weights(box, num_rois, 2, pooled_height, input.size(2), sampling);
-      const auto wx = make_weights(box, num_rois, 1, pooled_width, input.size(3), sampling);
-      run_forward<scalar_t>(
-          {Maps<scalar_t>(features), Maps<scalar_t>(output), input.size(1), wy, wx, images, {}});
-    });
-  }
-  return in_layout(output.to(input.scalar_type()), is_channels_last(input));
+  const at::Tensor output = empty_in_layout(
+      {boxes.size(0), input.size(1), pooled_height, pooled_width}, input, channels_last);
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, input.scalar_type(), "roi_align_cpu", [&] {
+        using storage_t = typename StorageOf<scalar_t>::type;
+        using T = sum_t<storage_t>;
+        const Sampling<T> sampling{static_cast<T>(spatial_scale), static_cast<T>(sampling_ratio),
+                                   aligned};
+        Call<storage_t> call(features, output, boxes, sampling);
+        if (output.numel() > 0) {
+          call.forward();
+        }
+      });
+  return output;
 }
 
 at::Tensor roi_align_backward_cpu(const at::Tensor& grad_output, const at::Tensor& rois,
@@ -323,30 +288,24 @@ at::Tensor roi_align_backward_cpu(const at::Tensor& grad_output, const at::Tenso
                                   int64_t height, int64_t width, int64_t sampling_ratio,
                                   bool aligned, bool channels_last) {
   check_backward(grad_output, rois, channels, height, width);
+  TORCH_CHECK_VALUE(batch_size >= 0, "batch_size must not be negative, like ", batch_size);
   check_dtype(grad_output);
-  const at::Tensor gradient = with_channels_innermost(grad_output.to(sum_dtype(grad_output)));
+  const at::Tensor gradient = with_whole_rows(grad_output);
   const at::Tensor boxes = rois.contiguous();
-  const int64_t num_rois = boxes.size(0);
-  const auto images = batch_indices(boxes.data_ptr<float>(), num_rois, batch_size);
-  std::vector<std::vector<int64_t>> by_image(batch_size);
-  for (int64_t roi = 0; roi < num_rois; ++roi) {
-    by_image[images[roi]].push_back(roi);
-  }
-  const at::Tensor result = at::empty({batch_size, channels, height, width}, gradient.options(),
-                                      at::MemoryFormat::ChannelsLast)
-                                .zero_();
-  if (result.numel() > 0 && gradient.numel() > 0) {
-    AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "roi_align_backward_cpu", [&] {
-      const Sampling<scalar_t> sampling{static_cast<scalar_t>(spatial_scale),
-                                        static_cast<scalar_t>(sampling_ratio), aligned};
-      const float* box = boxes.data_ptr<float>();
-      const auto wy = make_weights(box, num_rois, 2, gradient.size(2), height, sampling);
-      const auto wx = make_weights(box, num_rois, 1, gradient.size(3), width, sampling);
-      run_backward<scalar_t>(
-          {Maps<scalar_t>(result), Maps<scalar_t>(gradient), channels, wy, wx, images, by_image});
-    });
-  }
-  return in_layout(result.to(grad_output.scalar_type()), channels_last);
+  const at::Tensor result =
+      empty_in_layout({batch_size, channels, height, width}, grad_output, channels_last);
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, gradient.scalar_type(), "roi_align_backward_cpu", [&] {
+        using storage_t = typename StorageOf<scalar_t>::type;
+        using T = sum_t<storage_t>;
+        const Sampling<T> sampling{static_cast<T>(spatial_scale), static_cast<T>(sampling_ratio),
+                                   aligned};
+        Call<storage_t> call(result, gradient, boxes, sampling);
+        if (result.numel() > 0) {
+          call.backward();
+        }
+      });
+  return result;
 }
 
 }  // namespace

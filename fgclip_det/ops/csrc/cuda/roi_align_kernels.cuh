@@ -1,0 +1,145 @@
+#pragma once
+
+// How the kernels are launched; free of ATen, so that a test can run all of it on the CPU. Whoever
+// includes this defines CUDA_KERNEL_ASSERT before, and passes
+//   launch(kernel, blocks, threads, bytes of dynamic shared memory, arguments of the kernel...).
+
+#include <cstddef>
+#include <cstdint>
+
+#include "roi_align_backward.cuh"
+#include "roi_align_forward.cuh"
+#include "roi_align_weights.cuh"
+#include "transpose.cuh"
+
+namespace fgclip_det {
+
+constexpr int kVectorBytes = 16;
+constexpr int kStagingBytes = 40960;     // shared memory for bins that are written transposed
+constexpr int64_t kMaxBlocks = 1 << 20;  // kernels loop over what is left
+constexpr int64_t kManyBlocks = 512;     // enough for any GPU to be busy
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline int blocks_for(int64_t items) {
+  return static_cast<int>(items < kMaxBlocks ? items : kMaxBlocks);
+}
+
+// Enough lanes for all channels, a power of two, at most a warp: 512 bytes of a cell.
+inline Lanes lanes_for(int64_t channels, int vector) {
+  const int64_t vectors = ceil_div(channels, vector);
+  int count = 1;
+  while (count < kWarp && count < vectors) {
+    count *= 2;
+  }
+  return {count, channels, ceil_div(vectors, count)};
+}
+
+// Whether 16-byte accesses reach every cell of `maps`.
+template <typename scalar_t>
+bool takes_vectors(const Maps<scalar_t>& maps, int64_t channels) {
+  constexpr int64_t kVector = kVectorBytes / sizeof(scalar_t);
+  return reinterpret_cast<std::uintptr_t>(maps.data) % kVectorBytes == 0 &&
+         maps.stride_a % kVector == 0 && maps.stride_b % kVector == 0 &&
+         maps.stride_d % kVector == 0 && channels % kVector == 0;
+}
+
+template <typename T, typename Launch>
+void launch_weights(const Boxes<T>& boxes, const Sampling<T>& sampling, const Launch& launch) {
+  // One bin may be as long as the map, one of several hardly is.
+  const int lanes = boxes.wy.bins == 1 && boxes.wx.bins == 1 ? kWarp : kWarp / 4;
+  const int64_t items = boxes.count * (static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins);
+  launch(weights_kernel<T>, blocks_for(ceil_div(items * lanes, kThreads)), kThreads, 0, boxes,
+         sampling, lanes);
+}
+
+template <int V, typename scalar_t, typename T, typename Launch>
+void launch_bins(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+                 const Pooled<scalar_t>& where, const Launch& launch) {
+  Pooled<scalar_t> pooled = where;
+  Lanes lanes = lanes_for(channels, V);
+  const int64_t height = boxes.wy.bins, width = boxes.wx.bins;
+  const int64_t lane_bytes = height * width * V * static_cast<int64_t>(sizeof(scalar_t));
+  if (!pooled.channels_last && lane_bytes <= kStagingBytes / 4) {
+    pooled.staged = true;
+    while (lanes.count * lane_bytes > kStagingBytes) {
+      lanes.count /= 2;
+    }
+    lanes.tiles = ceil_div(ceil_div(channels, V), lanes.count);
+  }
+  // About 16 tasks for each box: long enough a chain of loads is what a large box takes.
+  const int64_t wanted = ceil_div(16, height);
+  const int parts = static_cast<int>(wanted < width ? wanted : width);
+  const int64_t tasks = height * parts, room = kBinThreads / lanes.count;
+  const int64_t groups = ceil_div(tasks, ceil_div(tasks, room));
+  launch(pool_bins_kernel<scalar_t, T, V>, blocks_for(boxes.count * lanes.tiles),
+         static_cast<int>(groups) * lanes.count, pooled.staged ? lanes.count * lane_bytes : 0,
+         boxes, features, lanes, parts, pooled);
+}
+
+template <int V, typename scalar_t, typename T, typename Launch>
+void launch_pooling(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+                    const Pooled<scalar_t>& pooled, const Launch& launch) {
+  if (boxes.wy.bins == 1 && boxes.wx.bins == 1) {
+    const Lanes lanes = lanes_for(channels, V);
+    launch(pool_box_kernel<scalar_t, T, V>, blocks_for(boxes.count * lanes.tiles), kThreads, 0,
+           boxes, features, lanes, pooled.data);
+  } else {
+    launch_bins<V>(boxes, features, channels, pooled, launch);
+  }
+}
+
+// pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if channels_last.
+template <typename scalar_t, typename T, typename Launch>
+void launch_forward(const Boxes<T>& boxes, const Sampling<T>& sampling,
+                    const Maps<scalar_t>& features, int64_t channels, scalar_t* pooled,
+                    bool channels_last, const Launch& launch) {
+  launch_weights(boxes, sampling, launch);
+  const Pooled<scalar_t> where{pooled, channels_last, false};
+  if (takes_vectors(features, channels) && takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
+    launch_pooling<kVectorBytes / sizeof(scalar_t)>(boxes, features, channels, where, launch);
+  } else {
+    launch_pooling<1>(boxes, features, channels, where, launch);
+  }
+}
+
+template <int V, typename scalar_t, typename T, typename Launch>
+void launch_spreading(const Boxes<T>& boxes, const Window* windows, const Maps<scalar_t>& gradient,
+                      int64_t channels, scalar_t* result, const Launch& launch) {
+  const Lanes lanes = lanes_for(channels, V);
+  const int64_t across = ceil_div(boxes.wx.size, kTileColumns<V>);
+  const auto blocks = [&](int rows) {
+    return boxes.batch_size * ceil_div(boxes.wy.size, rows) * across * lanes.tiles;
+  };
+  // Small maps get lower tiles, so that more multiprocessors have one.
+  int rows = kTileRows;
+  while (rows > 2 && blocks(rows) < kManyBlocks) {
+    rows /= 2;
+  }
+  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks(rows)), rows * lanes.count, 0, boxes,
+         windows, gradient, lanes, result);
+}
+
+// windows: room for K; result: dense (N, h, w, C).
+template <typename scalar_t, typename T, typename Launch>
+void launch_backward(const Boxes<T>& boxes, const Sampling<T>& sampling, Window* windows,
+                     const Maps<scalar_t>& gradient, int64_t channels, scalar_t* result,
+                     const Launch& launch) {
+  launch_weights(boxes, sampling, launch);
+  launch(windows_kernel<T>, blocks_for(ceil_div(boxes.count, kThreads)), kThreads, 0, boxes,
+         windows);
+  if (takes_vectors(gradient, channels) && takes_vectors(Maps<scalar_t>{result, 0, 0, 0}, 0)) {
+    launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, windows, gradient, channels, result,
+                                                      launch);
+  } else {
+    launch_spreading<1>(boxes, windows, gradient, channels, result, launch);
+  }
+}
+
+template <typename bits_t, typename Launch>
+void launch_transpose(const Matrices<bits_t>& in, bits_t* out, const Launch& launch) {
+  const int64_t tiles = in.count * ceil_div(in.rows, kTranspose) * ceil_div(in.columns, kTranspose);
+  launch(transpose_kernel<bits_t>, blocks_for(tiles), kTransposeThreads, 0, in, out);
+}
+
+}  // namespace fgclip_det

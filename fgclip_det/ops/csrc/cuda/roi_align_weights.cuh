@@ -1,0 +1,188 @@
+#pragma once
+
+// What the kernels share: vectors of channels, and the separable weights of all boxes.
+//
+// Compiled with -fmad=false, so that the geometry gives the same bits as on the CPU; where a fused
+// multiply-add is wanted it is written out. Every sum has an order that depends on shapes alone: no
+// atomics, hence the same bits in every run.
+
+#include <c10/util/BFloat16.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "../roi_align_common.h"
+
+namespace fgclip_det {
+
+constexpr int kWarp = 32;
+constexpr int kThreads = 256;  // of a block, at most
+
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) {
+  return fma(a, b, c);
+}
+
+// V neighbouring channels, read and written in one go: 16 bytes, or one channel.
+template <typename scalar_t, int V>
+struct alignas(V * sizeof(scalar_t)) Pack {
+  scalar_t values[V];
+};
+
+template <int V, typename scalar_t>
+__device__ __forceinline__ Pack<scalar_t, V> load(const scalar_t* from) {
+  return *reinterpret_cast<const Pack<scalar_t, V>*>(from);
+}
+
+template <int V, typename scalar_t, typename T>
+__device__ __forceinline__ void store(scalar_t* to, const T (&sums)[V]) {
+  Pack<scalar_t, V> pack;
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    pack.values[v] = static_cast<scalar_t>(sums[v]);
+  }
+  *reinterpret_cast<Pack<scalar_t, V>*>(to) = pack;
+}
+
+template <typename scalar_t, typename T, int V>
+__device__ __forceinline__ void add(T weight, const Pack<scalar_t, V>& pack, T (&sums)[V]) {
+  if constexpr (std::is_same_v<scalar_t, c10::BFloat16> && V > 1) {
+    // Two values in a word, each one operation away from float32; the compiler takes two for each.
+    uint32_t words[V / 2];
+    memcpy(words, &pack, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < V / 2; ++i) {
+      sums[2 * i] = multiply_add(weight, __uint_as_float(words[i] << 16), sums[2 * i]);
+      sums[2 * i + 1] =
+          multiply_add(weight, __uint_as_float(words[i] & 0xffff0000u), sums[2 * i + 1]);
+    }
+  } else {
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      sums[v] = multiply_add(weight, static_cast<T>(pack.values[v]), sums[v]);
+    }
+  }
+}
+
+// A (A, C, B, D) tensor with channels innermost, addressed as [a][b][d][c].
+template <typename scalar_t>
+struct Maps {
+  const scalar_t* data;
+  int64_t stride_a, stride_b, stride_d;
+
+  __device__ __forceinline__ const scalar_t* at(int64_t a, int64_t b, int64_t d) const {
+    return data + a * stride_a + b * stride_b + d * stride_d;
+  }
+};
+
+// Threads side by side on the channels of a cell, V channels each.
+struct Lanes {
+  int count;         // a power of two, at most a warp
+  int64_t channels;  // C
+  int64_t tiles;     // how often `count` lanes go into C
+
+  __device__ __forceinline__ int lane() const { return threadIdx.x % count; }
+  __device__ __forceinline__ int group() const { return threadIdx.x / count; }
+  __device__ __forceinline__ int groups() const { return blockDim.x / count; }
+};
+
+// Separable weights of all boxes along one axis, in device memory.
+template <typename T>
+struct AxisWeights {
+  int bins;
+  int size;
+  Span* spans;  // (K, bins)
+  T* weights;   // (K, bins, size), written inside the spans only
+
+  __device__ __forceinline__ Span span(int64_t roi, int64_t bin) const {
+    return spans[roi * bins + bin];
+  }
+  __device__ __forceinline__ const T* of(int64_t roi, int64_t bin) const {
+    return weights + (roi * bins + bin) * size;
+  }
+};
+
+template <typename T>
+struct Boxes {
+  const float* rois;  // (K, 5)
+  int64_t count;      // K
+  int64_t batch_size;
+  AxisWeights<T> wy, wx;
+
+  // -1 where the box names no image; the host cannot look without waiting for the device.
+  __device__ __forceinline__ int64_t image(int64_t roi) const {
+    const float index = rois[roi * 5];
+    const bool named = index >= 0 && index < static_cast<float>(batch_size);
+    CUDA_KERNEL_ASSERT(named && "rois[:, 0] must name an image of the batch, starting at 0");
+    return named ? static_cast<int64_t>(index) : -1;
+  }
+};
+
+// What fill_bin_weights() adds up in `cell`, in its order and so with its bits. It is a gather, so
+// that threads share a bin. Within a bin positions never decrease from one sample to the next.
+template <typename T>
+__device__ __forceinline__ T cell_weight(const Axis<T>& axis, int bin, int size,
+                                         const SampleRange<T>& range, int cell) {
+  int64_t sample = 0;
+  for (int64_t end = range.count; sample < end;) {
+    const int64_t middle = sample + (end - sample) / 2;
+    const T position = sample_position(axis, bin, range.first + static_cast<T>(middle));
+    if (static_cast<int>(clamp_to_map(position, size)) < cell - 1) {
+      sample = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  const T share = T(1) / axis.samples;
+  T weight = T(0);
+  for (; sample < range.count; ++sample) {
+    const T position =
+        clamp_to_map(sample_position(axis, bin, range.first + static_cast<T>(sample)), size);
+    const int left = static_cast<int>(position);
+    if (left > cell) {
+      break;
+    }
+    const T fraction = position - static_cast<T>(left);
+    weight += (left == cell ? T(1) - fraction : fraction) * share;
+  }
+  return weight;
+}
+
+// `lanes` threads for each bin of each axis of each box.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    weights_kernel(Boxes<T> boxes, Sampling<T> sampling, int lanes) {
+  const int64_t bins = static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * (blockDim.x / lanes);
+  int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
+  for (; item < boxes.count * bins; item += step) {
+    const int64_t roi = item / bins;
+    const int64_t rank = item % bins;
+    const bool vertical = rank < boxes.wy.bins;
+    const AxisWeights<T> out = vertical ? boxes.wy : boxes.wx;
+    const int bin = static_cast<int>(vertical ? rank : rank - boxes.wy.bins);
+    const float* low = boxes.rois + roi * 5 + (vertical ? 2 : 1);
+    const Axis<T> axis =
+        make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, sampling);
+    const SampleRange<T> range = samples_inside(axis, bin, out.size);
+    Span span{0, 0};
+    if (range.count > 0) {
+      const T last = range.first + static_cast<T>(range.count - 1);
+      span.first =
+          static_cast<int>(clamp_to_map(sample_position(axis, bin, range.first), out.size));
+      const int end =
+          static_cast<int>(clamp_to_map(sample_position(axis, bin, last), out.size)) + 2;
+      span.count = (end < out.size ? end : out.size) - span.first;
+    }
+    T* weights = out.weights + (roi * out.bins + bin) * out.size + span.first;
+    for (int i = threadIdx.x % lanes; i < span.count; i += lanes) {
+      weights[i] = cell_weight(axis, bin, out.size, range, span.first + i);
+    }
+    if (threadIdx.x % lanes == 0) {
+      out.spans[roi * out.bins + bin] = span;
+    }
+  }
+}
+
+}  // namespace fgclip_det

@@ -1,0 +1,138 @@
+// Runs cases of RoIAlign through the CUDA kernels on the CPU: run_cases CASES RESULTS.
+//
+// A case is a Header, rois, and the storage of the input (of the gradient, if backward), all
+// packed. A result is the number of failed assertions as int64, then the dense output. What no
+// kernel has written is NaN.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "cuda_on_cpu.h"
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include "cuda/roi_align_kernels.cuh"
+
+using namespace fgclip_det;
+
+struct Header {
+  int64_t backward, dtype;                         // dtype: bytes of a value; 3 for bfloat16
+  int64_t sizes[4], strides[4], offset, elements;  // of the input or of the gradient
+  int64_t batch_size, channels, height, width, rois, pooled_height, pooled_width;
+  int64_t sampling_ratio, aligned, channels_last, most_blocks, seed;
+  double spatial_scale;
+};
+
+// Memory of exactly so many values, none of which is a number.
+template <typename T>
+struct Memory {
+  std::unique_ptr<T[]> data;
+  int64_t count;
+
+  explicit Memory(int64_t count_) : data(new T[count_]), count(count_) {
+    std::memset(static_cast<void*>(data.get()), 0xff, count * sizeof(T));
+  }
+  void read(std::FILE* file) {
+    if (std::fread(static_cast<void*>(data.get()), sizeof(T), count, file) !=
+        static_cast<size_t>(count)) {
+      std::abort();
+    }
+  }
+};
+
+template <typename bits_t, typename scalar_t>
+void transpose(const scalar_t* from, scalar_t* to, int64_t count, int64_t rows, int64_t columns,
+               int64_t width, const int64_t (&strides)[4], const cuda_on_cpu::Launch& launch) {
+  launch_transpose(Matrices<bits_t>{reinterpret_cast<const bits_t*>(from), count, rows, columns,
+                                    width, strides[0], strides[1], strides[2], strides[3]},
+                   reinterpret_cast<bits_t*>(to), launch);
+}
+
+// The host side of the operators, as cuda/roi_align_kernel.cu has it on tensors.
+template <typename scalar_t, typename T, typename bits_t>
+void run_case(const Header& h, const Memory<float>& rois, std::FILE* cases, std::FILE* results) {
+  std::mt19937 random(static_cast<unsigned>(h.seed));
+  const cuda_on_cpu::Launch launch{random, static_cast<int>(h.most_blocks)};
+  Memory<scalar_t> storage(h.elements);
+  storage.read(cases);
+  const scalar_t* input = storage.data.get() + h.offset;
+  const auto stride = [&](int axis) { return h.sizes[axis] > 1 ? h.strides[axis] : 0; };
+  Maps<scalar_t> maps{input, stride(0), stride(2), stride(3)};
+  const int64_t cells = h.sizes[2] * h.sizes[3];
+  const bool innermost = h.strides[1] == 1 || h.channels == 1;
+  Memory<scalar_t> copy(innermost ? 0 : h.sizes[0] * h.channels * cells);
+  if (!innermost && copy.count > 0) {
+    transpose<bits_t>(input, copy.data.get(), h.sizes[0], h.channels, cells, h.sizes[3], h.strides,
+                      launch);
+    maps = {copy.data.get(), cells * h.channels, h.sizes[3] * h.channels, h.channels};
+  }
+  Memory<Span> y_spans(h.rois * h.pooled_height), x_spans(h.rois * h.pooled_width);
+  Memory<T> y_weights(y_spans.count * h.height), x_weights(x_spans.count * h.width);
+  const Boxes<T> boxes{rois.data.get(),
+                       h.rois,
+                       h.batch_size,
+                       {static_cast<int>(h.pooled_height), static_cast<int>(h.height),
+                        y_spans.data.get(), y_weights.data.get()},
+                       {static_cast<int>(h.pooled_width), static_cast<int>(h.width),
+                        x_spans.data.get(), x_weights.data.get()}};
+  const Sampling<T> sampling{static_cast<T>(h.spatial_scale), static_cast<T>(h.sampling_ratio),
+                             h.aligned != 0};
+  const int64_t map_cells = h.height * h.width;
+  Memory<scalar_t> result(h.channels * (h.backward ? h.batch_size * map_cells
+                                                   : h.rois * h.pooled_height * h.pooled_width));
+  cuda_on_cpu::failed_assertions = 0;
+  if (result.count > 0 && !h.backward) {
+    launch_forward(boxes, sampling, maps, h.channels, result.data.get(), h.channels_last != 0,
+                   launch);
+  } else if (result.count > 0 && h.rois == 0) {
+    std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
+  } else if (result.count > 0) {
+    Memory<Window> windows(h.rois);
+    launch_backward(boxes, sampling, windows.data.get(), maps, h.channels, result.data.get(),
+                    launch);
+    if (!h.channels_last) {
+      Memory<scalar_t> turned(result.count);
+      transpose<bits_t>(result.data.get(), turned.data.get(), h.batch_size, map_cells, h.channels,
+                        h.channels, {map_cells * h.channels, h.channels, 0, 1}, launch);
+      std::swap(result.data, turned.data);
+    }
+  }
+  const int64_t failed = cuda_on_cpu::failed_assertions;
+  std::fwrite(&failed, sizeof(failed), 1, results);
+  std::fwrite(static_cast<void*>(result.data.get()), sizeof(scalar_t), result.count, results);
+}
+
+int main(int, char** arguments) {
+  std::FILE* cases = std::fopen(arguments[1], "rb");
+  std::FILE* results = std::fopen(arguments[2], "wb");
+  if (cases == nullptr || results == nullptr) {
+    return 2;
+  }
+  Header header;
+  while (std::fread(&header, sizeof(header), 1, cases) == 1) {
+    Memory<float> rois(header.rois * 5);
+    rois.read(cases);
+    switch (header.dtype) {
+      case 2:
+        run_case<c10::Half, float, uint16_t>(header, rois, cases, results);
+        break;
+      case 3:
+        run_case<c10::BFloat16, float, uint16_t>(header, rois, cases, results);
+        break;
+      case 4:
+        run_case<float, float, uint32_t>(header, rois, cases, results);
+        break;
+      default:
+        run_case<double, double, uint64_t>(header, rois, cases, results);
+    }
+  }
+  std::fclose(results);
+  std::fclose(cases);
+  return 0;
+}
