@@ -72,3 +72,18 @@ def cached_detector(bundled_detector, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bundled_detector, "texts", None)
     monkeypatch.setattr(bundled_detector.model.encoder, "_warned_truncation", False)
     return bundled_detector
+
+
+@pytest.fixture(scope="session")
+def generated_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small COCO 2017 (30 + 20 images) with LVIS v1 beside it; see `generated_coco.py`.
+
+    All tests share it: copy what you change.
+    """
+    import importlib.util
+
+    path = ROOT / "tests" / "generated_coco.py"
+    spec = importlib.util.spec_from_file_location("generated_coco", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_lvis(module.generate_coco(tmp_path_factory.mktemp("coco")))

@@ -11,6 +11,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.vocabulary import Vocabulary
 
 
@@ -56,19 +57,26 @@ class OVCocoDataset(CocoDataset):
     Args:
         vocabulary: Anything that ``Vocabulary.parse`` takes, such as the path of a JSON file.
         classes: Keep the boxes of all names, or of base classes only (training).
+        check_images: Whether to make sure at once that the file of every image is there, so that a
+            missing one stops a run before it begins and not within.
         **kwargs: Of mmdet's ``CocoDataset``: ``ann_file``, ``data_root``, ``data_prefix``,
             ``pipeline``, ``test_mode``, ``filter_cfg`` and the like.
 
     Raises:
         ValueError: ``classes`` is unknown, the vocabulary has no base group where one is needed,
-            the annotation file is missing or lacks a kept name, or no image is left to train on.
+            the annotation file is missing or lacks a kept name, no image is left to train on, or
+            ``check_images`` finds one missing.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {}
     COCOAPI = _NamedCOCO
 
     def __init__(
-        self, vocabulary: Any, classes: Literal["all", "base"] = "all", **kwargs: Any
+        self,
+        vocabulary: Any,
+        classes: Literal["all", "base"] = "all",
+        check_images: bool = False,
+        **kwargs: Any,
     ) -> None:
         if classes not in ("all", "base"):
             raise ValueError(f"classes is {classes!r}: choose 'all' or 'base'")
@@ -84,6 +92,7 @@ class OVCocoDataset(CocoDataset):
             "base_classes": tuple(name for name in kept if name in base),
             "novel_classes": tuple(name for name in kept if name in novel),
         }
+        self.check_images = check_images
         super().__init__(metainfo=metainfo, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -91,7 +100,7 @@ class OVCocoDataset(CocoDataset):
         if "://" not in self.ann_file and not Path(self.ann_file).is_file():
             raise ValueError(
                 f"no annotation file {self.ann_file!r}: check data_root and ann_file, or make it "
-                "first (tools/prepare_shapes.py for Shapes)"
+                "first (tools/prepare_shapes.py for Shapes, prepare_ov_coco.py for OV-COCO)"
             )
         try:
             return super().load_data_list()
@@ -102,8 +111,12 @@ class OVCocoDataset(CocoDataset):
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leaves out images that cannot be trained on; keeps all in test mode."""
-        if self.test_mode:
-            return self.data_list
+        kept = self.data_list if self.test_mode else self._trainable()
+        if self.check_images:
+            check_image_paths(record["img_path"] for record in kept)
+        return kept
+
+    def _trainable(self) -> list[dict[str, Any]]:
         config = self.filter_cfg or {}
         min_size = config.get("min_size", 0)
         # mmdet keeps an image if a kept category is listed for it, even when that box was dropped

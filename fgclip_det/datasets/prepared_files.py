@@ -1,0 +1,181 @@
+"""Files made from others: written whole or not at all, and checked line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+_EXCERPT = 60
+
+
+@dataclass(frozen=True)
+class PreparedFile:
+    """A JSON object to be written.
+
+    The same content always gives the same bytes, one entry of a list a line, so that a file can be
+    compared without being held in memory a second time.
+
+    Attributes:
+        name: File name.
+        head: Keys that are written first, each on one line.
+        lists: Keys whose lists are written one entry a line.
+        summary: What it holds, in words.
+    """
+
+    name: str
+    head: dict[str, Any] = field(default_factory=dict)
+    lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    summary: str = ""
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """What a line holds, for messages, and the line with its end."""
+        keys = [*self.head, *self.lists]
+        yield "the beginning", "{\n"
+        for key in keys:
+            comma = "" if key == keys[-1] else ","
+            if key in self.head:
+                yield repr(key), f"{json.dumps(key)}: {json.dumps(self.head[key])}{comma}\n"
+                continue
+            yield f"the beginning of {key!r}", f"{json.dumps(key)}: [\n"
+            last = len(self.lists[key]) - 1
+            for index, entry in enumerate(self.lists[key]):
+                ending = "" if index == last else ","
+                yield f"id {entry['id']} of {key!r}", f"{json.dumps(entry)}{ending}\n"
+            yield f"the end of {key!r}", f"]{comma}\n"
+        yield "the end", "}\n"
+
+    @property
+    def num_lines(self) -> int:
+        """Number of lines."""
+        return 2 + len(self.head) + sum(2 + len(entries) for entries in self.lists.values())
+
+
+def write_files(folder: str | Path, files: Iterable[PreparedFile]) -> list[str]:
+    """Write files beside their final places, then move them there when all are whole.
+
+    A run that fails or is killed before leaves the files that were there. What is not yet whole has
+    a name with a leading dot and the process id; a run that is killed outright leaves it behind.
+
+    Args:
+        folder: Made if missing.
+        files: Made one after another, so that sources need not be held all at once.
+
+    Returns:
+        The summary of each file, behind its path.
+
+    Raises:
+        ValueError: The folder cannot be written to, or the disk is full.
+    """
+    folder = Path(folder)
+    _check_writable(folder)
+    staged: list[tuple[Path, Path]] = []
+    summaries = []
+    try:
+        for file in files:
+            final = folder / file.name
+            partial = folder / f".{file.name}.{os.getpid()}"
+            staged.append((partial, final))
+            with _named_errors(final):
+                _write(partial, file)
+            summaries.append(f"{final}: {file.summary}")
+        for partial, final in staged:
+            with _named_errors(final):
+                os.replace(partial, final)
+    finally:
+        for partial, _ in staged:
+            partial.unlink(missing_ok=True)
+    return summaries
+
+
+def check_files(folder: str | Path, files: Iterable[PreparedFile]) -> list[str]:
+    """Compare files on disk with what they must be; writes nothing.
+
+    Args:
+        folder: Where they lie.
+        files: What they must be.
+
+    Returns:
+        The summary of each file, behind its path.
+
+    Raises:
+        ValueError: A file is missing or differs; the first difference is named.
+    """
+    summaries = []
+    for file in files:
+        path = Path(folder) / file.name
+        difference = _first_difference(path, file)
+        if difference is not None:
+            raise ValueError(f"{str(path)!r} {difference}: run the tool again without --check")
+        summaries.append(f"{path}: {file.summary}")
+    return summaries
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Says which file an error of the disk kept from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be written ({error.strerror or error}); what was there is still "
+            "whole: make room, or choose another folder with --out"
+        ) from error
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another with "
+            "--out"
+        ) from error
+
+
+def _write(path: Path, file: PreparedFile) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        for _, line in _progress(f"write {file.name}", file):
+            stream.write(line)
+        stream.flush()
+        # Some file systems report a full disk only here.
+        os.fsync(stream.fileno())
+
+
+def _progress(description: str, file: PreparedFile) -> Iterable[tuple[str, str]]:
+    return tqdm(
+        file.lines(), desc=description, total=file.num_lines, unit="line", disable=None, leave=False
+    )
+
+
+def _first_difference(path: Path, file: PreparedFile) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+            pairs = zip_longest(stream, _progress(f"check {file.name}", file))
+            for number, (found, expected) in enumerate(pairs, start=1):
+                what, line = expected or ("after the end", "")
+                if found != line:
+                    return f"differs in line {number}, {what}: {_excerpts(found or '', line)}"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def _excerpts(found: str, expected: str) -> str:
+    pairs = zip_longest(found, expected)
+    first = next(index for index, (one, other) in enumerate(pairs) if one != other)
+    start = max(0, first - _EXCERPT // 2)
+    here, there = (text[start : start + _EXCERPT] for text in (found, expected))
+    return f"found {here!r}, expected {there!r}"

@@ -1,0 +1,52 @@
+"""Makes (or checks) the annotation files and the vocabulary of OV-LVIS from LVIS v1."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fgclip_det.datasets.ov_lvis_files import ov_lvis_files
+from fgclip_det.datasets.prepared_files import check_files, write_files
+from fgclip_det.engine.running import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--lvis",
+        type=Path,
+        default=Path("data/lvis"),
+        help="folder with annotations/lvis_v1_{train,val}.json",
+    )
+    parser.add_argument("--out", type=Path, help="folder to write to; LVIS/annotations by default")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="folder with train2017/ and val2017/: make sure that no listed image is missing",
+    )
+    parser.add_argument("--check", action="store_true", help="verify what is there, write nothing")
+    return parser.parse_args(argv)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Makes or checks the files and prints what each holds."""
+    run = check_files if args.check else write_files
+    for summary in run(
+        args.out or args.lvis / "annotations", ov_lvis_files(args.lvis, args.images)
+    ):
+        print(summary)
+    print("all files are as they should be" if args.check else "all files are written")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the tool; returns its exit code (2: the user can mend it)."""
+    args = parse_args(argv)
+    return run_tool(lambda: prepare(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
