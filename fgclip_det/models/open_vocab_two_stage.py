@@ -11,6 +11,7 @@ import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import scale_boxes
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         rpn_head: A class-agnostic region proposal network.
         roi_head: An `OpenVocabRoIHead`.
         train_cfg: ``rpn``, ``rpn_proposal`` and ``rcnn``; None for a detector that is not trained.
-        test_cfg: ``rpn`` and ``rcnn``.
+        test_cfg: ``rpn`` and ``rcnn``, and perhaps ``keep_proposals``: see `predict`.
         vocabulary: What `Vocabulary.parse` reads, or a ``.safetensors`` file of `TextEmbeddings`.
             Its base group (all of it where it has no groups) is what training labels index; all
             of it is what `predict` looks for until `set_vocabulary` is called.
@@ -223,9 +224,18 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         batch_data_samples: list[DetDataSample],
         rescale: bool = True,
     ) -> list[DetDataSample]:
-        """`propose`, then `classify` with `text_embeddings`, into ``pred_instances``."""
+        """`propose`, then `classify` with `text_embeddings`, into ``pred_instances``.
+
+        With ``test_cfg.keep_proposals``, ``proposals`` holds what `classify` chose from: the
+        ``bboxes`` of all regions, in the frame of the detections, with objectness as ``scores``.
+        """
         regions = self.propose(batch_inputs, batch_data_samples)
         detections = self.classify(regions, self.text_embeddings, rescale)
+        if self.test_cfg.get("keep_proposals", False):
+            for sample, image in zip(batch_data_samples, regions, strict=True):
+                x, y = image.image_meta.get("scale_factor", (1, 1))[:2] if rescale else (1, 1)
+                boxes = scale_boxes(image.boxes, (1 / x, 1 / y))
+                sample.proposals = InstanceData(bboxes=boxes, scores=image.objectness)
         return self.add_pred_to_datasample(batch_data_samples, detections)
 
     def loss(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import METRICS
+from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -62,6 +63,10 @@ def evaluate(ann_file, detections, num_images=2, meta=META, **kwargs):
     return metric.evaluate(num_images)
 
 
+def ap50(metrics):
+    return {key: value for key, value in metrics.items() if key.startswith("AP50")}
+
+
 BOX, AWAY = (10, 10, 50, 50), (60, 60, 90, 90)
 
 
@@ -80,12 +85,16 @@ def test_hand_made_numbers(tmp_path):
     ]
     metrics = evaluate(ann_file, detections)
     zebra = 51 / 101  # recall 0.5 reached at precision 1: 51 of the 101 recall points
+    cow = 0.9  # over the IoUs .50:.95: all but the last
     # "dodo" has no ground truth: it does not enter a mean.
     assert metrics == pytest.approx(
         {
             "AP50_base": 100 * (zebra + 1) / 2,
             "AP50_novel": 100 * (0.5 + 0) / 2,
             "AP50_all": 100 * (zebra + 1 + 0.5 + 0) / 4,
+            "AP_base": 100 * (zebra + cow) / 2,
+            "AP_novel": 100 * (0.5 + 0) / 2,
+            "AP_all": 100 * (zebra + cow + 0.5 + 0) / 4,
         }
     )
 
@@ -124,26 +133,31 @@ def test_equals_pycocotools_on_random_boxes(tmp_path):
             evaluator.accumulate()
             evaluator.summarize()
         expected[f"AP50_{group}"] = 100 * evaluator.stats[1]
+        expected[f"AP_{group}"] = 100 * evaluator.stats[0]
     assert 5 < expected["AP50_all"] < 95
-    assert metrics == pytest.approx(expected, abs=0.01)
+    assert metrics == pytest.approx(expected, abs=0.01)  # scores and boxes came as float32
 
 
 def test_order_of_the_classes_changes_nothing(tmp_path):
     ann_file = write(tmp_path / "a.json", [(1, "zebra", BOX), (2, "bee", AWAY)])
     metrics = evaluate(ann_file, [(1, "zebra", BOX, 0.9), (2, "ant", AWAY, 0.9)])
-    assert metrics == pytest.approx({"AP50_base": 100, "AP50_novel": 0, "AP50_all": 50})
+    assert ap50(metrics) == pytest.approx({"AP50_base": 100, "AP50_novel": 0, "AP50_all": 50})
 
 
 def test_model_that_finds_nothing_gets_zeros(tmp_path):
     ann_file = write(tmp_path / "a.json", [(1, "zebra", BOX), (2, "bee", AWAY)])
-    assert evaluate(ann_file, []) == {"AP50_base": 0.0, "AP50_novel": 0.0, "AP50_all": 0.0}
+    metrics = evaluate(ann_file, [])
+    assert set(metrics.values()) == {0.0} and len(metrics) == 6
 
 
 def test_group_without_ground_truth_is_minus_one_and_missing_group_left_out(tmp_path):
     ann_file = write(tmp_path / "a.json", [(1, "zebra", BOX)])
     found = [(1, "zebra", BOX, 0.9)]
-    assert evaluate(ann_file, found)["AP50_novel"] == -1.0
-    assert evaluate(ann_file, found, meta={"classes": CLASSES}) == {"AP50_all": pytest.approx(100)}
+    metrics = evaluate(ann_file, found)
+    assert metrics["AP50_novel"] == metrics["AP_novel"] == -1.0
+    for groups in ({}, {"base_classes": (), "novel_classes": ()}):
+        metrics = evaluate(ann_file, found, meta={"classes": CLASSES, **groups})
+        assert metrics == pytest.approx({"AP50_all": 100, "AP_all": 100})
 
 
 def test_predictions_can_be_kept_without_evaluation(tmp_path):
@@ -155,11 +169,95 @@ def test_predictions_can_be_kept_without_evaluation(tmp_path):
     assert kept["category_id"] == IDS["ant"] and kept["bbox"] == [10, 10, 40, 40]
 
 
+def test_ground_truth_may_come_with_the_data_samples():
+    metric = OVCocoMetric()
+    metric.dataset_meta = META
+    for image in (1, 2):  # twice: a second epoch has its own ground truth
+        instances = [
+            {"bbox": list(BOX), "bbox_label": 0, "ignore_flag": 0},
+            {"bbox": list(AWAY), "bbox_label": 3, "ignore_flag": 1},  # a crowd
+        ]
+        found = {
+            "bboxes": torch.tensor([BOX], dtype=torch.float32),
+            "scores": torch.tensor([0.9]),
+            "labels": torch.tensor([0]),
+        }
+        sample = {"img_id": image, "ori_shape": (100, 100), "instances": instances}
+        metric.process({}, [{**sample, "pred_instances": found}])
+        metrics = metric.evaluate(1)
+        assert metrics["AP50_base"] == pytest.approx(100) and metrics["AP50_novel"] == -1.0
+
+
+def test_table_of_the_classes(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(MMLogger, "info", lambda self, text: logged.append(text))
+    ann_file = write(tmp_path / "a.json", [(1, "zebra", BOX), (1, "cow", BOX), (2, "bee", AWAY)])
+    found = [(1, "zebra", BOX, 0.9), (1, "cow", (10, 10, 50, 45), 0.9)]
+    evaluate(ann_file, found)
+    evaluate(ann_file, found, classwise=True)
+    short, printed = logged
+    assert "| bee " not in short
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()]
+    assert "5 names, 2 images" in printed
+    for row in (
+        ["classes", "with ground truth", "AP50", "AP"],
+        ["base (2)", "2", "100.00", "90.00"],
+        ["novel (3)", "1", "0.00", "0.00"],
+        ["class", "group", "AP50", "AP"],
+        ["zebra", "base", "100.00", "100.00"],
+        ["cow", "base", "100.00", "80.00"],  # IoU 0.875: eight of ten thresholds
+        ["bee", "novel", "0.00", "0.00"],
+        ["dodo", "novel", "-", "-"],
+    ):
+        assert row in rows
+
+
 def test_user_errors_name_the_value(tmp_path):
     with pytest.raises(ValueError, match="no metric 'segm'"):
         OVCocoMetric(metric="segm")
     with pytest.raises(ValueError, match=r"no annotation file .*none\.json"):
         OVCocoMetric(ann_file=str(tmp_path / "none.json"))
+    with pytest.raises(ValueError, match="set outfile_prefix"):
+        OVCocoMetric(format_only=True)
+    for numbers in ((), (0, 100)):
+        with pytest.raises(ValueError, match=r"proposal_nums is .*: give numbers from 1"):
+            OVCocoMetric(proposal_nums=numbers)
     ann_file = write(tmp_path / "a.json", [(1, "zebra", BOX)])
-    with pytest.raises(ValueError, match=r"1 of 6 classes .* 'yak'"):
-        evaluate(ann_file, [], meta={"classes": (*CLASSES, "yak")})
+    metric = OVCocoMetric(ann_file=ann_file)
+    # Said before anything is processed.
+    for meta, message in (
+        ({"classes": (*CLASSES, "yak")}, r"1 of 6 classes .* 'yak'"),
+        ({"classes": ()}, "names no classes"),
+        ({**META, "novel_classes": ("yak",)}, "the novel class 'yak' is none of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.dataset_meta = meta
+    with pytest.raises(ValueError, match="no image was evaluated"):
+        evaluate(ann_file, [], num_images=0)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("image", "box", "score", "label", "message"),
+    [
+        (1, BOX, NAN, 0, r"1 values in the scores of image 1 are NaN or infinite: the weights"),
+        (1, BOX, INFINITE, 0, r"1 values in the scores of image 1"),
+        (2, (10, NAN, NAN, 50), 0.5, 0, r"2 values in the bboxes of image 2"),
+        (9, BOX, 0.5, 0, r"image 9 was detected on, but is not in the annotation file"),
+        (1, BOX, 0.5, 5, r"image 1 has the label 5, the dataset 5 classes: give the detector"),
+        (1, BOX, 0.5, -1, r"image 1 has the label -1"),
+    ],
+)
+def test_broken_predictions_are_refused_at_once(tmp_path, image, box, score, label, message):
+    metric = OVCocoMetric(ann_file=write(tmp_path / "a.json", [(1, "zebra", BOX)]))
+    metric.dataset_meta = META
+    instances = {
+        "bboxes": torch.tensor([BOX, box], dtype=torch.float32),
+        "scores": torch.tensor([0.9, score]),
+        "labels": torch.tensor([0, label]),
+    }
+    sample = {"pred_instances": instances, "img_id": image, "ori_shape": (100, 100)}
+    with pytest.raises(ValueError, match=message):
+        metric.process({}, [sample])

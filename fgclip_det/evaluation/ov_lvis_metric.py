@@ -1,0 +1,224 @@
+"""LVIS's average precision of boxes and masks, over all, rare, common and frequent classes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import area
+from terminaltables import AsciiTable
+
+_MAX_DETECTIONS = 300
+_KINDS = ("bbox", "segm")
+_FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+class _FederatedEval(COCOeval):
+    """COCO's evaluation of a class in images where what was not annotated may be there."""
+
+    def evaluateImg(self, imgId: int, catId: int, aRng: list, maxDet: int) -> dict | None:
+        """As pycocotools, but false detections do not count where the class is not exhausted."""
+        result = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if result and catId in self.cocoGt.imgs[imgId].get("not_exhaustive_category_ids", ()):
+            unmatched = result["dtMatches"] == 0
+            result["dtIgnore"] = np.logical_or(result["dtIgnore"], unmatched)
+        return result
+
+
+@METRICS.register_module()
+class OVLVISMetric(BaseMetric):
+    """AP over IoU .50:.95 as LVIS defines it (arXiv 1908.03195), in percent.
+
+    A class is evaluated only in images of which it is known whether it is there: those with one of
+    its annotations, and those that list it in ``neg_category_ids``. Of an image the 300 best
+    detections count. Rare classes are the novel ones of OV-LVIS. The numbers are those of the
+    package ``lvis``, which is not needed.
+
+    Args:
+        ann_file: LVIS annotation file; its categories have a ``frequency``.
+        metric: "bbox", "segm" or both; "segm" needs a detector with masks.
+        collect_device: Of mmengine: "cpu" or "gpu".
+        prefix: Put before each key, with a slash; None gives the plain ``bbox_APr``.
+
+    Raises:
+        ValueError: Another metric, or `ann_file` is missing or no such file; while processing, a
+            detector without masks is to be evaluated on them; while computing, the file lacks a
+            class of the dataset.
+    """
+
+    default_prefix = None
+
+    def __init__(
+        self,
+        ann_file: str,
+        metric: str | Sequence[str] = "bbox",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.kinds = (metric,) if isinstance(metric, str) else tuple(metric)
+        if not self.kinds or not set(self.kinds) <= set(_KINDS):
+            raise ValueError(f"OVLVISMetric has no metric {metric!r}: use 'bbox', 'segm' or both")
+        self._truth = _read(ann_file)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Takes a batch.
+
+        Args:
+            data_batch: Not read.
+            data_samples: ``img_id`` and ``pred_instances``: ``bboxes`` (M, 4) xyxy, ``scores``
+                (M,), ``labels`` (M,) and, for "segm", ``masks`` (M, H, W) bool, all in pixels of
+                the original picture.
+        """
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            if "segm" in self.kinds and "masks" not in found:
+                raise ValueError(
+                    "the detector gives no masks: evaluate it with metric='bbox', or use the "
+                    "OpenVocabMaskRoIHead"
+                )
+            scores = found["scores"].float().cpu().numpy()
+            best = np.argsort(-scores, kind="stable")[:_MAX_DETECTIONS]
+            boxes = found["bboxes"].float().cpu().numpy()[best]
+            boxes[:, 2:] -= boxes[:, :2]
+            result = {
+                "image_id": sample["img_id"],
+                "bbox": boxes,
+                "scores": scores[best],
+                "labels": found["labels"].cpu().numpy()[best],
+            }
+            if "segm" in self.kinds:
+                result["segm"] = encode_mask_results(found["masks"].cpu().numpy()[best])
+            self.results.append(result)
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Evaluates the whole dataset.
+
+        Args:
+            results: As ``process`` stored them.
+
+        Returns:
+            ``bbox_AP``, ``bbox_AP50``, ``bbox_AP75``, and ``bbox_APr``, ``bbox_APc``, ``bbox_APf``
+            of rare, common and frequent classes; ``segm_...`` likewise. -1 for a mean over no class
+            with ground truth.
+        """
+        ids = self._category_ids(self.dataset_meta["classes"])
+        metrics: dict[str, float] = {}
+        for kind in self.kinds:
+            detections = _detections(results, kind, ids)
+            precision = _precision_by_class(self._truth, detections, kind, ids)
+            metrics.update(self._means(precision, kind))
+        rows = [["", "AP", "AP50", "AP75", "APr", "APc", "APf"]]
+        for kind in self.kinds:
+            values = [value for key, value in metrics.items() if key.startswith(kind)]
+            rows.append([kind, *(f"{value:.2f}" for value in values)])
+        MMLogger.get_current_instance().info(f"\nOV-LVIS, percent\n{AsciiTable(rows).table}")
+        return metrics
+
+    def _category_ids(self, names: Sequence[str]) -> list[int]:
+        ids = {c["name"]: c["id"] for c in self._truth.dataset["categories"]}
+        missing = [name for name in names if name not in ids]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(names)} classes are no category of the annotation file, "
+                f"the first is {missing[0]!r}: use the vocabulary that belongs to the file"
+            )
+        return [ids[name] for name in names]
+
+    def _means(self, precision: dict[int, np.ndarray], kind: str) -> dict[str, float]:
+        table = np.array(list(precision.values())).reshape(-1, 10)
+        frequencies = np.array([self._truth.cats[i]["frequency"] for i in precision])
+        values = {"AP": table, "AP50": table[:, :1], "AP75": table[:, 5:6]}
+        values.update({f"AP{key}": table[frequencies == key] for key in _FREQUENCIES})
+        return {
+            f"{kind}_{key}": 100 * float(part.mean()) if part.size else -1.0
+            for key, part in values.items()
+        }
+
+
+def _read(ann_file: str) -> COCO:
+    try:
+        values = json.loads(Path(ann_file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"annotation file {ann_file!r} cannot be read ({error}): check val_evaluator.ann_file, "
+            "or make it first (tools/prepare_ov_lvis.py)"
+        ) from None
+    try:
+        strange = {c["name"] for c in values["categories"] if c["frequency"] not in _FREQUENCIES}
+        # Numbered from 1: pycocotools takes a match with the id 0 for none.
+        annotations = [one for one in values["annotations"] if one["area"] > 0]
+        values["annotations"] = [
+            {"iscrowd": 0, **one, "id": k} for k, one in enumerate(annotations, 1)
+        ]
+        truth = COCO()
+        truth.dataset = values
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth.createIndex()
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"annotation file {ann_file!r} is not in LVIS's format, it lacks {error}: take one "
+            "that tools/prepare_ov_lvis.py made"
+        ) from None
+    if strange:
+        raise ValueError(f"{ann_file!r}: {min(strange)!r} has a frequency other than r, c and f")
+    return truth
+
+
+def _detections(results: list[dict[str, Any]], kind: str, ids: Sequence[int]) -> list[dict]:
+    # What covers nothing is no detection, and no false one either.
+    return [
+        {"image_id": r["image_id"], "category_id": ids[label], "score": float(score), **shape}
+        for r in results
+        for label, score, shape in zip(r["labels"], r["scores"], _shapes(r, kind), strict=True)
+        if shape is not None
+    ]
+
+
+def _shapes(result: dict[str, Any], kind: str) -> list[dict | None]:
+    """COCO's form of each box or mask; None for those without area."""
+    if kind == "bbox":
+        return [{"bbox": box} if box[2] * box[3] > 0 else None for box in result["bbox"].tolist()]
+    return [{"segmentation": rle} if area(rle) > 0 else None for rle in result["segm"]]
+
+
+def _precision_by_class(
+    truth: COCO, detections: list[dict], kind: str, ids: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """(10,) mean precision at each IoU of each class that has ground truth."""
+    known = defaultdict(set)
+    for image in truth.imgs.values():
+        for category in image.get("neg_category_ids", ()):
+            known[category].add(image["id"])
+    for category in truth.catToImgs:
+        known[category].update(truth.catToImgs[category])
+    precision = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        # pycocotools fails on an empty list; a model that finds nothing must still get its zeros.
+        found = truth.loadRes(detections) if detections else COCO()
+        for category in ids:
+            if not truth.catToImgs.get(category):
+                continue
+            # One class at a time: all images times all classes are 24 million pairs.
+            evaluator = _FederatedEval(truth, found, kind)
+            params = evaluator.params
+            params.catIds, params.imgIds = [category], sorted(known[category])
+            params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+            params.maxDets = [_MAX_DETECTIONS]
+            evaluator.evaluate()
+            evaluator.accumulate()
+            # (IoU, recall, class, area, detections)
+            precision[category] = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1)
+    return precision
