@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from fgclip_det.engine.autocast_optim_wrapper import AMP_DTYPES
+from fgclip_det.engine.checkpoint_files import find_resumable
+from fgclip_det.engine.resumable_runner import ResumableRunner
 from fgclip_det.engine.running import (
     ConfigOptionsAction,
     check_checkpoint,
@@ -34,6 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder for logs and checkpoints")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument(
+        "--amp-dtype",
+        choices=AMP_DTYPES,
+        help="of mixed precision: float16 on CUDA and bfloat16 on a CPU if not given",
+    )
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate to the batch size"
     )
@@ -56,19 +62,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def apply_flags(config: Config, args: argparse.Namespace) -> None:
     set_launcher(config, args.launcher, args.local_rank)
-    if args.amp:
-        if not torch.cuda.is_available():
-            raise ValueError("--amp needs CUDA, which torch does not find: train without it")
-        config.optim_wrapper.type = "AmpOptimWrapper"
-        config.optim_wrapper.loss_scale = "dynamic"
+    if args.amp or args.amp_dtype:
+        kind = config.optim_wrapper.get("type", "OptimWrapper")
+        if kind not in ("OptimWrapper", "AmpOptimWrapper", "AutocastOptimWrapper"):
+            raise ValueError(f"--amp cannot take the place of optim_wrapper.type {kind!r}")
+        config.optim_wrapper.type = "AutocastOptimWrapper"
+        if args.amp_dtype:
+            config.optim_wrapper.dtype = args.amp_dtype
     if args.auto_scale_lr:
         if "base_batch_size" not in (config.get("auto_scale_lr") or {}):
             raise ValueError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
         config.auto_scale_lr.enable = True
-    if args.resume == "auto":
-        config.resume, config.load_from = True, None
-    elif args.resume is not None:
+    if args.resume not in (None, "auto"):
         config.resume, config.load_from = True, args.resume
+    elif args.resume == "auto" or (config.get("resume") and not config.get("load_from")):
+        # Killed before it saved anything, a run starts again, from load_from if that is given.
+        last = find_resumable(config.work_dir)
+        config.resume = last is not None
+        config.load_from = str(last) if last else config.get("load_from")
     check_checkpoint(config.get("load_from"))
 
 
@@ -78,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def train() -> None:
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
         apply_flags(config, args)
-        runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        config.setdefault("runner_type", ResumableRunner.__name__)
+        runner = RUNNERS.build(config)
         runner.train()
 
     return run_tool(train, args.cfg_options)

@@ -1,8 +1,14 @@
 custom_imports = dict(
-    imports=["fgclip_det.models", "fgclip_det.datasets", "fgclip_det.evaluation"],
+    imports=[
+        "fgclip_det.models",
+        "fgclip_det.datasets",
+        "fgclip_det.evaluation",
+        "fgclip_det.engine",
+    ],
     allow_failed_imports=False,
 )
 default_scope = "mmdet"
+runner_type = "ResumableRunner"
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),

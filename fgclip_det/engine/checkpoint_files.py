@@ -1,0 +1,85 @@
+"""Checkpoint files that are whole or not there at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from fgclip_det.compat import load_checkpoint_file
+
+# Of MMEngine: a file of the work dir with the path of the checkpoint that was saved last.
+LAST_CHECKPOINT = "last_checkpoint"
+_NEEDED_TO_RESUME = ("meta", "message_hub", "optimizer")
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` once it is written and on disk.
+
+    Whenever the process is killed, `path` is as it was or as it is to be.
+
+    Args:
+        path: The file to write; its folder exists.
+
+    Raises:
+        OSError: Writing failed; `path` is as it was, and nothing is left beside it.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def find_resumable(work_dir: str | Path) -> Path | None:
+    """The checkpoint to go on from: the one saved last, or the newest whole one where it is not.
+
+    Args:
+        work_dir: Folder of the run.
+
+    Returns:
+        None where no checkpoint was saved yet.
+
+    Raises:
+        ValueError: There are checkpoints, and none of them can be gone on from.
+    """
+    faults = []
+    for path in _newest_first(Path(work_dir)):
+        try:
+            missing = [key for key in _NEEDED_TO_RESUME if key not in load_checkpoint_file(path)]
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            if not missing:
+                for fault in faults:
+                    print_log(f"passed over: {fault}", logger="current", level=logging.WARNING)
+                return path
+            faults.append(f"checkpoint {path} holds no {', '.join(missing)}")
+    if faults:
+        raise ValueError(
+            f"no checkpoint in {work_dir} can be resumed: {'; '.join(faults)}: move them away to "
+            "train from the start"
+        )
+    return None
+
+
+def _newest_first(work_dir: Path) -> list[Path]:
+    # Those named best_* hold no optimizer: nobody goes on from them.
+    found = [path for path in work_dir.glob("*.pth") if not path.name.startswith("best_")]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    named = work_dir / LAST_CHECKPOINT
+    if named.is_file():
+        last = Path(named.read_text(encoding="utf-8").strip())
+        # The work dir may have moved since.
+        last = last if last.is_file() else work_dir / last.name
+        if last.is_file():
+            found = [last, *(path for path in found if path.name != last.name)]
+    return found

@@ -1,0 +1,98 @@
+"""Runs of tools/train.py one after the other, some of which are killed; for test_resume.py.
+
+``killed_runs.py FILE``, where FILE holds a JSON list of runs, ``{"arguments": [...], "kill": K}``.
+K is null or ``[point, count]``: the run ends itself with SIGKILL when it comes to the point for the
+count-th time. Prints a JSON list of exit codes, negative ones those of signals.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend
+from mmengine.optim import OptimWrapper
+from mmengine.runner import ValLoop
+
+import fgclip_det.datasets
+import fgclip_det.engine
+import fgclip_det.evaluation
+import fgclip_det.models
+import fgclip_det.pretrain  # noqa: F401  (imported once, for all runs)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _at(count: int, owner: object, name: str, before: Callable) -> None:
+    """Make `owner.name` call `before(*its arguments)` when it is called for the count-th time."""
+    original, calls = getattr(owner, name), []
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == count:
+            before(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def _write_half(backend: LocalBackend, content: bytes, path: str) -> None:
+    Path(path).write_bytes(content[: len(content) // 2])
+    _kill()
+
+
+def arm(point: str, count: int) -> None:
+    """Kill this process when it comes to `point` for the count-th time.
+
+    Args:
+        point: "step", between the gradients of an iteration and the update; "writing", with half
+            of a checkpoint on disk; "naming", with all of it there under another name;
+            "recording", with the checkpoint saved and `last_checkpoint` still the former one;
+            "validating".
+        count: From 1.
+    """
+    if point == "step":
+        _at(count, OptimWrapper, "_clip_grad", lambda *_: _kill())
+    elif point == "writing":
+        _at(count, LocalBackend, "put", _write_half)
+    elif point in ("naming", "recording"):
+        # Each checkpoint is renamed, and then `last_checkpoint`.
+        call = 2 * count - (point == "naming")
+        _at(call, os, "replace", lambda *_: _kill())
+    elif point == "validating":
+        _at(count, ValLoop, "run", lambda *_: _kill())
+    else:
+        raise ValueError(point)
+
+
+def run(arguments: list[str], kill: tuple[str, int] | None) -> int:
+    """Train in a fork of this process; the exit code, negative for a signal."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.dup2(2, 1)
+    if kill:
+        arm(*kill)
+    spec = importlib.util.spec_from_file_location("train", ROOT / "tools" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code = 1
+    try:
+        code = module.main(arguments)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    runs = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps([run(one["arguments"], one["kill"]) for one in runs]))
