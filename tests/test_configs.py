@@ -1,7 +1,8 @@
 """Every config loads, builds at tiny size, dumps, reloads, and runs `loss` and `predict`.
 
-Encoders that a config names are replaced by tiny random ones of the depth that its taps need, data
-by two random pictures. All else is the config's own: heads, assigners, pipelines, optimizer, hooks.
+Encoders that a config names are replaced by tiny random ones of the depth that its taps need and of
+their patches, data by two random pictures, and fewer boxes are looked at. All else is the config's
+own: heads, assigners, pipelines, optimizer, hooks.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ import copy
 import json
 from pathlib import Path
 
+# First, since mmdet's masks need mmcv's ops.
+import fgclip_det.compat  # noqa: F401
+
+# isort: split
 import pytest
 import torch
 from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import PolygonMasks
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
@@ -28,6 +34,8 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").rglob("*.py")
     if "_base_" not in path.relative_to(ROOT).parts
 )
+# Pixels per patch of the encoders that configs name; 16 for others.
+PATCHES = {"qihoo360/fg-clip-large": 14, "openai/clip-vit-large-patch14-336": 14}
 NAMES = ["red plain circle", "blue striped square", "green dotted star"]
 SIDE = 64
 
@@ -48,14 +56,24 @@ def _shrink_detector(model: ConfigDict, folder: Path) -> None:
     # Negative taps count from the last block.
     depth = max(tap + 1 if tap >= 0 else -tap for tap in model.backbone.out_indices)
     tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
-    vision = VisionConfig(16, 32, depth, 2, image_size=SIDE, patch_size=16)
+    patch = PATCHES.get(model.backbone.encoder, 16)
+    vision = VisionConfig(16, 32, depth, 2, image_size=4 * patch, patch_size=patch)
     text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
     encoder = FGCLIP(FGCLIPConfig(vision, text, projection_dim=24), tokenizer)
     encoder.save_pretrained(folder / "encoder")
     vocabulary = {"names": NAMES, "groups": {"base": NAMES[:2], "novel": NAMES[2:]}}
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     model.backbone.encoder = str(folder / "encoder")
-    model.vocabulary = str(folder / "vocabulary.json")
+    if isinstance(model.vocabulary, dict):
+        model.vocabulary.names = str(folder / "vocabulary.json")
+    else:
+        model.vocabulary = str(folder / "vocabulary.json")
+    if "text_cache_dir" in model:
+        model.text_cache_dir = str(folder / "text_embeddings")
+    if "pad_size_divisor" in model.data_preprocessor:
+        model.data_preprocessor.pad_size_divisor = 8 * patch
+    model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = 30
+    model.train_cfg.rcnn.sampler.num = 20
     _replace_sync_bn(model)
 
 
@@ -92,11 +110,18 @@ def _detection_batch(model: torch.nn.Module, training: bool) -> dict:
         # Labels index the base classes of the vocabulary above; the second picture is empty.
         boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [20.0, 10.0, 60.0, 50.0]])[: 2 - 2 * index]
         labels = torch.tensor([0, 1])[: len(boxes)]
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=_masks(boxes))
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=labels[:0])
         samples.append(sample)
     images = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in samples]
     return model.data_preprocessor(dict(inputs=images, data_samples=samples), training)
+
+
+def _masks(boxes: torch.Tensor) -> PolygonMasks:
+    """Rectangles."""
+    corners = [[0, 1, 2, 1, 2, 3, 0, 3]] * len(boxes)
+    polygons = [[box[index].numpy()] for box, index in zip(boxes, corners, strict=True)]
+    return PolygonMasks(polygons, SIDE, SIDE)
 
 
 def _pretraining_batch() -> dict:
@@ -156,6 +181,7 @@ def test_predict_gives_boxes_inside_the_picture(config: Config) -> None:
         assert len(found.labels) == 0 or found.labels.max() < len(NAMES)
         assert (found.bboxes >= 0).all()
         assert (found.bboxes <= SIDE).all()
+        assert "masks" not in found or found.masks.shape == (len(found.labels), SIDE, SIDE)
 
 
 def test_pipelines_hooks_and_metrics_build(config: Config, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ norm_cfg = dict(type="SyncBN", requires_grad=True)
 
 model = dict(
     type="OpenVocabTwoStageDetector",
-    vocabulary="ov_coco",
+    vocabulary=dict(names="ov_coco", templates="photos"),
     data_preprocessor=dict(type="DetDataPreprocessor", bgr_to_rgb=True),
     backbone=dict(type="FGCLIPViT", encoder=encoder, out_indices=(3, 5, 7, 11)),
     neck=dict(

@@ -1,6 +1,7 @@
-# 3 epochs at a constant rate, batch 64 over all GPUs; `tools/train.py --amp` for mixed precision,
-# `--auto-scale-lr` where the batch is another.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=1)
+# 3 epochs at a constant rate, which is for a batch of 64 over all GPUs. Where the batch is another,
+# the rate is scaled with it: on one GPU, the rate of eight diverges or loses 3 AP.
+max_epochs = 3
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -11,4 +12,4 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),
 ]
-auto_scale_lr = dict(enable=False, base_batch_size=64)
+auto_scale_lr = dict(enable=True, base_batch_size=64)

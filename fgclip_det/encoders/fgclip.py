@@ -16,6 +16,7 @@ from transformers import CLIPImageProcessor, PreTrainedTokenizerBase
 from fgclip_det.encoders import pretrained
 from fgclip_det.encoders.config import FGCLIPConfig
 from fgclip_det.encoders.image_encoder import FGCLIPImageEncoder
+from fgclip_det.encoders.plain_clip import complete_plain_clip
 from fgclip_det.encoders.text_encoder import FGCLIPTextEncoder, TextLength
 from fgclip_det.encoders.tokenizer import read_tokenizer
 from fgclip_det.ops import roi_align
@@ -62,7 +63,8 @@ class FGCLIP(nn.Module):
         """Read a checkpoint in the published layout.
 
         Args:
-            name_or_path: A directory, or a hub id such as ``qihoo360/fg-clip-base``.
+            name_or_path: A directory, or a hub id such as ``qihoo360/fg-clip-base``. Plain CLIP,
+                such as ``openai/clip-vit-base-patch16``, will do: see `complete_plain_clip`.
 
         Returns:
             The model in float32, in eval mode, without gradients.
@@ -82,7 +84,8 @@ class FGCLIP(nn.Module):
             processing = pretrained.read_json(preprocessor)
             mean, std = processing.get("image_mean", mean), processing.get("image_std", std)
         model = cls(config, read_tokenizer(directory), mean, std)
-        pretrained.load_strictly(model, pretrained.read_weights(directory), directory)
+        weights = complete_plain_clip(pretrained.read_weights(directory))
+        pretrained.load_strictly(model, weights, directory)
         return model.eval().requires_grad_(False)
 
     def save_pretrained(

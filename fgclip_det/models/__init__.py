@@ -4,6 +4,7 @@ from fgclip_det import compat  # noqa: F401  (first: mends what the next imports
 from fgclip_det.models.fgclip_vit import FGCLIPFeatures, FGCLIPViT, build_encoder
 from fgclip_det.models.float32_rpn_head import Float32RPNHead
 from fgclip_det.models.open_vocab_bbox_head import OpenVocabBBoxHead
+from fgclip_det.models.open_vocab_mask_roi_head import MaskRegions, OpenVocabMaskRoIHead
 from fgclip_det.models.open_vocab_roi_head import OpenVocabRoIHead
 from fgclip_det.models.open_vocab_two_stage import OpenVocabTwoStageDetector
 from fgclip_det.models.regions import Regions
@@ -16,7 +17,9 @@ __all__ = [
     "FGCLIPFeatures",
     "FGCLIPViT",
     "Float32RPNHead",
+    "MaskRegions",
     "OpenVocabBBoxHead",
+    "OpenVocabMaskRoIHead",
     "OpenVocabRoIHead",
     "OpenVocabTwoStageDetector",
     "Regions",

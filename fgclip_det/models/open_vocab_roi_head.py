@@ -92,6 +92,16 @@ class OpenVocabRoIHead(StandardRoIHead):
             ValueError: A label is no row of `text_embeddings`.
         """
         samples = self._sample(rpn_results_list, batch_data_samples, len(text_embeddings))
+        return self._losses(x, samples, batch_data_samples, text_embeddings)
+
+    def _losses(
+        self,
+        x: Sequence[Tensor],
+        samples: list[SamplingResult],
+        batch_data_samples: list[DetDataSample],
+        text_embeddings: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses of sampled boxes; `batch_data_samples` are for heads beside the box head."""
         rois = bbox2roi([sample.priors for sample in samples])
         embeddings, deltas = self.bbox_head(self._pool(x, rois))
         labels, delta_targets = self.bbox_head.get_targets(samples, len(text_embeddings))

@@ -171,10 +171,26 @@ def _from_mapping(values: Mapping, source: str) -> Parsed:
     if "names" not in values:
         return Parsed(_from_pairs(values.items(), source))
     names = values["names"]
-    if isinstance(names, Mapping):
+    named = Parsed({})
+    if isinstance(names, str) and (names in BUILTIN or _looks_like_path(names)):
+        named = _parse_named(names, source)
+        prompts = named.prompts
+    elif isinstance(names, Mapping):
         prompts = _from_pairs(names.items(), source)
     elif isinstance(names, Sequence) and not isinstance(names, str):
         prompts = _collect(names, source)
     else:
-        raise ValueError(f'{source}: "names" must be a list or an object, not {names!r}')
-    return Parsed(prompts, values.get("templates"), values.get("groups"))
+        raise ValueError(
+            f'{source}: "names" must be a list or an object, a file or one of '
+            f"{', '.join(sorted(BUILTIN))}, not {names!r}"
+        )
+    # What stands beside the names overrides what comes with them.
+    templates = values.get("templates", named.templates)
+    return Parsed(prompts, templates, values.get("groups", named.groups))
+
+
+def _parse_named(name: str, source: str) -> Parsed:
+    try:
+        return parse(name)
+    except RecursionError:
+        raise ValueError(f'{source}: "names" leads from {name!r} back to it') from None

@@ -72,7 +72,8 @@ class Vocabulary:
                 a name and its synonyms); a mapping of names to prompts; a ``.txt`` file (one name
                 a line, optionally ``name | prompt | prompt``); a ``.json`` file (a list, a mapping,
                 ``{"names", "templates", "groups"}``, or COCO annotations); ``"coco"``,
-                ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it is.
+                ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it is. "names"
+                may be a file or one of the latter too, with templates or groups of its own beside.
             templates: Sentences with ``{}`` for the prompt, or the name of a set; overrides those
                 of the form.
             groups: Base and novel names; overrides those of the form.
