@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope() -> None:
+    """Forgets MMEngine's default scope, which a `Runner` of an earlier test leaves behind."""
+    default_scope = sys.modules.get("mmengine.registry.default_scope")
+    if default_scope is not None:
+        default_scope.DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope="session")

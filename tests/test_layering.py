@@ -202,7 +202,8 @@ def test_nobody_imports_scripts_or_tests(path: Path) -> None:
 
 
 def _sized_files() -> list[Path]:
-    csrc = [p for p in (PACKAGE / "ops" / "csrc").rglob("*") if p.suffix in (".cpp", ".h", ".cu", ".cuh")]
+    sources = (".cpp", ".h", ".cu", ".cuh")
+    csrc = [p for p in (PACKAGE / "ops" / "csrc").rglob("*") if p.suffix in sources]
     tests = sorted((ROOT / "tests").rglob("*.py"))
     return _package_files() + _script_files() + sorted(csrc) + tests
 
