@@ -49,6 +49,14 @@ def no_default_scope() -> None:
         default_scope.DefaultScope._instance_dict.clear()
 
 
+@pytest.fixture
+def mmdet_scope(no_default_scope: None) -> None:
+    """The scope of a config of ours, for a test that builds its parts without a `Runner`."""
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmdet")
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The folder that holds pyproject.toml."""

@@ -144,7 +144,7 @@ def _detect(model: OpenVocabTwoStageDetector, config: Config, texts: Vocabulary)
 
 
 def test_a_tuned_detector_answers_new_words(
-    tuned: OpenVocabTwoStageDetector, config: Config
+    tuned: OpenVocabTwoStageDetector, config: Config, mmdet_scope: None
 ) -> None:
     shapes_words = Vocabulary.parse(VOCABULARY)
     names, boxes, scores = _detect(tuned, config, shapes_words)
@@ -170,7 +170,9 @@ def test_a_tuned_detector_answers_new_words(
     assert torch.equal(again[1], boxes) and torch.equal(again[2], scores)
 
 
-def test_boxes_do_not_depend_on_words(tuned: OpenVocabTwoStageDetector, config: Config) -> None:
+def test_boxes_do_not_depend_on_words(
+    tuned: OpenVocabTwoStageDetector, config: Config, mmdet_scope: None
+) -> None:
     batch = pseudo_collate([DATASETS.build(config.test_dataloader.dataset)[0]])
     batch = tuned.data_preprocessor(batch, False)
     proposed = []

@@ -10,7 +10,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,12 +23,11 @@ def config() -> Config:
     config = Config.fromfile(ROOT / "configs" / "shapes" / "ovdet_tiny.py")
     config.model.backbone.encoder = str(BUNDLED / "encoder")
     config.model.vocabulary = str(BUNDLED / "vocabulary.json")
-    init_default_scope(config.default_scope)
     return config
 
 
 @pytest.fixture(params=[None, "bfloat16"], ids=["float32", "amp"])
-def step(config: Config, request: pytest.FixtureRequest):
+def step(config: Config, mmdet_scope: None, request: pytest.FixtureRequest):
     """A detector and its optimizer after a training step, and the batch."""
     torch.manual_seed(0)
     model = MODELS.build(config.model).train()
