@@ -119,7 +119,7 @@ struct Boxes {
   }
 };
 
-// What fill_bin_weights() adds up in `cell`, in its order and so with its bits. It is a gather, so
+// What fill_weights() adds up in `cell`, in its order and so with its bits. It is a gather, so
 // that threads share a bin. Within a bin positions never decrease from one sample to the next.
 template <typename T>
 __device__ __forceinline__ T cell_weight(const Axis<T>& axis, int bin, int size,
@@ -166,15 +166,7 @@ __global__ void __launch_bounds__(kThreads)
     const Axis<T> axis =
         make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, sampling);
     const SampleRange<T> range = samples_inside(axis, bin, out.size);
-    Span span{0, 0};
-    if (range.count > 0) {
-      const T last = range.first + static_cast<T>(range.count - 1);
-      span.first =
-          static_cast<int>(clamp_to_map(sample_position(axis, bin, range.first), out.size));
-      const int end =
-          static_cast<int>(clamp_to_map(sample_position(axis, bin, last), out.size)) + 2;
-      span.count = (end < out.size ? end : out.size) - span.first;
-    }
+    const Span span = cells_of(axis, bin, out.size, range);
     T* weights = out.weights + (roi * out.bins + bin) * out.size + span.first;
     for (int i = threadIdx.x % lanes; i < span.count; i += lanes) {
       weights[i] = cell_weight(axis, bin, out.size, range, span.first + i);
