@@ -214,6 +214,14 @@ def test_memory_formats_and_strides() -> None:
     assert torch.equal(roi_align(features, strided[:, ::2], 3), expected)
 
 
+def test_many_channels_of_a_single_cell() -> None:
+    # The strides of such a map fit both layouts, those of its result only one.
+    features = torch.randn(1, 200, 1, 1, generator=torch.Generator().manual_seed(0))
+    whole = torch.tensor([[0.0, 0, 0, 1, 1]])
+    for layout in (features, features.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(roi_align(layout, whole, 7), features.expand(1, 200, 7, 7))
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_gradient_has_the_layout_of_the_features(memory_format: torch.memory_format) -> None:
     features = torch.randn(2, 6, 8, 10).to(memory_format=memory_format).requires_grad_()

@@ -28,6 +28,8 @@ namespace {
 // visit of a box costs more than adding one row.
 constexpr int64_t kInnerBytes = 24 << 10;
 constexpr int64_t kOuterBytes = 128 << 10;
+// Bytes that the summed rows of a bin may take.
+constexpr int64_t kSumBytes = 512 << 10;
 
 // What a scalar type of PyTorch is stored as.
 template <typename scalar_t>
@@ -181,6 +183,7 @@ class Call {
                  1,
                  1,
                  kSlab<T>,
+                 1,
                  false} {
     at::parallel_for(0, rois.size(0), 128, [&](int64_t begin, int64_t end) {
       wy_.fill(begin, end);
@@ -194,8 +197,15 @@ class Call {
         // The rows of a box lie far apart in each plane: stay in few planes for all boxes.
         problem_.slab = kSlab<T> / 2;
         problem_.slabs_first = true;
+      } else if (problem_.pooled.stride_c == 1) {
+        // Long reads are the fastest; split them where threads would idle or the sums of a row of
+        // bins would leave the cache.
+        const int64_t fitting = std::max<int64_t>(kSumBytes / (problem_.width * kSlabBytes), 1);
+        const int64_t wanted = 4 * at::get_num_threads() / problem_.num_rois + 1;
+        const int64_t shared = (problem_.slabs() + wanted - 1) / wanted;
+        problem_.part = std::min({problem_.slabs(), fitting, shared});
       }
-      run(loops<scalar_t>().pool, problem_.num_rois * problem_.slabs(), pool_scratch(problem_));
+      run(loops<scalar_t>().pool, problem_.num_rois * problem_.parts(), pool_scratch(problem_));
       return;
     }
     const int64_t tasks = problem_.images * problem_.slabs();

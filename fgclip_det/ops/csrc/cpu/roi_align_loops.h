@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "roi_align_pack.h"
+#include "roi_align_pool.h"
 #include "roi_align_problem.h"
 #include "roi_align_vector.h"
 
@@ -82,144 +83,6 @@ FGCLIP_DET_INLINE void sweep_slab(const Problem<scalar_t>& problem, int64_t imag
                      problem.pooled.at(problem.order[i], slab.channel, 0, 0),
                      problem.pooled.stride_c, 0);
   }
-}
-
-// --- Forward, several bins per box ---------------------------------------------------------------
-
-// Sums the rows of a bin for all columns that the box touches, where channels lie side by side;
-// packed[column] counts from the first of them. kWhole: the slab fills its vectors.
-template <int kVectors, bool kWhole, typename scalar_t, typename T>
-FGCLIP_DET_INLINE void sum_rows_of_cells(const Problem<scalar_t>& problem, int64_t roi, int64_t p,
-                                         Slab slab, T* packed) {
-  constexpr int L = kLanes<T>;
-  const Span rows = problem.wy.span(roi, p);
-  const Span columns = problem.wx.reaches[roi];
-  const T* wy = problem.wy.of(roi, p);
-  const Maps<scalar_t>& map = problem.map;
-  const scalar_t* cell = map.at(problem.image_of[roi], slab.channel, rows.first, columns.first);
-  for (int64_t column = 0; column < columns.count; ++column, cell += map.stride_w) {
-    Vector<T> sum[kVectors] = {};
-    const scalar_t* from = cell;
-    for (int64_t row = 0; row < rows.count; ++row, from += map.stride_h) {
-      for (int i = 0; i < kVectors; ++i) {
-        const int64_t lanes = kWhole ? L : slab.lanes - i * L;
-        sum[i] += wy[row] * load_some(from + i * L, lanes);
-      }
-    }
-    for (int i = 0; i < kVectors; ++i) {
-      store<T>(sum[i], packed + (column * kVectors + i) * L);
-    }
-  }
-}
-
-// The same where the cells of a row lie side by side: kBlocks vectors run along the row from column
-// x on, and are transposed on their way to packed[x]. kCut: the row is shorter than a vector.
-template <int kVectors, int kBlocks, bool kCut, typename scalar_t, typename T>
-FGCLIP_DET_INLINE void sum_blocks(const Problem<scalar_t>& problem, int64_t roi, int64_t p,
-                                  Slab slab, int64_t x, T* packed) {
-  constexpr int L = kLanes<T>;
-  const Span rows = problem.wy.span(roi, p);
-  const T* wy = problem.wy.of(roi, p);
-  const Maps<scalar_t>& map = problem.map;
-  for (int i = 0; i < kVectors; ++i) {
-    Vector<T> sums[kBlocks][L];
-    for (int j = 0; j < L; ++j) {
-      Vector<T> sum[kBlocks] = {};
-      const int64_t channel = i * L + j;
-      const int64_t count = channel < slab.lanes ? rows.count : 0;
-      const scalar_t* from =
-          map.at(problem.image_of[roi], slab.channel + (count ? channel : 0), rows.first, x);
-      for (int64_t row = 0; row < count; ++row, from += map.stride_h) {
-        for (int block = 0; block < kBlocks; ++block) {
-          sum[block] += wy[row] * (kCut ? load_some(from, problem.width) : load(from + block * L));
-        }
-      }
-      for (int block = 0; block < kBlocks; ++block) {
-        sums[block][j] = sum[block];
-      }
-    }
-    for (int block = 0; block < kBlocks; ++block) {
-      transpose(sums[block]);
-      for (int j = 0; j < L; ++j) {
-        store<T>(sums[block][j], packed + ((block * L + j) * kVectors + i) * L);
-      }
-    }
-  }
-}
-
-// packed[x] for the columns of a box, and up to kMargin columns beside them.
-constexpr int kMaxBlocks = 4;
-template <typename T>
-constexpr int kMargin = kMaxBlocks * kLanes<T>;
-
-template <int kVectors, typename scalar_t, typename T>
-FGCLIP_DET_INLINE void sum_rows_of_planes(const Problem<scalar_t>& problem, int64_t roi, int64_t p,
-                                          Slab slab, T* packed) {
-  constexpr int L = kLanes<T>;
-  constexpr int kCell = kVectors * L;
-  const Span columns = problem.wx.reaches[roi];
-  const int64_t end = static_cast<int64_t>(columns.first) + columns.count;
-  if (problem.width < L) {
-    sum_blocks<kVectors, 1, true>(problem, roi, p, slab, 0, packed - columns.first * kCell);
-    return;
-  }
-  for (int64_t x = columns.first; x < end;) {
-    const int64_t wanted = smaller((end - x + L - 1) / L, problem.width / L);
-    const int64_t blocks = wanted > 2 ? 4 : wanted;
-    if (blocks == 4 && problem.width >= 4 * L) {
-      const int64_t start = block_start(x, problem.width, 4 * L);
-      sum_blocks<kVectors, 4, false>(problem, roi, p, slab, start,
-                                     packed + (start - columns.first) * kCell);
-      x += 4 * L;
-    } else if (blocks >= 2) {
-      const int64_t start = block_start(x, problem.width, 2 * L);
-      sum_blocks<kVectors, 2, false>(problem, roi, p, slab, start,
-                                     packed + (start - columns.first) * kCell);
-      x += 2 * L;
-    } else {
-      const int64_t start = block_start(x, problem.width, L);
-      sum_blocks<kVectors, 1, false>(problem, roi, p, slab, start,
-                                     packed + (start - columns.first) * kCell);
-      x += L;
-    }
-  }
-}
-
-// Two stages per row of bins: the rows of the map are summed, then their columns for each bin.
-template <int kVectors, typename scalar_t, typename T>
-FGCLIP_DET_INLINE void pool_slab(const Problem<scalar_t>& problem, int64_t roi, Slab slab,
-                                 T* scratch) {
-  constexpr int L = kLanes<T>;
-  const int64_t oh = problem.wy.bins, ow = problem.wx.bins;
-  const Span reach = problem.wx.reaches[roi];
-  T* bins = scratch;
-  T* summed = scratch + (oh * ow + kMargin<T>)*kVectors * L;
-  for (int64_t p = 0; p < oh; ++p) {
-    if (problem.map.stride_c != 1) {
-      sum_rows_of_planes<kVectors>(problem, roi, p, slab, summed);
-    } else if (slab.lanes == kVectors * L) {
-      sum_rows_of_cells<kVectors, true>(problem, roi, p, slab, summed);
-    } else {
-      sum_rows_of_cells<kVectors, false>(problem, roi, p, slab, summed);
-    }
-    for (int64_t q = 0; q < ow; ++q) {
-      const Span columns = problem.wx.span(roi, q);
-      const T* wx = problem.wx.of(roi, q);
-      const T* cell = summed + (columns.first - reach.first) * kVectors * L;
-      Vector<T> sum[kVectors] = {};
-      for (int64_t column = 0; column < columns.count; ++column, cell += kVectors * L) {
-        for (int i = 0; i < kVectors; ++i) {
-          sum[i] += wx[column] * load(cell + i * L);
-        }
-      }
-      for (int i = 0; i < kVectors; ++i) {
-        store<T>(sum[i], bins + ((p * ow + q) * kVectors + i) * L);
-      }
-    }
-  }
-  const Maps<scalar_t>& pooled = problem.pooled;
-  unpack<kVectors>(bins, oh * ow, slab.lanes, pooled.at(roi, slab.channel, 0, 0), pooled.stride_c,
-                   pooled.stride_w);
 }
 
 // --- Backward ------------------------------------------------------------------------------------
@@ -335,7 +198,11 @@ struct Pool {
   sum_t<scalar_t>* scratch;
   template <int kVectors>
   FGCLIP_DET_INLINE void run() const {
-    pool_slab<kVectors>(problem, roi, slab, scratch);
+    if (slab.lanes == kVectors * kLanes<sum_t<scalar_t>>) {
+      pool_slabs<kVectors, true>(problem, roi, slab, 1, scratch);
+    } else {
+      pool_slabs<kVectors, false>(problem, roi, slab, 1, scratch);
+    }
   }
 };
 
@@ -363,11 +230,23 @@ void sweep(const Problem<scalar_t>& problem, int64_t begin, int64_t end, sum_t<s
 
 template <typename scalar_t>
 void pool(const Problem<scalar_t>& problem, int64_t begin, int64_t end, sum_t<scalar_t>* scratch) {
+  using T = sum_t<scalar_t>;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t roi = problem.slabs_first ? task % problem.num_rois : task / problem.slabs();
-    const Slab slab =
-        slab_at(problem, problem.slabs_first ? task / problem.num_rois : task % problem.slabs());
-    with_vectors<sum_t<scalar_t>>(slab, Pool<scalar_t>{problem, problem.order[roi], slab, scratch});
+    const int64_t part = problem.slabs_first ? task / problem.num_rois : task % problem.parts();
+    const int64_t index = problem.slabs_first ? task % problem.num_rois : task / problem.parts();
+    const int64_t roi = problem.order[index];
+    const int64_t last = smaller(problem.slabs(), (part + 1) * problem.part);
+    int64_t first = part * problem.part;
+    if (problem.part > 1 && first < problem.channels / kSlab<T>) {
+      // The slabs that are full go together.
+      const int64_t full = smaller(last, problem.channels / kSlab<T>);
+      pool_slabs<8, true>(problem, roi, slab_at(problem, first), full - first, scratch);
+      first = full;
+    }
+    for (; first < last; ++first) {
+      const Slab slab = slab_at(problem, first);
+      with_vectors<T>(slab, Pool<scalar_t>{problem, roi, slab, scratch});
+    }
   }
 }
 

@@ -75,9 +75,11 @@ struct Problem {
   int64_t groups;              // sweep: parts that the boxes of an image are split into
 
   int64_t slab;      // channels that are worked on together, at most kSlab
-  bool slabs_first;  // pool: all boxes of one slab before the next slab
+  int64_t part;      // pool: slabs of a box that are worked on together
+  bool slabs_first;  // pool: all boxes of one slab before the next slab; `part` is 1 then
 
   int64_t slabs() const { return (channels + slab - 1) / slab; }
+  int64_t parts() const { return (slabs() + part - 1) / part; }
   int64_t bands() const { return (height + band - 1) / band; }
   int64_t group_begin(int64_t image, int64_t group) const {
     const int64_t count = image_begin[image + 1] - image_begin[image];
@@ -92,7 +94,7 @@ struct Loops {
   using Run = void (*)(const Problem<scalar_t>&, int64_t begin, int64_t end,
                        sum_t<scalar_t>* scratch);
   Run sweep;   // forward, one bin per box; tasks are (image, slab, group of boxes)
-  Run pool;    // forward, several bins per box; tasks are (box, slab)
+  Run pool;    // forward, several bins per box; tasks are (box, part of the slabs)
   Run spread;  // backward; tasks are (image, slab, band of rows)
 };
 
@@ -105,7 +107,7 @@ int64_t sweep_scratch(const Problem<scalar_t>& problem) {
 template <typename scalar_t>
 int64_t pool_scratch(const Problem<scalar_t>& problem) {
   // Vectors along a row may begin before and end after the cells of a box.
-  const int64_t window = problem.width + 2 * kSlab<sum_t<scalar_t>>;
+  const int64_t window = problem.width * problem.part + 2 * kSlab<sum_t<scalar_t>>;
   return (window + problem.wy.bins * problem.wx.bins) * kSlab<sum_t<scalar_t>>;
 }
 
