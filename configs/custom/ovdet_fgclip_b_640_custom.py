@@ -30,4 +30,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(protocol=None, ann_file=data_root + val_file)
 test_evaluator = val_evaluator
 
+# "AP50_novel" where the vocabulary has groups and finding what is new matters most.
+default_hooks = dict(checkpoint=dict(save_best="AP50_all"))
 model = dict(vocabulary=dict(names=vocabulary))

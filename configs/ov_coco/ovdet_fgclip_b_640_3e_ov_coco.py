@@ -6,6 +6,8 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
+# Beside the last two checkpoints, the one that finds the novel classes best.
+default_hooks = dict(checkpoint=dict(save_best="AP50_novel", rule="greater"))
 model = dict(
     text_cache_dir="work_dirs/text_embeddings",
     # Squares of this side, in training and in testing.

@@ -4,6 +4,7 @@ from fgclip_det import compat  # noqa: F401  (first: mends what the next imports
 from fgclip_det.engine.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.autocast_optim_wrapper import AutocastOptimWrapper
 from fgclip_det.engine.export_encoder_hook import ExportEncoderHook
+from fgclip_det.engine.log_pictures_hook import LogPicturesHook
 from fgclip_det.engine.partial_weights_hook import PartialWeightsHook
 from fgclip_det.engine.resumable_runner import ResumableRunner
 from fgclip_det.engine.tensorboard_backend import TensorboardVisBackend
@@ -12,6 +13,7 @@ __all__ = [
     "AtomicCheckpointHook",
     "AutocastOptimWrapper",
     "ExportEncoderHook",
+    "LogPicturesHook",
     "PartialWeightsHook",
     "ResumableRunner",
     "TensorboardVisBackend",

@@ -15,25 +15,33 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from fgclip_det.engine.checkpoint_files import LAST_CHECKPOINT, replaced_file
+from fgclip_det.engine.train_loops import VALIDATED_ITERATION
 
 _GRADIENTS = "accumulated_gradients"
+_BestPaths = dict[str | None, str | None]
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's hook, with the same arguments, mended in three places.
+    """MMEngine's hook, with the same arguments, mended in four places.
 
     * An outdated checkpoint is removed after the new one is on disk, not before: with
-      ``max_keep_ckpts=1`` there is one while the next is being written.
+      ``max_keep_ckpts=1`` there is one while the next is being written. So is a former best one.
     * ``last_checkpoint`` is replaced at once, never half written.
     * Between two updates of ``accumulative_counts`` batches each, the gradients so far are saved
       and restored; with several processes they are averaged over these, as the update does.
+    * A checkpoint tells whether its iteration's validation is part of it. Where it is not, a
+      resumed run validates first, so that its best checkpoint is that of an uninterrupted run.
 
     `ResumableRunner` puts it in the place of MMEngine's and writes the checkpoints themselves.
+
+    Raises:
+        ValueError: After a validation that gave no number of the name in ``save_best``.
     """
 
     _resumed_gradients: dict[str, Tensor] | None = None
     _gradients: dict[str, Tensor] | None = None
+    _former_best: _BestPaths | None = None
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -44,6 +52,10 @@ class AtomicCheckpointHook(CheckpointHook):
                     parameter.grad = gradients[name].to(parameter)
             runner.logger.info("the gradients accumulated before the checkpoint were restored")
 
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        runner.message_hub.update_info(VALIDATED_ITERATION, runner.iter)
+        super().after_val_epoch(runner, metrics)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._resumed_gradients = checkpoint.pop(_GRADIENTS, None)
 
@@ -52,7 +64,50 @@ class AtomicCheckpointHook(CheckpointHook):
         if self._gradients and "optimizer" in checkpoint:
             checkpoint[_GRADIENTS] = self._gradients
 
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not self.save_best:
+            return
+        missing = [key for key in self.key_indicators if key not in ("auto", *metrics)]
+        if missing:
+            raise ValueError(
+                f"default_hooks.checkpoint.save_best is {missing[0]!r}, and the validation gives "
+                f"{', '.join(metrics)}: name one of these"
+            )
+        self._former_best = self._best_paths()
+        # What the parent finds here it removes before it saves.
+        self._set_best_paths(dict.fromkeys(self._former_best))
+        super()._save_best_checkpoint(runner, metrics)
+        self._settle_best()
+
+    def _settle_best(self) -> None:
+        """Remove the former best checkpoints that there are better ones of, and keep the others."""
+        former, self._former_best = self._former_best or {}, None
+        best = self._best_paths() if former else {}
+        for key, path in former.items():
+            if best[key] is None:
+                best[key] = path
+                continue
+            is_outdated = path not in (None, best[key]) and is_main_process()
+            if is_outdated and self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+        if former:
+            self._set_best_paths(best)
+
+    def _best_paths(self) -> _BestPaths:
+        """Paths of the best checkpoints so far, by number; the key is None where it is the one."""
+        is_one = len(self.key_indicators) == 1
+        return {None: self.best_ckpt_path} if is_one else dict(self.best_ckpt_path_dict)
+
+    def _set_best_paths(self, paths: _BestPaths) -> None:
+        if None in paths:
+            self.best_ckpt_path = paths[None]
+        else:
+            self.best_ckpt_path_dict = paths
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # Called again after a new best checkpoint, which it is to name: this way, whoever is killed
+        # in between leaves no former one behind.
+        self._settle_best()
         kept = self._kept_with(step)
         runner.message_hub.update_info("keep_ckpt_ids", kept)
         name = self.filename_tmpl.format(step)

@@ -21,10 +21,14 @@ from fgclip_det.engine.seeded_batches import resumable_loader, seed_step
 _BATCHES_DONE = "batches_done"
 _BATCHES_PER_EPOCH = "batches_per_epoch"
 _SAMPLER_SEED = "sampler_seed"
+# The iterations that were done when the last finished validation began.
+VALIDATED_ITERATION = "validated_iteration"
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """Training by epochs; goes on in the middle of one where the checkpoint is from there.
+
+    A validation that was due at the checkpoint and is not part of it comes first.
 
     Args:
         runner: The runner.
@@ -56,10 +60,25 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Train, from where the checkpoint stopped."""
+        runner, hub = self.runner, self.runner.message_hub
         _restore_sampler_seed(self)
+        is_between_epochs = hub.get_info(_BATCHES_DONE, 0) == 0
         self._batches_done = self._resumed_batches()
-        self.runner.message_hub.update_info(_BATCHES_PER_EPOCH, len(self.dataloader))
-        return super().run()
+        hub.update_info(_BATCHES_PER_EPOCH, len(self.dataloader))
+        runner.call_hook("before_train")
+        if is_between_epochs and _lacks_validation(self):
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due()
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        is_due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        if self.runner.val_loop is not None and self._epoch >= self.val_begin and is_due:
+            self.runner.val_loop.run()
 
     def run_epoch(self) -> None:
         """Train an epoch, or what is left of it."""
@@ -97,6 +116,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 class ResumableIterLoop(IterBasedTrainLoop):
     """Training by iterations; what was trained on before the checkpoint is not read again.
+
+    A validation that was due at the checkpoint and is not part of it comes first.
 
     Args:
         runner: The runner.
@@ -139,21 +160,31 @@ class ResumableIterLoop(IterBasedTrainLoop):
         runner.call_hook("before_train_epoch")
         self.dataloader.batch_sampler.start(runner.seed, get_rank(), self._iter, skip=self._iter)
         self.dataloader_iterator = iter(self.dataloader)
+        if _lacks_validation(self):
+            self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
-            self._decide_current_val_interval()
-            is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if runner.val_loop is not None and self._iter >= self.val_begin and is_due:
-                runner.val_loop.run()
+            self._validate_if_due()
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if self.runner.val_loop is not None and self._iter >= self.val_begin and is_due:
+            self.runner.val_loop.run()
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Train on one batch."""
         seed_step(self.runner.seed, get_rank(), self._iter)
         super().run_iter(data_batch)
+
+
+def _lacks_validation(loop: ResumableEpochLoop | ResumableIterLoop) -> bool:
+    """Whether the run goes on from a checkpoint from before its iteration's validation."""
+    return loop.iter > 0 and loop.runner.message_hub.get_info(VALIDATED_ITERATION, 0) != loop.iter
 
 
 def _restore_sampler_seed(loop: ResumableEpochLoop | ResumableIterLoop) -> None:

@@ -1,6 +1,6 @@
 """What a training leaves behind: metrics and pictures in the log, and its best checkpoint.
 
-All of it is MMEngine's and MMDetection's; these tests hold our metric and data samples against it.
+Most of it is MMEngine's and MMDetection's; these tests hold our metric and data samples against it.
 """
 
 import json
@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS, VISBACKENDS, VISUALIZERS
+from mmdet.registry import HOOKS, MODELS, VISBACKENDS, VISUALIZERS
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope, init_default_scope
@@ -19,7 +19,7 @@ from PIL import Image
 import fgclip_det.datasets
 import fgclip_det.evaluation
 import fgclip_det.models  # noqa: F401  (all three register)
-from fgclip_det.engine.tensorboard_backend import TensorboardVisBackend
+from fgclip_det.engine import LogPicturesHook, TensorboardVisBackend
 
 NAMES = ["red cup", "blue cup", "green cup"]
 BOX = [4.0, 6.0, 24.0, 20.0]
@@ -95,13 +95,13 @@ def loader(data, classes):
 PACKED = ("img_id", "img_path", "ori_shape", "img_shape")
 
 
-def train(data, backend):
+def train(data, backend, **settings):
     """The lines that a config needs for it are `hooks` and `vis_backends`."""
     hooks = dict(
         checkpoint=dict(type="CheckpointHook", interval=1, save_best="AP50_novel", rule="greater"),
-        visualization=dict(type="DetVisualizationHook", draw=True, interval=2),
+        visualization=dict(type="LogPicturesHook", pictures=2),
     )
-    Runner(
+    runner = Runner(
         model=ScheduledModel(),
         work_dir=str(data / "work"),
         train_dataloader=loader(data, "base"),
@@ -115,7 +115,10 @@ def train(data, backend):
         default_scope="mmdet",
         experiment_name=data.name,
         cfg=Config(dict(model=dict(type="ScheduledModel"))),
-    ).train()
+        **settings,
+    )
+    runner.train()
+    return runner
 
 
 @pytest.fixture
@@ -149,10 +152,12 @@ def test_the_best_checkpoint_and_the_log(data, texts):
     for line in logged:
         for key in ("AP50_base", "AP50_novel", "AP50_all", "AP_base", "AP_novel", "AP_all"):
             assert line[key] == pytest.approx(expected(line["step"]))
-    # The hook counts iterations and the batches of a validation as one, so that these three
-    # validations, which are one iteration apart, draw at 2 and 4, at 2 and 4, and at 4 and 6.
-    pictures = sorted((data / "work").rglob("vis_image/val_img_*.png"))
-    assert [path.name for path in pictures] == [f"val_img_{step}.png" for step in (2, 4, 6)]
+    pictures = sorted((data / "work").rglob("vis_image/*.png"))
+    expected_names = [f"val_img_{number}_{step}.png" for number in (0, 1) for step in (1, 2, 3)]
+    assert [path.name for path in pictures] == expected_names
+    # The first and the third of four, the same ones each time: their colours, beside the boxes.
+    corners = [np.asarray(Image.open(path))[0, 0, 0] for path in pictures]
+    assert corners == [40] * 3 + [120] * 3
     # The ground truth beside what was found.
     assert Image.open(pictures[0]).size == (64, 32)
     assert {text for text in texts if ":" not in text} == set(NAMES)
@@ -172,10 +177,27 @@ def test_tensorboard_holds_metrics_and_pictures(data, texts):
     for key in ("AP50_base", "AP50_novel", "AP50_all", "AP_novel"):
         values = {event.step: event.value for event in log.Scalars(key)}
         assert values == pytest.approx({epoch: expected(epoch) for epoch in (1, 2, 3)})
-    pictures = log.Images("val_img")
-    assert [picture.step for picture in pictures] == [2, 4, 2, 4, 4, 6]
-    assert {(picture.width, picture.height) for picture in pictures} == {(64, 32)}
+    for number in (0, 1):
+        pictures = log.Images(f"val_img_{number}")
+        assert [picture.step for picture in pictures] == [1, 2, 3]
+        assert {(picture.width, picture.height) for picture in pictures} == {(64, 32)}
     assert f"{NAMES[2]}: 70.0" in texts
+
+
+def test_a_test_draws_what_is_asked_for(data):
+    evaluator = dict(type="OVCocoMetric", ann_file=str(data / "val.json"))
+    test = dict(test_dataloader=loader(data, "all"), test_cfg={}, test_evaluator=evaluator)
+    runner = train(data, "LocalVisBackend", **test)
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, LogPicturesHook))
+    before = len(list((data / "work").rglob("*.png")))
+    runner.test()
+    assert len(list((data / "work").rglob("*.png"))) == before
+    hook.test_out_dir = "shown"
+    runner.test()
+    shown = sorted((data / "work").rglob("shown/*.png"))
+    assert [path.name for path in shown] == ["1.png", "2.png", "3.png", "4.png"]
+    with pytest.raises(ValueError, match="pictures is 0: give 1 or more, or draw=False"):
+        HOOKS.build(dict(type="LogPicturesHook", pictures=0))
 
 
 def test_missing_tensorboard_is_said_when_the_visualizer_is_built(tmp_path, monkeypatch):
