@@ -2,16 +2,31 @@
 
 from fgclip_det.encoders.config import FGCLIPConfig, TextConfig, VisionConfig
 from fgclip_det.encoders.fgclip import FGCLIP
+from fgclip_det.encoders.fgclip2 import FGCLIP2
+from fgclip_det.encoders.fgclip2_config import (
+    FGCLIP2Config,
+    FGCLIP2TextConfig,
+    FGCLIP2VisionConfig,
+)
 from fgclip_det.encoders.image_encoder import FGCLIPImageEncoder
+from fgclip_det.encoders.loading import load_encoder
+from fgclip_det.encoders.packed_images import PackedImages, pack_images
 from fgclip_det.encoders.text_encoder import FGCLIPTextEncoder
 from fgclip_det.encoders.tokenizer import train_tokenizer
 
 __all__ = [
     "FGCLIP",
+    "FGCLIP2",
+    "FGCLIP2Config",
+    "FGCLIP2TextConfig",
+    "FGCLIP2VisionConfig",
     "FGCLIPConfig",
     "FGCLIPImageEncoder",
     "FGCLIPTextEncoder",
+    "PackedImages",
     "TextConfig",
     "VisionConfig",
+    "load_encoder",
+    "pack_images",
     "train_tokenizer",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transformers.activations import ACT2FN
 
@@ -15,8 +15,10 @@ POSITION_STRETCH = 4
 # CLIP configurations written before transformers 4.24 carry this id in place of the real one.
 _LEGACY_EOS_TOKEN_ID = 2
 
+# What FG-CLIP 2 and the SigLIP checkpoints that it starts from call themselves.
+SIGLIP_MODEL_TYPES = ("fgclip2", "siglip2", "siglip")
 
-_Config = TypeVar("_Config", "VisionConfig", "TextConfig")
+_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,16 @@ class FGCLIPConfig:
         Raises:
             ValueError: It is not the configuration of a CLIP-shaped model.
         """
+        if values.get("model_type") in SIGLIP_MODEL_TYPES:
+            raise ValueError(f"model_type {values['model_type']!r}: read it with FGCLIP2")
         for key in ("vision_config", "text_config"):
             if not isinstance(values.get(key), dict):
                 raise ValueError(
                     f"the config of model_type {values.get('model_type')!r} has no {key!r}: "
                     "not an FG-CLIP v1 checkpoint"
                 )
-        vision = _pick(VisionConfig, values["vision_config"])
-        text = _pick(TextConfig, values["text_config"])
+        vision = pick_sizes(VisionConfig, values["vision_config"])
+        text = pick_sizes(TextConfig, values["text_config"])
         if text.eos_token_id == _LEGACY_EOS_TOKEN_ID:
             text = TextConfig(**{**asdict(text), "eos_token_id": text.vocab_size - 1})
         projection_dim = values.get("projection_dim", cls.projection_dim)
@@ -132,9 +136,15 @@ class FGCLIPConfig:
         }
 
 
-def _pick(config_class: type[_Config], values: dict) -> _Config:
-    known = {f.name for f in fields(config_class)}
-    config = config_class(**{key: value for key, value in values.items() if key in known})
+def pick_sizes(config_class: type[_Config], values: dict) -> _Config:
+    """A dataclass of sizes from the keys of a published config that it has fields for.
+
+    Raises:
+        ValueError: A size is no whole number, the activation is unknown, or the width is no
+            multiple of the number of heads.
+    """
+    known = {f.name for f in fields(config_class)}  # type: ignore[arg-type]
+    config: Any = config_class(**{key: value for key, value in values.items() if key in known})
     for name, value in vars(config).items():
         if name not in ("hidden_act", "layer_norm_eps") and not isinstance(value, int):
             raise ValueError(f"{name} of {config_class.__name__} is {value!r}, not a whole number")

@@ -1,16 +1,36 @@
-"""The pre-norm transformer of CLIP, with parameter names as in the published checkpoints."""
+"""The pre-norm transformer of CLIP and SigLIP, with parameter names as in the checkpoints."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from fgclip_det.encoders.config import TextConfig, VisionConfig
+
+class TowerConfig(Protocol):
+    """Sizes that a tower's transformer is built from; each config of a tower has them."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def hidden_act(self) -> str: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention. Tokens (B, L, E) -> (B, L, E)."""
+    """Multi-head self-attention. Tokens (B, L, E) -> (B, L, E).
+
+    A mask is (B, 1, 1, L) bool, True for the tokens that may be attended to.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -20,12 +40,16 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, hidden: Tensor, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, hidden: Tensor, is_causal: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
         query, key, value = (
             projection(hidden).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=is_causal
+        )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def forward_value_path(self, hidden: Tensor) -> Tensor:
@@ -47,17 +71,19 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """One pre-norm block. Tokens (B, L, E) -> (B, L, E)."""
+    """One pre-norm block. Tokens (B, L, E) -> (B, L, E); a mask is that of `SelfAttention`."""
 
-    def __init__(self, config: VisionConfig | TextConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = SelfAttention(config.hidden_size, config.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act)
 
-    def forward(self, hidden: Tensor, is_causal: bool = False) -> Tensor:
-        hidden = hidden + self.self_attn(self.layer_norm1(hidden), is_causal=is_causal)
+    def forward(
+        self, hidden: Tensor, is_causal: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
+        hidden = hidden + self.self_attn(self.layer_norm1(hidden), is_causal=is_causal, mask=mask)
         return hidden + self.mlp(self.layer_norm2(hidden))
 
     def forward_value_path(self, hidden: Tensor) -> Tensor:
@@ -72,7 +98,7 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks, named ``layers`` as in the published checkpoints."""
 
-    def __init__(self, config: VisionConfig | TextConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             TransformerBlock(config) for _ in range(config.num_hidden_layers)

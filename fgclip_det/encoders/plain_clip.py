@@ -36,13 +36,13 @@ def complete_plain_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     needed = {f"{_POSITIONS}.weight", *_COPIES.values()}
     if added & set(weights) or not needed <= set(weights):
         return dict(weights)
-    table = _stretch(weights[f"{_POSITIONS}.weight"])
+    table = stretch_positions(weights[f"{_POSITIONS}.weight"])
     long = {key: table.clone() for key in _LONG_TABLES}
     return {**weights, **long, **{new: weights[old].clone() for new, old in _COPIES.items()}}
 
 
-def _stretch(table: Tensor) -> Tensor:
-    """(L, E) short positions -> (20 + 4 (L - 20), E) long ones."""
+def stretch_positions(table: Tensor) -> Tensor:
+    """(L, E) short positions -> (20 + 4 (L - 20), E) long ones, 20 kept and the rest stretched."""
     kept, rest = table[:KEPT_POSITIONS].float(), table[KEPT_POSITIONS:].float()
     # Three positions between each two neighbours; those behind the last go on in its direction.
     steps = torch.cat([rest.diff(dim=0), rest[-1:] - rest[-2:-1]])

@@ -1,4 +1,4 @@
-"""A CLIP-style byte-pair tokenizer trained on one's own captions."""
+"""Tokenizers of checkpoints, and a CLIP-style one trained on one's own captions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]
+from transformers import (  # type: ignore[attr-defined]
+    CLIPTokenizerFast,
+    PreTrainedTokenizerFast,
+)
+
+from fgclip_det.encoders.pretrained import read_json
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
@@ -70,6 +75,37 @@ def read_tokenizer(directory: Path) -> CLIPTokenizerFast | None:
         raise ValueError(
             f"the tokenizer files in {directory} cannot be read ({error}): copy them again"
         ) from None
+
+
+def read_fast_tokenizer(directory: Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer in ``tokenizer.json`` as it stands there, None where there is no such file.
+
+    What class ``tokenizer_config.json`` names does not matter: it differs between releases of
+    transformers, some of which build their own pipeline in place of the stored one. Only the
+    padding is read from it.
+
+    Raises:
+        ValueError: There are such files, but they cannot be read or do not say how to pad.
+    """
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        return None
+    config = directory / "tokenizer_config.json"
+    options = read_json(config) if config.is_file() else {}
+    pad = options.get("pad_token")
+    try:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(path),
+            pad_token=pad.get("content") if isinstance(pad, dict) else pad,
+            padding_side=options.get("padding_side", "right"),
+        )
+    except Exception as error:  # the Rust reader raises bare Exception
+        raise ValueError(
+            f"the tokenizer files in {directory} cannot be read ({error}): copy them again"
+        ) from None
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"{config} names no pad_token: copy it again")
+    return tokenizer
 
 
 def _train_merges(

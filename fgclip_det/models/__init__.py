@@ -1,6 +1,7 @@
 """Open-vocabulary detectors on FG-CLIP features, registered into ``mmdet.registry``."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.models.fgclip2_vit import FGCLIP2ViT
 from fgclip_det.models.fgclip_vit import FGCLIPFeatures, FGCLIPViT, build_encoder
 from fgclip_det.models.float32_rpn_head import Float32RPNHead
 from fgclip_det.models.open_vocab_bbox_head import OpenVocabBBoxHead
@@ -14,6 +15,7 @@ from fgclip_det.models.vit_feature_pyramid import ViTFeaturePyramid
 from fgclip_det.models.zero_shot_classifier import ZeroShotClassifier
 
 __all__ = [
+    "FGCLIP2ViT",
     "FGCLIPFeatures",
     "FGCLIPViT",
     "Float32RPNHead",

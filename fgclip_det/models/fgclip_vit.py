@@ -11,7 +11,17 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig
+from fgclip_det.encoders import (
+    FGCLIP,
+    FGCLIP2,
+    FGCLIP2Config,
+    FGCLIP2TextConfig,
+    FGCLIP2VisionConfig,
+    FGCLIPConfig,
+    TextConfig,
+    VisionConfig,
+    load_encoder,
+)
 
 
 class FGCLIPFeatures(NamedTuple):
@@ -19,7 +29,8 @@ class FGCLIPFeatures(NamedTuple):
 
     Attributes:
         maps: One (N, E, h, w) map for each tapped block, shallow to deep, all at the stride of
-            a patch; the last one is of the last block in its value-only form.
+            a patch; the last one is of the last block, which FG-CLIP v1 has in its value-only
+            form there.
         grid: Rows and columns (h, w) of the maps.
     """
 
@@ -27,34 +38,43 @@ class FGCLIPFeatures(NamedTuple):
     grid: tuple[int, int]
 
 
-def build_encoder(encoder: FGCLIP | str | Mapping) -> FGCLIP:
-    """An FG-CLIP in eval mode without gradients.
+def build_encoder(encoder: FGCLIP | FGCLIP2 | str | Mapping) -> FGCLIP | FGCLIP2:
+    """An FG-CLIP of either generation, in eval mode without gradients.
 
     Args:
         encoder: The model itself, a directory or hub id in the published layout, or, for random
-            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``.
+            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``, or
+            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``.
 
     Raises:
         ValueError: It is nothing of that kind, or its checkpoint cannot be read.
     """
     if isinstance(encoder, Mapping):
-        sizes = dict(encoder)
-        try:
-            vision = VisionConfig(**sizes.pop("vision", {}))
-            text = TextConfig(**sizes.pop("text", {}))
-            encoder = FGCLIP(FGCLIPConfig(vision=vision, text=text, **sizes))
-        except TypeError as error:
-            raise ValueError(
-                f"backbone.encoder does not hold the sizes of an FGCLIPConfig: {error}"
-            ) from None
+        encoder = _from_sizes(dict(encoder))
     elif not isinstance(encoder, nn.Module):
         if not encoder:
             raise ValueError(
                 f"backbone.encoder is {encoder!r}: give the directory or hub id of an FG-CLIP, "
                 "such as 'qihoo360/fg-clip-base'"
             )
-        encoder = FGCLIP.from_pretrained(encoder)
+        encoder = load_encoder(encoder)
     return encoder.eval().requires_grad_(False)
+
+
+def _from_sizes(sizes: dict) -> FGCLIP | FGCLIP2:
+    kind = sizes.pop("type", "FGCLIP")
+    if kind not in ("FGCLIP", "FGCLIP2"):
+        raise ValueError(f"backbone.encoder.type is {kind!r}: 'FGCLIP' or 'FGCLIP2'")
+    first = kind == "FGCLIP"
+    try:
+        vision = (VisionConfig if first else FGCLIP2VisionConfig)(**sizes.pop("vision", {}))
+        text = (TextConfig if first else FGCLIP2TextConfig)(**sizes.pop("text", {}))
+        config = (FGCLIPConfig if first else FGCLIP2Config)(vision=vision, text=text, **sizes)
+    except TypeError as error:
+        raise ValueError(
+            f"backbone.encoder does not hold the sizes of an {kind}Config: {error}"
+        ) from None
+    return FGCLIP(config) if first else FGCLIP2(config)
 
 
 @MODELS.register_module()
@@ -70,8 +90,10 @@ class FGCLIPViT(BaseModule):
             last one must be the last block, since the dense tokens come from it.
 
     Raises:
-        ValueError: `out_indices` does not fit the depth of the encoder.
+        ValueError: `out_indices` does not fit the depth of the encoder, or it is an FG-CLIP 2.
     """
+
+    encoder_class: type[nn.Module] = FGCLIP
 
     def __init__(
         self,
@@ -81,6 +103,12 @@ class FGCLIPViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.encoder = build_encoder(encoder)
+        if not isinstance(self.encoder, self.encoder_class):
+            kind = type(self.encoder).__name__
+            raise ValueError(
+                f"backbone.encoder is an {kind}, which {type(self).__name__} cannot hold: set "
+                f"backbone.type to '{kind}ViT'"
+            )
         depth = self.encoder.num_layers
         self.out_indices = tuple(i + depth if i < 0 else i for i in out_indices)
         rising = self.out_indices == tuple(sorted(set(self.out_indices)))

@@ -1,0 +1,183 @@
+"""What FG-CLIP and FG-CLIP 2 share: labels, files, the tokenizer, pooling of boxes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from fgclip_det.encoders import pretrained
+from fgclip_det.ops import roi_align
+
+
+class DualEncoder(nn.Module):
+    """An image and a text tower with one space; base of `FGCLIP` and `FGCLIP2`.
+
+    Args:
+        tokenizer: That of the checkpoint, if it has one.
+        image_mean: Mean of each channel, of pixels in 0 to 1.
+        image_std: Deviation of each channel, of pixels in 0 to 1.
+
+    Attributes:
+        config: Sizes, with ``vision``, ``projection_dim`` and ``to_dict()``.
+        region_text_length: Text length whose features are made to be compared with regions.
+        tokenizer_files: What the tokenizer is read from.
+    """
+
+    config: Any
+    logit_scale: nn.Parameter
+    region_text_length: str = "short"
+    tokenizer_files: str = "tokenizer.json (or vocab.json and merges.txt)"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+        self.image_mean = tuple(image_mean)
+        self.image_std = tuple(image_std)
+        self._fingerprint: str | None = None
+        self._warned_truncation = False
+        self.register_load_state_dict_post_hook(_forget_fingerprint)
+
+    def save_pretrained(
+        self, directory: str | os.PathLike, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Write the model, its tokenizer and its image processor in the published layout."""
+        path = Path(directory)
+        pretrained.write_checkpoint(path, self.config.to_dict(), self.state_dict(), dtype)
+        self.image_processor.save_pretrained(path)
+        if self._tokenizer is not None:
+            self._tokenizer.save_pretrained(path)
+
+    def train(self, mode: bool = True) -> DualEncoder:
+        """Set the mode; the weights may change from here on, and the fingerprint with them."""
+        if mode:
+            self._fingerprint = None
+        return super().train(mode)
+
+    @property
+    def image_processor(self) -> Any:
+        """The image processor of the checkpoint, written beside its weights."""
+        raise NotImplementedError
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels per cell of the dense map."""
+        return self.config.vision.patch_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the image tower."""
+        return self.config.vision.hidden_size
+
+    @property
+    def projection_dim(self) -> int:
+        """Width of the shared space."""
+        return self.config.projection_dim
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks of the image tower."""
+        return self.config.vision.num_hidden_layers
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.logit_scale.device
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the sizes and weights; what text embeddings are checked against."""
+        if self._fingerprint is None or self.training:
+            self._fingerprint = pretrained.fingerprint(self.config.to_dict(), self.state_dict())
+        return self._fingerprint
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that came with the checkpoint.
+
+        Raises:
+            ValueError: None came with it.
+        """
+        if self._tokenizer is None:
+            raise ValueError(
+                f"this FG-CLIP checkpoint holds no tokenizer: add {self.tokenizer_files} to its "
+                "directory"
+            )
+        return self._tokenizer
+
+    def pool_regions(self, dense: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Average of a dense map over each box, by RoIAlign 1x1 (arXiv 2505.05071, section 3.1).
+
+        Args:
+            dense: (N, h, w, D) from `encode_dense`.
+            boxes: One (K_i, 4) float tensor for each image, xyxy, in pixels of the images.
+
+        Returns:
+            (sum K_i, D).
+        """
+        grid = (dense.shape[1], dense.shape[2])
+        pooled = roi_align(
+            dense.flatten(1, 2),
+            [b.to(dense.device, torch.float32) for b in boxes],
+            output_size=1,
+            spatial_scale=1.0 / self.patch_size,
+            grid=grid,
+        )
+        return pooled.flatten(1)
+
+    def _warn_of_cut(self, texts: Sequence[str], longest: int, hint: str) -> None:
+        """Say once that `texts` were longer than `longest` tokens; for `tokenize` alone."""
+        if texts and not self._warned_truncation:
+            self._warned_truncation = True
+            # Four up from here: encode_text's caller, through encode_text and tokenize.
+            warnings.warn(
+                f"{len(texts)} caption(s) are longer than {longest} tokens and were cut; the "
+                f"first begins {texts[0][:60]!r}{hint}",
+                stacklevel=4,
+            )
+
+
+def read_pixel_statistics(
+    directory: Path, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """``image_mean`` and ``image_std`` of a checkpoint's image processor, where it states them.
+
+    Raises:
+        ValueError: Its ``preprocessor_config.json`` cannot be read.
+    """
+    preprocessor = directory / "preprocessor_config.json"
+    if not preprocessor.is_file():
+        return mean, std
+    processing = pretrained.read_json(preprocessor)
+    return processing.get("image_mean", mean), processing.get("image_std", std)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse a lone string, whose characters would be taken for captions.
+
+    Raises:
+        ValueError: `texts` is a string.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"texts must be a list of strings, got the string {texts!r}")
+
+
+def maybe_normalize(features: Tensor, normalize: bool) -> Tensor:
+    """`features`, each row scaled to unit length where asked for."""
+    return F.normalize(features, dim=-1) if normalize else features
+
+
+def _forget_fingerprint(module: DualEncoder, incompatible_keys: object) -> None:
+    module._fingerprint = None
