@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -18,7 +20,7 @@ _MAX_JOINT_CANDIDATES = 20_000
 
 def select_detections(
     boxes: Tensor,
-    scores: Tensor,
+    scores: Tensor | Iterable[Tensor],
     score_thr: float,
     iou_threshold: float,
     max_per_img: int,
@@ -28,7 +30,7 @@ def select_detections(
 
     Args:
         boxes: (K, 4) float32, xyxy; each may be detected as several categories.
-        scores: (K, C) float32.
+        scores: (K, C) float32, or blocks (k, C) of its rows, one after another; at least one.
         score_thr: Only scores above it become candidates.
         iou_threshold: A candidate that overlaps a better one by more than this is dropped.
         max_per_img: At most so many detections.
@@ -38,30 +40,52 @@ def select_detections(
         ``bboxes`` (M, 4), ``scores`` (M,), ``labels`` (M,) int64 columns of `scores`, ``regions``
         (M,) int64 rows of `boxes`.
     """
-    if class_agnostic and scores.numel():
-        # Of one box in several categories only the best can survive.
-        best, columns = scores.max(dim=1)
-        rows = (best > score_thr).nonzero().squeeze(1)
-        columns, values = columns[rows], best[rows]
-    else:
-        rows, columns = (scores > score_thr).nonzero(as_tuple=True)
-        values = scores[rows, columns]
-    values, order = values.sort(descending=True, stable=True)
-    rows, columns = rows[order], columns[order]
+    blocks = [scores] if isinstance(scores, Tensor) else scores
+    rows, columns, values = _candidates(blocks, score_thr, class_agnostic)
     groups = torch.zeros_like(columns) if class_agnostic else columns
-
     # Greedy suppression never looks at worse candidates, so that the first `max_per_img`
     # survivors among the best candidates are those among all.
     count = _CANDIDATES_PER_DETECTION * max_per_img
     while True:
-        keep = _nms(boxes[rows[:count]], values[:count], groups[:count], iou_threshold)
+        order = _best(values, count)
+        keep = _nms(boxes[rows[order]], values[order], groups[order], iou_threshold)
         if len(keep) >= max_per_img or count >= len(values):
             break
         count *= 2
-    keep = keep[:max_per_img]
+    kept = order[keep[:max_per_img]]
     return InstanceData(
-        bboxes=boxes[rows[keep]], scores=values[keep], labels=columns[keep], regions=rows[keep]
+        bboxes=boxes[rows[kept]], scores=values[kept], labels=columns[kept], regions=rows[kept]
     )
+
+
+def _candidates(
+    blocks: Iterable[Tensor], score_thr: float, class_agnostic: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values, each (M,), of the scores above a threshold, row by row."""
+    found, start = [], 0
+    for scores in blocks:
+        if class_agnostic and scores.numel():
+            # Of one box in several categories only the best can survive.
+            best, columns = scores.max(dim=1)
+            rows = (best > score_thr).nonzero().squeeze(1)
+            columns, values = columns[rows], best[rows]
+        else:
+            rows, columns = (scores > score_thr).nonzero(as_tuple=True)
+            values = scores[rows, columns]
+        found.append((rows + start, columns, values))
+        start += len(scores)
+    rows, columns, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return rows, columns, values
+
+
+def _best(values: Tensor, count: int) -> Tensor:
+    """Places of the `count` largest values, falling; of equal ones the first comes first."""
+    places = torch.arange(len(values), device=values.device)
+    if len(values) > count:
+        # Millions of candidates are not sorted for the sake of two thousand.
+        places = (values >= values.topk(count).values[-1]).nonzero().squeeze(1)
+    order = values[places].sort(descending=True, stable=True).indices
+    return places[order[:count]]
 
 
 def _nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:

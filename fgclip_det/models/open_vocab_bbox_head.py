@@ -139,6 +139,7 @@ class OpenVocabBBoxHead(BaseModule):
         text_embeddings: Tensor,
         labels: Tensor,
         delta_targets: Tensor,
+        competitors: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of sampled boxes, each summed and divided by the number of boxes.
 
@@ -148,6 +149,8 @@ class OpenVocabBBoxHead(BaseModule):
             text_embeddings: (C, D) of the categories that are trained.
             labels: (K,) int64 in [0, C], C for the background.
             delta_targets: (K, 4).
+            competitors: (K, C) bool, the categories that each box is compared with, beside the
+                background; its own must be among them. All where None.
 
         Returns:
             ``loss_cls``, ``loss_bbox`` and the accuracy ``acc`` in percent, scalars.
@@ -155,6 +158,8 @@ class OpenVocabBBoxHead(BaseModule):
         count = max(len(labels), 1)
         num_classes = len(text_embeddings)
         logits = self.classifier(embeddings, text_embeddings)
+        if competitors is not None:
+            logits[:, :-1].masked_fill_(~competitors, -torch.inf)
         weights = logits.new_ones(num_classes + 1)
         weights[-1] = self.background_weight
         cross_entropy = F.cross_entropy(logits, labels, weights, reduction="sum")

@@ -131,8 +131,9 @@ class OpenVocabMaskRoIHead(OpenVocabRoIHead):
         samples: list[SamplingResult],
         batch_data_samples: list[DetDataSample],
         text_embeddings: Tensor,
+        competitors: Tensor | None,
     ) -> dict[str, Tensor]:
-        losses = super()._losses(x, samples, batch_data_samples, text_embeddings)
+        losses = super()._losses(x, samples, batch_data_samples, text_embeddings, competitors)
         rois = bbox2roi([sample.pos_priors for sample in samples])
         logits = self._mask_logits(x, rois)
         ground_truth = [sample.gt_instances for sample in batch_data_samples]

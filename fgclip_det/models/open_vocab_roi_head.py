@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from fgclip_det.models.detection_selection import select_detections
 from fgclip_det.models.regions import Regions
-from fgclip_det.models.score_fusion import geometric_score_ensemble
+from fgclip_det.models.score_fusion import ensemble_of_logits
 from fgclip_det.models.zero_shot_classifier import ZeroShotClassifier
 from fgclip_det.ops import roi_align
+
+# Scores of one image that exist at a time; a few matrices of this size, 64 MB each, do.
+_SCORES_AT_ONCE = 1 << 24
 
 IMAGE_META = ("img_shape", "ori_shape", "scale_factor", "img_id", "img_path")
 
@@ -76,6 +79,7 @@ class OpenVocabRoIHead(StandardRoIHead):
         rpn_results_list: list[InstanceData],
         batch_data_samples: list[DetDataSample],
         text_embeddings: Tensor,
+        competitors: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Losses of a batch.
 
@@ -84,6 +88,7 @@ class OpenVocabRoIHead(StandardRoIHead):
             rpn_results_list: Proposals of each image, ``bboxes`` (K_i, 4) in pixels of the input.
             batch_data_samples: Ground truth; labels are rows of `text_embeddings`.
             text_embeddings: (C, D) of the categories that are trained.
+            competitors: See `CaptionTargets`; all categories compete where None.
 
         Returns:
             See `OpenVocabBBoxHead.loss`.
@@ -92,7 +97,7 @@ class OpenVocabRoIHead(StandardRoIHead):
             ValueError: A label is no row of `text_embeddings`.
         """
         samples = self._sample(rpn_results_list, batch_data_samples, len(text_embeddings))
-        return self._losses(x, samples, batch_data_samples, text_embeddings)
+        return self._losses(x, samples, batch_data_samples, text_embeddings, competitors)
 
     def _losses(
         self,
@@ -100,12 +105,19 @@ class OpenVocabRoIHead(StandardRoIHead):
         samples: list[SamplingResult],
         batch_data_samples: list[DetDataSample],
         text_embeddings: Tensor,
+        competitors: Tensor | None,
     ) -> dict[str, Tensor]:
         """Losses of sampled boxes; `batch_data_samples` are for heads beside the box head."""
         rois = bbox2roi([sample.priors for sample in samples])
         embeddings, deltas = self.bbox_head(self._pool(x, rois))
-        labels, delta_targets = self.bbox_head.get_targets(samples, len(text_embeddings))
-        return self.bbox_head.loss(embeddings, deltas, text_embeddings, labels, delta_targets)
+        count = len(text_embeddings)
+        labels, delta_targets = self.bbox_head.get_targets(samples, count)
+        if competitors is not None:
+            rows = torch.where(labels < count, labels, count + rois[:, 0].long())
+            competitors = competitors[rows]
+        return self.bbox_head.loss(
+            embeddings, deltas, text_embeddings, labels, delta_targets, competitors
+        )
 
     def propose(
         self,
@@ -138,8 +150,7 @@ class OpenVocabRoIHead(StandardRoIHead):
             for *pair, meta in zip(proposals, deltas.split(counts), batch_img_metas, strict=True)
         ]
         pooled_over = proposals if self.region_embedding_boxes == "proposals" else boxes
-        pooled = roi_align(tokens, pooled_over, 1, spatial_scale=1.0 / stride, grid=grid)
-        pooled = F.normalize(pooled.flatten(1).float(), dim=-1)
+        pooled = self.pool_tokens(tokens, grid, stride, pooled_over)
         return [
             Regions(
                 boxes=image_boxes,
@@ -158,12 +169,37 @@ class OpenVocabRoIHead(StandardRoIHead):
             )
         ]
 
+    def pool_tokens(
+        self, tokens: Tensor, grid: tuple[int, int], stride: float, boxes: Sequence[Tensor]
+    ) -> Tensor:
+        """What FG-CLIP sees in boxes.
+
+        Args:
+            tokens: See `propose`.
+            grid: See `propose`.
+            stride: See `propose`.
+            boxes: One (K_i, 4) float32 tensor for each image, xyxy, in pixels of the input.
+
+        Returns:
+            (sum K_i, D) float32 of unit length each.
+        """
+        pooled = roi_align(tokens, boxes, 1, spatial_scale=1.0 / stride, grid=grid)
+        return F.normalize(pooled.flatten(1).float(), dim=-1)
+
     def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
         """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool."""
+        det = self.bbox_head.classifier(regions.detector_embeddings, text_embeddings)
+        vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
         cfg = self.test_cfg
-        det = self.bbox_head.classifier.probabilities(regions.detector_embeddings, text_embeddings)
-        vlm = self.vlm_classifier.probabilities(regions.region_embeddings, text_embeddings)
-        return geometric_score_ensemble(det, vlm, cfg["alpha"], cfg["beta"], is_base)
+        return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
+
+    def _score_blocks(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor
+    ) -> Iterator[Tensor]:
+        """`score` of some regions after another, so that memory has a bound for any vocabulary."""
+        rows = max(1, _SCORES_AT_ONCE // max(1, len(text_embeddings)))
+        for start in range(0, max(1, len(regions)), rows):
+            yield self.score(regions[start : start + rows], text_embeddings, is_base)
 
     def classify(
         self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
@@ -184,7 +220,7 @@ class OpenVocabRoIHead(StandardRoIHead):
         suppression = dict(cfg["nms"])
         detections = select_detections(
             regions.boxes,
-            self.score(regions, text_embeddings, is_base),
+            self._score_blocks(regions, text_embeddings, is_base),
             score_thr=cfg["score_thr"],
             iou_threshold=suppression["iou_threshold"],
             max_per_img=cfg["max_per_img"],

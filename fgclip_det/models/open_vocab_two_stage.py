@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import scale_boxes
 from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
+from fgclip_det.models.caption_targets import caption_targets
 from fgclip_det.models.detector_inputs import (
     build_preprocessor,
     image_metas,
     without_names,
 )
 from fgclip_det.models.fgclip_vit import build_encoder
+from fgclip_det.models.open_vocab_roi_head import OpenVocabRoIHead
+from fgclip_det.models.open_vocabulary import OpenVocabulary, Texts
 from fgclip_det.models.regions import Regions
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary import Vocabulary
 
 _BACKGROUND = "background"
 
 # Faults that an error about unfitting weights lists; the wrong kind of file has hundreds.
 _SHOWN_FAULTS = 6
 
-Texts = TextEmbeddings | Vocabulary | str | os.PathLike | Sequence[str]
-
 
 @MODELS.register_module()
-class OpenVocabTwoStageDetector(TwoStageDetector):
+class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
     """Detector on a frozen FG-CLIP whose categories are the texts handed to `classify`.
 
     Sizes that the encoder decides (channels, strides, pixel mean and deviation) are asked from it
@@ -80,15 +77,12 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
             init_cfg=init_cfg,
         )
         self._build_neck_and_heads(neck, rpn_head, roi_head)
-        self.text_cache_dir = text_cache_dir
         # Filled here, while the weights are as they were read: a half model has other bytes.
         fingerprint = bytes.fromhex(encoder.fingerprint)
         self.register_buffer(
             "encoder_fingerprint", torch.tensor(list(fingerprint), dtype=torch.uint8)
         )
-        self.training_vocabulary = _parse(vocabulary) if vocabulary is not None else None
-        self._texts: TextEmbeddings | Vocabulary | None = self.training_vocabulary
-        self._training_texts: Tensor | None = None
+        self._init_vocabulary(vocabulary, text_cache_dir)
         self._start_background()
         self._load_faults: list[list[str]] | None = None
         self.register_load_state_dict_post_hook(_raise_load_faults)
@@ -99,43 +93,18 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         return self.backbone.encoder
 
     @property
-    def vocabulary(self) -> Vocabulary | TextEmbeddings | None:
-        """What `predict` looks for."""
-        return self._texts
-
-    @property
-    def text_embeddings(self) -> TextEmbeddings:
-        """Embeddings of what `predict` looks for, encoded when first asked for.
-
-        Raises:
-            ValueError: The detector has no vocabulary.
-        """
-        if self._texts is None:
-            raise ValueError("the detector has no vocabulary: call set_vocabulary first")
-        self._texts = self.encode_vocabulary(self._texts)
-        return self._texts
-
-    def encode_vocabulary(self, vocabulary: Texts) -> TextEmbeddings:
-        """Embeddings of a vocabulary by this detector's encoder.
-
-        Raises:
-            ValueError: It cannot be parsed, or its embeddings are another encoder's.
-        """
-        texts = _parse(vocabulary)
-        if isinstance(texts, TextEmbeddings):
-            texts.check_encoder(self.encoder)
-            return texts
-        device_type = self.encoder.device.type
-        with torch.no_grad(), torch.autocast(device_type, enabled=False):
-            return TextEmbeddings.encode(texts, self.encoder, cache_dir=self.text_cache_dir)
-
-    def set_vocabulary(self, vocabulary: Texts) -> None:
-        """Change what `predict` looks for; what training labels index stays as it is."""
-        self._texts = self.encode_vocabulary(vocabulary)
+    def region_classifier(self) -> OpenVocabRoIHead:
+        """What turns regions and texts into detections."""
+        return self.roi_head
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) normalised pixels -> the levels of the pyramid."""
-        return self.neck(self.backbone(batch_inputs).maps)
+        """(N, 3, H, W) normalised pixels -> the levels of the pyramid, for training."""
+        maps = self.backbone(batch_inputs).maps
+        if batch_inputs.device.type == "cpu":
+            # Tokens lie channels last, and oneDNN's gradients of convolutions take half as long
+            # again that way; at 640 pixels a step as a whole takes a tenth longer.
+            maps = tuple(level.contiguous() for level in maps)
+        return self.neck(maps)
 
     @torch.no_grad()
     def propose(
@@ -143,8 +112,9 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
     ) -> list[Regions]:
         """Regions of a batch, whatever may be looked for in them.
 
-        Pictures of one size go through the network together, others by themselves: attention sees
-        padding, so what a picture gives would depend on its neighbours.
+        Pictures of one padded size go through the network together, others by themselves:
+        attention sees padding, so that in a larger batch what a picture gives would depend on its
+        neighbours.
 
         Args:
             batch_inputs: (N, 3, H, W) normalised pixels.
@@ -155,15 +125,15 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
             One for each image.
         """
         metas = image_metas(batch_inputs, batch_data_samples)
-        rows_of: dict[tuple[int, int], list[int]] = {}
+        multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
+        rows_of: dict[tuple[int, ...], list[int]] = {}
         for row, meta in enumerate(metas):
-            rows_of.setdefault(tuple(meta["img_shape"][:2]), []).append(row)
+            canvas = tuple(-(-side // multiple) * multiple for side in meta["img_shape"][:2])
+            rows_of.setdefault(canvas, []).append(row)
         if len(rows_of) <= 1:
             return self._propose(batch_inputs, metas)
-        multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
         regions: dict[int, Regions] = {}
-        for shape, rows in rows_of.items():
-            height, width = (-(-side // multiple) * multiple for side in shape)
+        for (height, width), rows in rows_of.items():
             pixels = batch_inputs[rows, :, :height, :width]
             found = self._propose(pixels, [metas[row] for row in rows])
             regions.update(zip(rows, found, strict=True))
@@ -184,64 +154,13 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
             metas,
         )
 
-    @torch.no_grad()
-    def classify(
-        self,
-        regions: Sequence[Regions],
-        text_embeddings: TextEmbeddings | Sequence[TextEmbeddings],
-        rescale: bool = True,
-    ) -> list[InstanceData]:
-        """Detections in regions.
-
-        Args:
-            regions: One for each image, from `propose`.
-            text_embeddings: What to look for, in all images or one for each.
-            rescale: Whether boxes are wanted in pixels of the original picture; otherwise they
-                are in pixels of the network input.
-
-        Returns:
-            For each image ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64
-            rows of its text embeddings, ``regions`` (M,) int64 rows of its regions.
-
-        Raises:
-            ValueError: Not as many text embeddings as images, or another encoder's.
-        """
-        if isinstance(text_embeddings, TextEmbeddings):
-            texts = [text_embeddings] * len(regions)
-        else:
-            texts = list(text_embeddings)
-        if len(texts) != len(regions):
-            raise ValueError(f"{len(texts)} text embeddings for {len(regions)} images")
-        ready = {id(text): self._ready(text) for text in texts}
-        return [
-            self.roi_head.classify(image, *ready[id(text)], rescale=rescale)
-            for image, text in zip(regions, texts, strict=True)
-        ]
-
-    def predict(
-        self,
-        batch_inputs: Tensor,
-        batch_data_samples: list[DetDataSample],
-        rescale: bool = True,
-    ) -> list[DetDataSample]:
-        """`propose`, then `classify` with `text_embeddings`, into ``pred_instances``.
-
-        With ``test_cfg.keep_proposals``, ``proposals`` holds what `classify` chose from: the
-        ``bboxes`` of all regions, in the frame of the detections, with objectness as ``scores``.
-        """
-        regions = self.propose(batch_inputs, batch_data_samples)
-        detections = self.classify(regions, self.text_embeddings, rescale)
-        if self.test_cfg.get("keep_proposals", False):
-            for sample, image in zip(batch_data_samples, regions, strict=True):
-                x, y = image.image_meta.get("scale_factor", (1, 1))[:2] if rescale else (1, 1)
-                boxes = scale_boxes(image.boxes, (1 / x, 1 / y))
-                sample.proposals = InstanceData(bboxes=boxes, scores=image.objectness)
-        return self.add_pred_to_datasample(batch_data_samples, detections)
-
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor | list[Tensor]]:
-        """Losses of both stages; labels index the base group of `training_vocabulary`.
+        """Losses of both stages.
+
+        Labels index the base group of `training_vocabulary`, or the sample's own ``vocabularies``
+        where it has some: see `caption_targets`.
 
         Raises:
             ValueError: The detector has no vocabulary to train on or no ``train_cfg``.
@@ -253,10 +172,20 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         losses, proposals = self.rpn_head.loss_and_predict(
             levels, boxes_only, proposal_cfg=self.train_cfg.get("rpn_proposal", self.test_cfg.rpn)
         )
-        losses.update(
-            self.roi_head.loss(levels, proposals, batch_data_samples, self._training_embeddings())
-        )
+        targets = self._targets(batch_data_samples)
+        losses.update(self.roi_head.loss(levels, proposals, *targets))
         return losses
+
+    def _targets(
+        self, samples: list[DetDataSample]
+    ) -> tuple[list[DetDataSample], Tensor, Tensor | None]:
+        """What `OpenVocabRoIHead.loss` takes behind the proposals."""
+        if not any("vocabularies" in sample for sample in samples):
+            return samples, self._training_embeddings(), None
+        with_captions = caption_targets(
+            samples, lambda captions: self.captions.rows(captions)[0], self._training_embeddings
+        )
+        return with_captions.samples, with_captions.text_embeddings, with_captions.competitors
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: Sequence[DetDataSample] | None = None
@@ -315,29 +244,6 @@ class OpenVocabTwoStageDetector(TwoStageDetector):
         background = Vocabulary.parse([_BACKGROUND], templates=templates or None)
         self.roi_head.set_background(self.encode_vocabulary(background).embeddings[0])
 
-    def _ready(self, texts: TextEmbeddings) -> tuple[Tensor, Tensor]:
-        """(C, D) embeddings and (C,) bool `is_base`, on the detector's device."""
-        texts.check_encoder(self.encoder)
-        device = self.encoder.device
-        return texts.embeddings.to(device), texts.is_base(self._base_names()).to(device)
-
-    def _base_names(self) -> list[str]:
-        vocabulary = self.training_vocabulary
-        if vocabulary is None:
-            return []
-        return list((vocabulary.groups or {}).get("base", vocabulary.names))
-
-    def _training_embeddings(self) -> Tensor:
-        if self._training_texts is None:
-            if self.training_vocabulary is None:
-                raise ValueError(
-                    "the detector has no vocabulary to train on: set model.vocabulary in the config"
-                )
-            texts = self.encode_vocabulary(self.training_vocabulary)
-            self._training_texts = texts.embeddings[texts.is_base(self._base_names())]
-        self._training_texts = self._training_texts.to(self.encoder.device)
-        return self._training_texts
-
     def _load_from_state_dict(
         self,
         state_dict: dict,
@@ -381,14 +287,6 @@ def _raise_load_faults(module: OpenVocabTwoStageDetector, incompatible_keys) -> 
             f"the weights do not fit the detector: {'; '.join(listed[:_SHOWN_FAULTS])}{more}: "
             "give a checkpoint that was trained with this config"
         )
-
-
-def _parse(vocabulary: Texts) -> TextEmbeddings | Vocabulary:
-    if isinstance(vocabulary, TextEmbeddings | Vocabulary):
-        return vocabulary
-    if isinstance(vocabulary, str | os.PathLike) and Path(vocabulary).suffix == ".safetensors":
-        return TextEmbeddings.load(vocabulary)
-    return Vocabulary.parse(vocabulary)
 
 
 def _hex(fingerprint: Tensor) -> str:

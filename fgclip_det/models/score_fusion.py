@@ -28,8 +28,39 @@ def geometric_score_ensemble(
     Raises:
         ValueError: A weight lies outside [0, 1].
     """
+    weight = _encoder_weight(alpha, beta, is_base, like=det_scores)
+    return det_scores ** (1 - weight) * vlm_scores**weight
+
+
+def ensemble_of_logits(
+    det_logits: Tensor, vlm_logits: Tensor, alpha: float, beta: float, is_base: Tensor
+) -> Tensor:
+    """`geometric_score_ensemble` of the softmaxes of logits.
+
+    A geometric mean is an arithmetic one of logarithms: one exponential stands for two powers,
+    which would take half of the time of thousands of names.
+
+    Args:
+        det_logits: (K, C + 1) of the detector, the background last.
+        vlm_logits: (K, C + 1) of the encoder, the background last.
+        alpha: See `geometric_score_ensemble`.
+        beta: See `geometric_score_ensemble`.
+        is_base: (C,) bool.
+
+    Returns:
+        (K, C), without the background.
+
+    Raises:
+        ValueError: A weight lies outside [0, 1].
+    """
+    weight = _encoder_weight(alpha, beta, is_base, like=det_logits)
+    det, vlm = (logits.log_softmax(dim=-1)[:, :-1] for logits in (det_logits, vlm_logits))
+    return torch.lerp(det, vlm, weight).exp_()
+
+
+def _encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) -> Tensor:
+    """(C,) weight of the encoder, on the device and in the dtype of `like`."""
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {value}")
-    weight = torch.where(is_base.to(det_scores.device), alpha, beta).to(det_scores.dtype)
-    return det_scores ** (1 - weight) * vlm_scores**weight
+    return torch.where(is_base.to(like.device), alpha, beta).to(like.dtype)

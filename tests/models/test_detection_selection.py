@@ -78,3 +78,26 @@ def test_the_last_of_many_names_is_suppressed_as_the_first():
     for threshold, survivors in ((iou - 1e-6, 1), (iou + 1e-6, 2)):
         got = select(boxes, scores, iou_threshold=threshold)
         assert [(got.labels == label).sum() for label in (0, 4999)] == [survivors] * 2
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_blocks_of_rows_give_what_the_whole_gives(class_agnostic):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(30, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 10], dim=1)
+    scores = torch.rand(30, 7, generator=generator)
+    expected = select(boxes, scores, class_agnostic=class_agnostic)
+    blocks = iter(scores.split([11, 0, 1, 18]))
+    got = select(boxes, blocks, class_agnostic=class_agnostic)
+    assert triples(got) == triples(expected) and len(got) == 10
+
+
+def test_of_equal_scores_the_first_are_looked_at(monkeypatch):
+    monkeypatch.setattr("fgclip_det.models.detection_selection._CANDIDATES_PER_DETECTION", 1)
+    # Far apart, so that nothing is suppressed: 5 and 6 are better, of the others the order decides.
+    corners = 100.0 * torch.arange(8)[:, None].repeat(1, 2)
+    scores = torch.full((8, 3), 0.5)
+    scores[5, 1] = scores[6, 0] = 0.75
+    got = select(torch.cat([corners, corners + 10], dim=1), scores, max_per_img=5)
+    assert triples(got)[:2] == [(5, 1, 0.75), (6, 0, 0.75)]
+    assert triples(got)[2:] == [(0, 0, 0.5), (0, 1, 0.5), (0, 2, 0.5)]

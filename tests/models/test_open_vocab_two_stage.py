@@ -152,7 +152,36 @@ def test_batch_size_changes_nothing(build, make_batch):
         assert_same_detections(alone.pred_instances, together[index].pred_instances)
 
 
-def test_each_image_may_have_its_own_vocabulary(build, make_batch):
+def test_pictures_of_one_canvas_go_together_and_change_nothing(build, make_batch, monkeypatch):
+    """Canvases of multiples of 32 pixels: three of 64 x 96, two of 96 x 64, mixed."""
+    detector = build()
+    batch = make_batch(5)
+    shapes = [(64, 96), (96, 64), (40, 90), (70, 33), (64, 65)]
+    for index, (height, width) in enumerate(shapes):
+        picture = batch["inputs"][index]
+        batch["inputs"][index] = picture.repeat(1, 2, 1)[:, :height, :width].contiguous()
+        batch["data_samples"][index].set_metainfo(dict(img_shape=(height, width)))
+    seen = []
+    own_forward = detector.backbone.forward
+    monkeypatch.setattr(
+        detector.backbone, "forward", lambda x: seen.append(tuple(x.shape)) or own_forward(x)
+    )
+    together = detector.propose(*prepared(detector, batch))
+    assert seen == [(3, 3, 64, 96), (2, 3, 96, 64)]
+    texts = detector.text_embeddings
+    for index, found in enumerate(together):
+        single = {key: [values[index]] for key, values in batch.items()}
+        alone = detector.propose(*prepared(detector, single))[0]
+        assert found.image_meta["img_id"] == index
+        for name in ("boxes", "objectness", "detector_embeddings", "region_embeddings"):
+            expected, atol = getattr(alone, name), 1e-3 if name == "boxes" else 1e-5
+            torch.testing.assert_close(getattr(found, name), expected, atol=atol, rtol=0)
+        assert_same_detections(
+            detector.classify([found], texts)[0], detector.classify([alone], texts)[0]
+        )
+
+
+def test_each_image_may_have_its_own_vocabulary(build, make_batch, monkeypatch):
     detector = build()
     inputs, samples = prepared(detector, make_batch())
     regions = detector.propose(inputs, samples)
@@ -160,6 +189,12 @@ def test_each_image_may_have_its_own_vocabulary(build, make_batch):
     results = detector.classify(regions, texts)
     for index, text in enumerate(texts):
         assert_same_detections(results[index], detector.classify(regions, text)[index], atol=0)
+    # Each vocabulary is made ready once, however many images share it.
+    seen = []
+    own_ready = detector._ready
+    monkeypatch.setattr(detector, "_ready", lambda text: seen.append(text) or own_ready(text))
+    detector.classify([*regions, *regions], [*texts, *texts])
+    assert seen == texts
     with pytest.raises(ValueError, match="2 text embeddings for 1 images"):
         detector.classify(regions[:1], texts)
 
@@ -179,6 +214,24 @@ def test_vocabularies_of_one_and_of_thousands(build, make_batch, count):
     assert 0 < len(detections) <= 100
     assert int(detections.labels.max()) < count
     assert (detections.scores < 1).all()
+
+
+def test_scores_are_made_in_blocks_that_memory_bounds(build, make_batch, monkeypatch):
+    detector = build()
+    regions = detector.propose(*prepared(detector, make_batch()))
+    texts = detector.text_embeddings
+    expected = detector.classify(regions, texts)
+    # Of six names: blocks of three regions.
+    monkeypatch.setattr("fgclip_det.models.open_vocab_roi_head._SCORES_AT_ONCE", 20)
+    sizes = []
+    own_score = detector.roi_head.score
+    monkeypatch.setattr(
+        detector.roi_head, "score", lambda *given: sizes.append(len(given[0])) or own_score(*given)
+    )
+    for got, whole in zip(detector.classify(regions, texts), expected, strict=True):
+        assert got.regions.equal(whole.regions)
+        assert_same_detections(got, whole, atol=1e-6)
+    assert max(sizes) == 3 and sum(sizes) == sum(len(image) for image in regions)
 
 
 def test_base_and_novel_are_the_groups_or_the_trained_names(build):
