@@ -1,8 +1,15 @@
 """Datasets, registered into ``mmdet.registry``, and the generator of Shapes."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.datasets.fg_ovd import FGOVDDataset
 from fgclip_det.datasets.image_files import check_images
 from fgclip_det.datasets.ov_coco import OVCocoDataset
 from fgclip_det.datasets.region_captions import RegionCaptionDataset, collate_region_captions
 
-__all__ = ["OVCocoDataset", "RegionCaptionDataset", "check_images", "collate_region_captions"]
+__all__ = [
+    "FGOVDDataset",
+    "OVCocoDataset",
+    "RegionCaptionDataset",
+    "check_images",
+    "collate_region_captions",
+]

@@ -54,11 +54,7 @@ def check_image_paths(paths: Iterable[str]) -> int:
     remote = next((path for path in paths if "://" in path), None)
     if remote is not None:
         raise ValueError(f"{remote!r} is on no local disk: leave check_images off")
-    present: dict[str, set[str]] = defaultdict(set)
-    for folder in {os.path.dirname(path) for path in paths}:
-        if os.path.isdir(folder or "."):
-            present[folder] = set(os.listdir(folder or "."))
-    missing = [p for p in paths if os.path.basename(p) not in present[os.path.dirname(p)]]
+    missing = missing_image_paths(paths)
     if missing:
         first = ", ".join(repr(path) for path in missing[:_NUM_NAMED])
         raise ValueError(
@@ -66,3 +62,13 @@ def check_image_paths(paths: Iterable[str]) -> int:
             "folder of the images, and that all of its archive was unpacked"
         )
     return len(paths)
+
+
+def missing_image_paths(paths: Iterable[str]) -> list[str]:
+    """Those of some paths of local files where there is no file, in their order."""
+    paths = list(paths)
+    present: dict[str, set[str]] = defaultdict(set)
+    for folder in {os.path.dirname(path) for path in paths}:
+        if os.path.isdir(folder or "."):
+            present[folder] = set(os.listdir(folder or "."))
+    return [p for p in paths if os.path.basename(p) not in present[os.path.dirname(p)]]

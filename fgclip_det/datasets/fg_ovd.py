@@ -1,0 +1,106 @@
+"""FG-OVD: one item for each picture, with all the vocabularies that are asked of it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import Any, ClassVar
+
+from mmdet.datasets import BaseDetDataset
+from mmdet.registry import DATASETS
+
+from fgclip_det.datasets.image_files import missing_image_paths
+from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
+
+_NUM_NAMED = 10
+
+
+@DATASETS.register_module()
+class FGOVDDataset(BaseDetDataset):
+    """The benchmark files of FG-OVD (arXiv 2311.17518), or others in their format.
+
+    The official scripts run a detector once for each caption with its negatives. Here an item is
+    an image: a record has ``vocabularies``, a list of ``{"annotation_id", "captions"}`` (the right
+    caption, then its first N negatives), beside mmdet's ``img_path``, ``img_id``, ``height``,
+    ``width`` and ``instances`` (``bbox`` xyxy in pixels; ``bbox_label``, the place of its caption's
+    vocabulary in the list). ``metainfo`` holds ``captions``, all distinct ones, and
+    ``missing_images``, how many were left out.
+
+    Images without a vocabulary of N negatives are left out, as the protocol says.
+
+    Args:
+        ann_file: JSON of FG-OVD; ``file_name`` carries COCO's split: ``val2017/...``.
+        n_negatives: N. The published tables have 5 for the difficulty subsets and 2 for the
+            attribute subsets; scores of more negatives serve all smaller numbers.
+        skip_missing: Whether to go on without pictures that are not on the disk.
+        **kwargs: Of mmdet's ``BaseDetDataset``: ``data_prefix=dict(img=...)``, COCO's folder;
+            ``pipeline`` and the like. A ``data_root`` is put before ``ann_file`` too.
+
+    Raises:
+        ValueError: The file cannot be used, no annotation has so many negatives, or pictures are
+            missing (the first ten are named).
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = {"classes": ()}
+
+    def __init__(
+        self, *args: Any, n_negatives: int = 10, skip_missing: bool = False, **kwargs: Any
+    ) -> None:
+        self.n_negatives = n_negatives
+        self.skip_missing = skip_missing
+        kwargs.setdefault("test_mode", True)
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Reads the annotation file into mmdet's records, in its order of images."""
+        file = read_fg_ovd(self.ann_file)
+        records = self._records(file)
+        missing = missing_image_paths(record["img_path"] for record in records)
+        if missing and not self.skip_missing:
+            named = ", ".join(repr(path) for path in missing[:_NUM_NAMED])
+            raise ValueError(
+                f"{len(missing)} of {len(records)} pictures of {file.source} are missing, the "
+                f"first: {named}: FG-OVD needs COCO's train2017 and val2017 below data_prefix; "
+                "skip_missing=True goes on without them, and the scores tell that"
+            )
+        gone = set(missing)
+        kept = [record for record in records if record["img_path"] not in gone]
+        if not kept:
+            raise ValueError(f"none of the {len(records)} pictures of {file.source} is there")
+        captions = (text for r in kept for v in r["vocabularies"] for text in v["captions"])
+        self._metainfo["captions"] = tuple(dict.fromkeys(captions))
+        self._metainfo["missing_images"] = len(missing)
+        return kept
+
+    def _records(self, file: FGOVDFile) -> list[dict[str, Any]]:
+        vocabularies = defaultdict(list)
+        for vocabulary in file.vocabularies(self.n_negatives):
+            vocabularies[vocabulary.image_id].append(vocabulary)
+        if not vocabularies:
+            raise ValueError(
+                f"no annotation of {file.source} has {self.n_negatives} negatives: use at most "
+                f"{file.max_negatives}"
+            )
+        boxes = defaultdict(list)
+        for annotation in file.annotations:
+            boxes[annotation["image_id"], annotation["category_id"]].append(annotation["bbox"])
+        root = self.data_prefix.get("img") or ""
+        return [
+            {
+                "img_path": os.path.join(root, image["file_name"]),
+                "img_id": image["id"],
+                "height": image["height"],
+                "width": image["width"],
+                "vocabularies": [
+                    {"annotation_id": v.annotation_id, "captions": file.captions_of(v)}
+                    for v in vocabularies[image["id"]]
+                ],
+                "instances": [
+                    {"bbox": [x, y, x + w, y + h], "bbox_label": place, "ignore_flag": 0}
+                    for place, v in enumerate(vocabularies[image["id"]])
+                    for x, y, w, h in boxes[image["id"], v.category_ids[0]]
+                ],
+            }
+            for image in file.images
+            if image["id"] in vocabularies
+        ]

@@ -1,0 +1,160 @@
+"""FG-OVD's scores as a metric of MMEngine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from fgclip_det.evaluation.fg_ovd import evaluate_fg_ovd, sweep_fg_ovd
+from fgclip_det.evaluation.fg_ovd_attributes import mistakes
+from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction, write_predictions
+from fgclip_det.evaluation.fg_ovd_references import reference_rows
+from fgclip_det.evaluation.fg_ovd_tables import (
+    attribute_table,
+    confusion_table,
+    result_table,
+    sweep_table,
+)
+from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer, caption_groups
+from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+
+# Keys of `evaluate_fg_ovd` that are shares, and what they are called in percent.
+_PERCENT = {
+    "map": "mAP",
+    "map_50": "mAP_50",
+    "map_75": "mAP_75",
+    "map_small": "mAP_small",
+    "map_medium": "mAP_medium",
+    "map_large": "mAP_large",
+    "mar_100": "mAR_100",
+}
+_RANKS = ("median", "median_official", "mean")
+
+
+def predictions_of(data_sample: dict[str, Any]) -> list[FGOVDPrediction]:
+    """What a detector said of one image of `FGOVDDataset`, in arrays.
+
+    Args:
+        data_sample: ``vocabularies`` and ``vocabulary_predictions``, one `InstanceData` for each,
+            with ``bboxes`` (B, 4) xyxy in pixels of the picture and ``caption_scores`` (B, 1 + N).
+
+    Raises:
+        ValueError: The detector gave no predictions by vocabulary.
+    """
+    if "vocabulary_predictions" not in data_sample:
+        raise ValueError(
+            "FG-OVD needs predictions for each vocabulary of an image: use FGOVDDataset with "
+            "'vocabularies' in the meta_keys of PackDetInputs, and an OpenVocabTwoStageDetector"
+        )
+    pairs = zip(data_sample["vocabularies"], data_sample["vocabulary_predictions"], strict=True)
+    return [
+        FGOVDPrediction(
+            vocabulary["annotation_id"],
+            found["bboxes"].float().cpu().numpy(),
+            found["caption_scores"].float().cpu().numpy(),
+        )
+        for vocabulary, found in pairs
+    ]
+
+
+@METRICS.register_module()
+class FGOVDMetric(BaseMetric):
+    """Mean average precision and ranks of FG-OVD (arXiv 2311.17518), with what they mean little
+    without: coverage, the rows of `reference_rows`, and what is taken for what.
+
+    Numbers are in percent, ranks in places.
+
+    Args:
+        ann_file: JSON of FG-OVD, the dataset's.
+        n_negatives: N; at most the dataset's.
+        sweep: Whether to give every number of negatives from 0 to N as well.
+        strict: Whether captions without a prediction count as not found.
+        references: Whether to add the oracle, the random caption and N = 0.
+        validation_file: The subset's validation JSON: adds the text-only row.
+        predictions_file: Where the predictions are kept (``.json`` or ``.json.gz``).
+        collect_device: Of mmengine: "cpu" or "gpu".
+        prefix: Put before each key, with a slash.
+
+    Raises:
+        ValueError: A file cannot be used.
+    """
+
+    default_prefix = None
+
+    def __init__(
+        self,
+        ann_file: str,
+        n_negatives: int = 5,
+        sweep: bool = False,
+        strict: bool = False,
+        references: bool = True,
+        validation_file: str | None = None,
+        predictions_file: str | os.PathLike | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ann_file = ann_file
+        self._file = read_fg_ovd(ann_file)
+        self.n_negatives = n_negatives
+        if not self._file.vocabularies(n_negatives):
+            raise ValueError(
+                f"no annotation of {ann_file!r} has {n_negatives} negatives: use at most "
+                f"{self._file.max_negatives}"
+            )
+        self.sweep, self.strict, self.references = sweep, strict, references
+        self._scorer = None
+        if validation_file is not None:
+            self._scorer = CaptionScorer(caption_groups(read_fg_ovd(validation_file)))
+        self.predictions_file = predictions_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Takes a batch; see `predictions_of`."""
+        self.results.extend(predictions_of(sample) for sample in data_samples)
+
+    def compute_metrics(self, results: list[list[FGOVDPrediction]]) -> dict[str, float]:
+        """Logs the tables.
+
+        Returns:
+            ``mAP``, ``mAP_50``, ``mAP_75``, ``mAP_small``, ``mAP_medium``, ``mAP_large``,
+            ``mAR_100``, ``coverage`` in percent (-1 where there is no such ground truth);
+            ``rank_median``, ``rank_median_official``, ``rank_mean``; ``missing_images``.
+        """
+        # A sampler may repeat the last images, to fill a batch.
+        predictions = list({one.annotation_id: one for image in results for one in image}.values())
+        if self.predictions_file is not None:
+            width = max((one.scores.shape[1] for one in predictions), default=1)
+            write_predictions(self.predictions_file, predictions, width - 1)
+        summary, page = self.summarize(predictions)
+        MMLogger.get_current_instance().info("\n" + page)
+        return summary
+
+    def summarize(self, predictions: list[FGOVDPrediction]) -> tuple[dict[str, float], str]:
+        """The numbers that `compute_metrics` returns, and the tables as Markdown."""
+        file, number = self._file, self.n_negatives
+        result = evaluate_fg_ovd(file, predictions, number, strict=self.strict, with_choices=True)
+        words = mistakes(file, result.pop("choices"), number)
+        rows = {"detector": result}
+        if self.references:
+            rows |= reference_rows(file, number, predictions, self._scorer, strict=self.strict)
+        pages = [f"FG-OVD, {self.ann_file}", result_table(rows)]
+        missing = int((self.dataset_meta or {}).get("missing_images", 0))
+        if missing:
+            pages.append(f"{missing} pictures were missing and are left out.")
+        if self.sweep:
+            swept = sweep_fg_ovd(file, predictions, number, strict=self.strict)
+            pages.append(sweep_table(swept))
+        pages += [attribute_table(words["attributes"]), confusion_table(words["confused"])]
+        ranks = result["ranks"]
+        summary = {
+            name: 100 * result[key] if result[key] >= 0 else -1.0 for key, name in _PERCENT.items()
+        }
+        summary["coverage"] = 100 * result["coverage"]["share"]
+        summary |= {f"rank_{key}": float(ranks[key]) for key in _RANKS}
+        summary["missing_images"] = float(missing)
+        return summary, "\n\n".join(pages)

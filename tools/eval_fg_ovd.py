@@ -1,0 +1,90 @@
+"""Scores any detector's predictions for a file of FG-OVD, as the official scripts do.
+
+Predictions are JSON (`fgclip_det.evaluation.fg_ovd_predictions` tells the format) or, with
+`--trust-pickle`, what the official inference scripts write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fgclip_det.engine.checkpoint_files import replaced_file
+from fgclip_det.engine.running import run_tool
+from fgclip_det.evaluation import evaluate_fg_ovd, sweep_fg_ovd
+from fgclip_det.evaluation import fg_ovd_tables as tables
+from fgclip_det.evaluation.fg_ovd_attributes import mistakes
+from fgclip_det.evaluation.fg_ovd_official_pickle import read_official_predictions
+from fgclip_det.evaluation.fg_ovd_predictions import read_predictions
+from fgclip_det.evaluation.fg_ovd_references import reference_rows
+from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer, caption_groups
+from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("annotations", help="JSON of FG-OVD")
+    parser.add_argument("predictions", type=Path, help=".json, .json.gz, or an official pickle")
+    parser.add_argument("--n-negatives", type=int, help="as many as predictions have by default")
+    parser.add_argument("--sweep", action="store_true", help="also each smaller number")
+    parser.add_argument("--strict", action="store_true", help="what is missing was not found")
+    parser.add_argument("--words", action="store_true", help="also what is mistaken for what")
+    parser.add_argument("--validation", help="the subset's validation JSON: adds a text-only row")
+    parser.add_argument("--trust-pickle", action="store_true", help="read an official pickle")
+    parser.add_argument("--out", type=Path, help="JSON; beside the predictions by default")
+    return parser.parse_args(argv)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints the tables and writes the JSON."""
+    out = args.out or args.predictions.with_name(f"{args.predictions.name}.scores.json")
+    if not out.parent.is_dir():
+        raise ValueError(f"no folder {str(out.parent)!r} for --out: make it")
+    file = read_fg_ovd(args.annotations)
+    scorer = None
+    if args.validation:
+        if Path(args.validation).resolve() == Path(args.annotations).resolve():
+            raise ValueError("--validation is the file to be scored: give the validation set's")
+        scorer = CaptionScorer(caption_groups(read_fg_ovd(args.validation)), progress=True)
+    given = (
+        read_official_predictions(args.predictions, file, args.n_negatives)
+        if args.trust_pickle
+        else read_predictions(args.predictions)
+    )
+    number = given.n_negatives if args.n_negatives is None else args.n_negatives
+    full = given.has_all_scores
+    if args.sweep and not full:
+        raise ValueError("--sweep needs every caption's score, and the pickle has the best ones")
+    options = {"strict": args.strict, "with_ranks": full, "with_choices": args.words and full}
+    result = evaluate_fg_ovd(file, given.items, number, **options)
+    values: dict[str, Any] = {"annotations": args.annotations, "predictions": str(args.predictions)}
+    if args.words and full:
+        values |= mistakes(file, result.pop("choices"), number)
+    items = given.items if full else None
+    references = reference_rows(file, number, items, scorer, strict=args.strict)
+    values["results"] = {args.predictions.name: result, **references}
+    pages = [tables.result_table(values["results"])]
+    if args.sweep:
+        values["sweep"] = sweep_fg_ovd(file, items, number, strict=args.strict, progress=True)
+        pages.append(tables.sweep_table(values["sweep"]))
+    if args.words and full:
+        pages.append(tables.attribute_table(values["attributes"]))
+        pages.append(tables.confusion_table(values["confused"]))
+    with replaced_file(out) as partial:
+        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print("\n\n".join(pages))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the tool; returns its exit code (2: the user can mend it)."""
+    return run_tool(lambda: evaluate(parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
