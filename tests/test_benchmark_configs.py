@@ -42,7 +42,10 @@ RECIPES = {
     OV_COCO / "ovdet_fgclip_l_896_3e_ov_coco.py": (896, *COCO),
     OV_COCO / "ovdet_clip_b_640_3e_ov_coco.py": (640, *COCO),
     OV_COCO / "ovdet_clip_l_896_3e_ov_coco.py": (896, *COCO),
+    OV_COCO / "ovdet_fgclip2_b_640_3e_ov_coco.py": (640, *COCO),
+    OV_COCO / "ovdet_siglip2_b_640_3e_ov_coco.py": (640, *COCO),
     OV_LVIS / "ovdet_fgclip_b_1024_48e_ov_lvis.py": (1024, 0.1, 0.6, *LVIS),
+    OV_LVIS / "ovdet_fgclip2_b_1024_48e_ov_lvis.py": (1024, 0.1, 0.6, *LVIS),
     OV_LVIS / "ovdet_fgclip_l_896_48e_ov_lvis.py": (896, 0.1, 0.4, *LVIS),
 }
 TAPS = {"base": (3, 5, 7, 11), "large": (6, 10, 14, 23)}
@@ -50,6 +53,10 @@ TAPS = {"base": (3, 5, 7, 11), "large": (6, 10, 14, 23)}
 
 def test_every_config_is_in_the_table() -> None:
     assert set(RECIPES) == {*OV_COCO.glob("*.py"), *OV_LVIS.glob("*.py")}
+
+
+def _owner(name: str) -> str:
+    return {"clip": "openai", "siglip2": "google"}.get(name.split("_")[1], "qihoo360")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -71,7 +78,9 @@ def test_numbers_of_the_recipe(path: Path) -> None:
     assert model.neck.norm_cfg.type == model.roi_head.bbox_head.norm_cfg.type == "SyncBN"
     size = "large" if "_l_" in path.name else "base"
     assert size in model.backbone.encoder and model.backbone.out_indices == TAPS[size]
-    assert ("openai/" in model.backbone.encoder) == ("_clip_" in path.name)
+    assert model.backbone.encoder.partition("/")[0] == _owner(path.name)
+    second = "_fgclip2_" in path.name or "_siglip2_" in path.name
+    assert model.backbone.type == ("FGCLIP2ViT" if second else "FGCLIPViT")
 
     train = config.train_dataloader.dataset
     jitter, crop = train.pipeline[2:4]

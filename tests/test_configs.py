@@ -26,7 +26,17 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
+from fgclip_det.encoders import (
+    FGCLIP,
+    FGCLIP2,
+    FGCLIP2Config,
+    FGCLIP2TextConfig,
+    FGCLIP2VisionConfig,
+    FGCLIPConfig,
+    TextConfig,
+    VisionConfig,
+    train_tokenizer,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
@@ -55,12 +65,9 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
 def _shrink_detector(model: ConfigDict, folder: Path) -> None:
     # Negative taps count from the last block.
     depth = max(tap + 1 if tap >= 0 else -tap for tap in model.backbone.out_indices)
-    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
     patch = PATCHES.get(model.backbone.encoder, 16)
-    vision = VisionConfig(16, 32, depth, 2, image_size=4 * patch, patch_size=patch)
-    text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
-    encoder = FGCLIP(FGCLIPConfig(vision, text, projection_dim=24), tokenizer)
-    encoder.save_pretrained(folder / "encoder")
+    second = model.backbone.type == "FGCLIP2ViT"
+    (_tiny_fgclip2 if second else _tiny_fgclip)(depth, patch).save_pretrained(folder / "encoder")
     vocabulary = {"names": NAMES, "groups": {"base": NAMES[:2], "novel": NAMES[2:]}}
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     model.backbone.encoder = str(folder / "encoder")
@@ -75,6 +82,20 @@ def _shrink_detector(model: ConfigDict, folder: Path) -> None:
     model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = 30
     model.train_cfg.rcnn.sampler.num = 20
     _replace_sync_bn(model)
+
+
+def _tiny_fgclip(depth: int, patch: int) -> FGCLIP:
+    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
+    vision = VisionConfig(16, 32, depth, 2, image_size=4 * patch, patch_size=patch)
+    text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
+    return FGCLIP(FGCLIPConfig(vision, text, projection_dim=24), tokenizer)
+
+
+def _tiny_fgclip2(depth: int, patch: int) -> FGCLIP2:
+    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
+    vision = FGCLIP2VisionConfig(24, 32, depth, 2, patch_size=patch, num_patches=16)
+    text = FGCLIP2TextConfig(len(tokenizer), 16, 32, 1, 2, projection_size=24)
+    return FGCLIP2(FGCLIP2Config(vision, text), tokenizer)
 
 
 def _replace_sync_bn(node: object) -> None:
