@@ -76,6 +76,7 @@ def _check_names(entries: list[dict], page: str) -> None:
         assert entry["ratio"]["median"] == pytest.approx(statistics.median(ratios))
         # `classify` is a part of the pass.
         assert 0 < min(entry["classify_seconds"]) < max(entry["pass_seconds"])
+        assert 0 < min(entry["product_seconds"]) < max(entry["classify_seconds"])
         assert entry["detections"] > 0
         assert f"| {entry['names']} |" in page
 
@@ -144,14 +145,26 @@ def test_mistakes_are_one_line(
 
 
 @pytest.mark.slow
-def test_mixed_precision_runs(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_mixed_precision_runs(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = []
+
+    class Autocast(torch.autocast):
+        def __enter__(self) -> None:
+            entered.append(self.fast_dtype if self._enabled else torch.float32)
+            super().__enter__()
+
+    monkeypatch.setattr(torch, "autocast", Autocast)
     for which, script in scripts.items():
+        entered.clear()
         out = tmp_path / f"{which}.json"
         arguments = ["--quick", "--threads", "1", "--dtype", "bfloat16", "--out", str(out)]
         assert script.main(arguments) == 0
         (record,) = json.loads(out.read_text(encoding="utf-8"))["cases"]
-        # Neither exact nor somebody else's.
-        assert 1e-6 < record["difference"] < 0.1
+        # How much the layouts of the two recipes differ is the processor's matter.
+        assert record["difference"] < 0.1
+        assert torch.bfloat16 in entered
 
 
 @pytest.mark.slow
