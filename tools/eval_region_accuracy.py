@@ -1,4 +1,9 @@
-"""Prints how often an encoder prefers a region's caption to its hard negatives (FG-OVD format)."""
+"""Prints how often an encoder prefers a box's caption to its negatives: FG-CLIP's accuracy.
+
+Annotations are JSON of FG-OVD or FG-CLIP's lines of it (`*_llava.jsonl`); several files make one
+table. Without `--image-size` and `--keep-ratio` pictures go in as the encoder's authors evaluate
+it: FG-CLIP on squares, FG-CLIP 2 with the aspect ratio kept.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +14,78 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.encoders import FGCLIP
-from fgclip_det.evaluation import region_accuracy
+from fgclip_det.apis.inferencer import resolve_device
+from fgclip_det.encoders import load_encoder
+from fgclip_det.engine.checkpoint_files import replaced_file
+from fgclip_det.engine.running import run_tool
+from fgclip_det.evaluation.region_accuracy import fit_scorer, region_accuracies
+from fgclip_det.evaluation.region_features import described
+from fgclip_det.evaluation.region_tables import region_page
+
+OPTIONS = (
+    "n_negatives", "image_size", "keep_ratio", "text_length", "batch_size", "skip_missing",
+)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("encoder", help="directory or hub id of an FG-CLIP")
-    parser.add_argument("annotations", help="JSON in FG-OVD's format")
+    parser.add_argument("encoder", help="directory or hub id of an FG-CLIP or FG-CLIP 2")
+    parser.add_argument("annotations", nargs="+", help="JSON of FG-OVD, or .jsonl of FG-CLIP")
     parser.add_argument("image_root", help="folder that the file names are relative to")
-    parser.add_argument("--n-negatives", type=int, default=10, help="negatives of each region")
-    parser.add_argument("--image-size", type=int, help="side in px; the encoder's own by default")
+    parser.add_argument("--n-negatives", type=int, help="of each box; all that it has by default")
+    parser.add_argument("--image-size", type=int, help="side of the square, px")
+    parser.add_argument(
+        "--keep-ratio",
+        action="store_true",
+        help="keep the aspect ratio, as a detector does; --image-size is the longest side",
+    )
+    parser.add_argument("--text-length", choices=("short", "box", "long"), help="regions' if unset")
+    parser.add_argument(
+        "--validation",
+        action="append",
+        help="matching validation file: adds a text-only row; one, or one for each annotation file",
+    )
+    parser.add_argument("--skip-missing", action="store_true", help="go on without lost pictures")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--device", default="cpu", help="where the encoder runs")
+    parser.add_argument("--out", type=Path, help="JSON to write")
     return parser.parse_args(argv)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints the table and writes the JSON."""
+    if args.out and (args.out.is_dir() or not args.out.parent.is_dir()):
+        raise ValueError(f"--out {str(args.out)!r} is a folder or in none: name a file in one")
+    files, validation = args.annotations, args.validation or []
+    if len(validation) not in (0, 1, len(files)):
+        raise ValueError(f"{len(validation)} --validation for {len(files)} files: give one or each")
+    if {Path(one).resolve() for one in validation} & {Path(one).resolve() for one in files}:
+        raise ValueError("--validation is a file to be scored: give the validation set's")
+    stems = [Path(file).stem for file in files]
+    names = stems if len({*stems}) == len(files) else files
+    if len({*names}) < len(files):
+        raise ValueError("an annotation file is given twice: give each once")
+    scorers = [fit_scorer(one, progress=True) for one in validation] or [None]
+    scorers *= len(files) // len(scorers)
+    encoder = load_encoder(args.encoder).to(resolve_device(args.device))
+    options = {key: getattr(args, key) for key in OPTIONS}
+    found = region_accuracies(
+        encoder, files, args.image_root, progress=True, scorers=scorers, **options
+    )
+    results = dict(zip(names, found, strict=True))
+    way = described(encoder, args.image_size, args.keep_ratio)
+    if args.out:
+        values = {"encoder": args.encoder, "annotations": files, "validation": validation}
+        values |= {**options, "pictures": way, "results": results}
+        with replaced_file(args.out) as partial:
+            partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", "utf-8")
+    print(region_page(results, Path(args.encoder).name, way))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    try:
-        result = region_accuracy(
-            FGCLIP.from_pretrained(args.encoder).to(args.device),
-            args.annotations,
-            args.image_root,
-            n_negatives=args.n_negatives,
-            image_size=args.image_size,
-            batch_size=args.batch_size,
-            progress=True,
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result, indent=1))
-    return 0
+    return run_tool(lambda: evaluate(parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,12 @@ from fgclip_det.evaluation.fg_ovd_average_precision import LabelledBoxes, coco_s
 from fgclip_det.evaluation.fg_ovd_nms import suppress
 from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction, check_predictions
 from fgclip_det.evaluation.fg_ovd_ranks import rank_boxes, summarize_ranks
-from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, FGOVDVocabulary, read_fg_ovd
+from fgclip_det.vocabulary.fg_ovd_files import (
+    FGOVDFile,
+    FGOVDVocabulary,
+    check_n_negatives,
+    read_fg_ovd,
+)
 
 GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
 
@@ -98,10 +103,27 @@ def sweep_fg_ovd(
         ValueError: See `evaluate_fg_ovd`.
     """
     file = read_fg_ovd(ground_truth)
+    check_n_negatives(max_negatives)
     checked = check_predictions(file, predictions)
+    _eligible(file, 0)
     numbers = [n for n in range(max_negatives + 1) if file.vocabularies(n)]
     shown = tqdm(numbers, desc="negatives", disable=None if progress else True, leave=False)
     return {n: _evaluate(file, checked, n, strict, True, False) for n in shown}
+
+
+def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:
+    """Refuse boxes with too few scores.
+
+    Raises:
+        ValueError: There are fewer columns than captions.
+    """
+    width = prediction.scores.shape[1]
+    if len(prediction.boxes) and width < 1 + n_negatives:
+        raise ValueError(
+            f"scores of annotation {prediction.annotation_id} have {width} columns, but "
+            f"{1 + n_negatives} are needed for {n_negatives} negatives: use fewer, or run the "
+            "detector with as many"
+        )
 
 
 class _Truth(NamedTuple):
@@ -128,12 +150,7 @@ def _evaluate(
     with_ranks: bool,
     with_choices: bool,
 ) -> dict[str, Any]:
-    eligible = file.vocabularies(n_negatives)
-    if not eligible:
-        raise ValueError(
-            f"no annotation of {file.source} has {n_negatives} negatives: use at most "
-            f"{file.max_negatives}"
-        )
+    eligible = _eligible(file, n_negatives)
     answered = [v for v in eligible if v.annotation_id in predictions]
     counted = eligible if strict else answered
     truth = _ground_truth(file, counted, n_negatives)
@@ -142,7 +159,7 @@ def _evaluate(
     found = _Detections(*(values[keep] for values in found))
     result: dict[str, Any] = _average_precision(file, counted, found, truth)
     result["n_images"] = len({vocabulary.image_id for vocabulary in counted})
-    result["n_negatives"], result["strict"], result["ranks"] = n_negatives, strict, None
+    result |= {"n_negatives": int(n_negatives), "strict": strict, "ranks": None}
     result["coverage"] = {
         "evaluated": len(answered),
         "eligible": len(eligible),
@@ -157,6 +174,16 @@ def _evaluate(
         rows = zip(truth.annotation_ids.tolist(), ranks.tolist(), choices.tolist(), strict=True)
         result["choices"] = {number: {"rank": r, "chosen": c} for number, r, c in rows}
     return result
+
+
+def _eligible(file: FGOVDFile, n_negatives: int) -> list[FGOVDVocabulary]:
+    eligible = file.vocabularies(n_negatives)
+    if not eligible:
+        raise ValueError(
+            f"no annotation of {file.source} has {n_negatives} negatives: use at most "
+            f"{file.max_negatives}"
+        )
+    return eligible
 
 
 def _ground_truth(file: FGOVDFile, vocabularies: list[FGOVDVocabulary], n_negatives: int) -> _Truth:
@@ -186,12 +213,7 @@ def _flatten(
         prediction = predictions.get(vocabulary.annotation_id)
         if prediction is None or not len(prediction.boxes):
             continue
-        if prediction.scores.shape[1] < width:
-            raise ValueError(
-                f"scores of annotation {vocabulary.annotation_id} have "
-                f"{prediction.scores.shape[1]} columns, but {width} are needed for {n_negatives} "
-                "negatives: use fewer, or run the detector with as many"
-            )
+        check_columns(prediction, n_negatives)
         indices.append(np.full(len(prediction.boxes), index))
         boxes.append(prediction.boxes)
         scores.append(prediction.scores[:, :width])

@@ -111,7 +111,9 @@ def _mean(values: np.ndarray, wanted: np.ndarray) -> float:
 
 def _to_xywh(boxes: np.ndarray) -> np.ndarray:
     # The widths are rounded to float32, and only then is anything computed in doubles.
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([boxes[:, :2], sides], axis=1).astype(np.float64)
 
 
 def _areas(xywh: np.ndarray) -> np.ndarray:

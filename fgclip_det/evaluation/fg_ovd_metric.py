@@ -10,9 +10,13 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from fgclip_det.evaluation.fg_ovd import evaluate_fg_ovd, sweep_fg_ovd
+from fgclip_det.evaluation.fg_ovd import check_columns, evaluate_fg_ovd, sweep_fg_ovd
 from fgclip_det.evaluation.fg_ovd_attributes import mistakes
-from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction, write_predictions
+from fgclip_det.evaluation.fg_ovd_predictions import (
+    FGOVDPrediction,
+    check_predictions,
+    write_predictions,
+)
 from fgclip_det.evaluation.fg_ovd_references import reference_rows
 from fgclip_det.evaluation.fg_ovd_tables import (
     attribute_table,
@@ -102,7 +106,8 @@ class FGOVDMetric(BaseMetric):
         self.ann_file = ann_file
         self._file = read_fg_ovd(ann_file)
         self.n_negatives = n_negatives
-        if not self._file.vocabularies(n_negatives):
+        self._asked = {one.annotation_id for one in self._file.vocabularies(n_negatives)}
+        if not self._asked:
             raise ValueError(
                 f"no annotation of {ann_file!r} has {n_negatives} negatives: use at most "
                 f"{self._file.max_negatives}"
@@ -114,8 +119,17 @@ class FGOVDMetric(BaseMetric):
         self.predictions_file = predictions_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Takes a batch; see `predictions_of`."""
-        self.results.extend(predictions_of(sample) for sample in data_samples)
+        """Takes a batch; see `predictions_of`.
+
+        Raises:
+            ValueError: Predictions that cannot be scored, now and not when all have been made.
+        """
+        for sample in data_samples:
+            checked = check_predictions(self._file, predictions_of(sample))
+            for number, prediction in checked.items():
+                if number in self._asked:
+                    check_columns(prediction, self.n_negatives)
+            self.results.append(list(checked.values()))
 
     def compute_metrics(self, results: list[list[FGOVDPrediction]]) -> dict[str, float]:
         """Logs the tables.
@@ -125,8 +139,10 @@ class FGOVDMetric(BaseMetric):
             ``mAR_100``, ``coverage`` in percent (-1 where there is no such ground truth);
             ``rank_median``, ``rank_median_official``, ``rank_mean``; ``missing_images``.
         """
+        # MMEngine makes plain tuples of them on their way here.
+        given = [FGOVDPrediction(*one) for image in results for one in image]
         # A sampler may repeat the last images, to fill a batch.
-        predictions = list({one.annotation_id: one for image in results for one in image}.values())
+        predictions = list({one.annotation_id: one for one in given}.values())
         if self.predictions_file is not None:
             width = max((one.scores.shape[1] for one in predictions), default=1)
             write_predictions(self.predictions_file, predictions, width - 1)
@@ -155,6 +171,8 @@ class FGOVDMetric(BaseMetric):
             name: 100 * result[key] if result[key] >= 0 else -1.0 for key, name in _PERCENT.items()
         }
         summary["coverage"] = 100 * result["coverage"]["share"]
-        summary |= {f"rank_{key}": float(ranks[key]) for key in _RANKS}
+        summary |= {
+            f"rank_{key}": -1.0 if ranks[key] is None else float(ranks[key]) for key in _RANKS
+        }
         summary["missing_images"] = float(missing)
         return summary, "\n\n".join(pages)

@@ -2,22 +2,18 @@
 
 Those scripts pickle a list of dicts, one for each vocabulary: ``category_id`` (the right caption),
 ``boxes`` (B xyxy), ``labels`` (B category ids), ``scores`` (B) and mostly ``total_scores`` (B rows,
-one column for each caption); others are not read. A pickle is a program. This reader knows lists,
-dicts, tuples, numbers, strings and numpy arrays of numbers; whatever else one asks for is refused
-before it is looked up.
+one column for each caption); others are not read. See `load_plain_pickle`.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgclip_det.compat import safe_pickle
+from fgclip_det.compat.plain_pickle import load_plain_pickle
 from fgclip_det.evaluation.fg_ovd_predictions import (
     FGOVDPrediction,
     FGOVDPredictions,
@@ -28,81 +24,6 @@ from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, FGOVDVocabulary, check
 _KEYS = ("category_id", "boxes", "labels", "scores")
 # How far a score may be off the highest of `total_scores` that it was taken from.
 _TOLERANCE = 1e-4
-
-
-class _Callable:
-    """A function that a pickle may call and in no way change, as it could a function or a class."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a pickle may not change what it calls")
-
-
-def _from_buffer(buffer: Any, dtype: Any, shape: tuple, order: str) -> np.ndarray:
-    """Stands for numpy's function of this kind, which newer pickles of arrays call."""
-    if not isinstance(dtype, safe_pickle.PlainDType) or not isinstance(buffer, bytes | bytearray):
-        raise pickle.UnpicklingError("a numpy array is not plain numbers or text")
-    return np.frombuffer(buffer, dtype=dtype.dtype).reshape(shape, order=order)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands for `_codecs.encode`, by which the oldest pickles give bytes."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-_NAMES = {
-    "numpy.dtype": safe_pickle.PlainDType,
-    "numpy.ndarray": safe_pickle.PlainArray,
-    "builtins.bytes": safe_pickle.empty_bytes,
-    "__builtin__.bytes": safe_pickle.empty_bytes,
-    "_codecs.encode": _encode,
-    **{
-        f"{package}.{name}": function
-        for package in ("numpy.core", "numpy._core")
-        for name, function in (
-            ("multiarray._reconstruct", safe_pickle.PlainArray),
-            ("multiarray.scalar", safe_pickle.plain_scalar),
-            ("numeric._frombuffer", _from_buffer),
-        )
-    },
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> _Callable:
-        function = _NAMES.get(f"{module}.{name}")
-        if function is None:
-            raise pickle.UnpicklingError(
-                f"it would run {f'{module}.{name}'!r}, and nothing was run; convert tensors and "
-                "other objects to lists or numpy arrays where you trust it"
-            )
-        return _Callable(function)
-
-
-def load_plain_pickle(path: str | Path) -> Any:
-    """Content of a pickle of lists, dicts, tuples, numbers, strings and numpy arrays.
-
-    Raises:
-        ValueError: The file is missing or truncated, or holds anything else.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}): check it") from error
-    try:
-        return safe_pickle.to_plain_numpy(_PlainUnpickler(io.BytesIO(content)).load())
-    except Exception as error:  # whatever a broken or hostile file makes the machine raise
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"pickle {str(path)!r} is refused: {reason}") from error
 
 
 def read_official_predictions(
@@ -166,13 +87,17 @@ def _with_all_scores(
 ) -> FGOVDPrediction | None:
     """The prediction with each caption's score; None where labels and scores tell otherwise."""
     if entry.get("total_scores") is None:
-        return None
+        # Where nothing was found no score is unknown.
+        boxes = entry["boxes"]
+        empty = isinstance(boxes, list | tuple) and not boxes
+        empty |= isinstance(boxes, np.ndarray) and boxes.shape[:1] == (0,)
+        return to_prediction(annotation_id, [], []) if empty else None
     prediction = to_prediction(annotation_id, entry["boxes"], entry["total_scores"])
     # A column beyond the captions is the background's.
     scores = prediction.scores[:, : len(captions)]
     if not len(scores):
         return prediction
-    labels, best = (np.asarray(entry[key]) for key in ("labels", "scores"))
+    labels, best = (_numbers(annotation_id, entry, key) for key in ("labels", "scores"))
     if labels.shape != (len(scores),) or best.shape != labels.shape:
         return None
     told = labels[:, None] == np.array(captions[: scores.shape[1]])
@@ -189,14 +114,16 @@ def _with_best_score(
     annotation_id: int, entry: dict[str, Any], captions: tuple[int, ...], where: str
 ) -> FGOVDPrediction:
     """The prediction with the best caption's score, and a lower one for all others."""
-    best, labels = np.asarray(entry["scores"]), np.asarray(entry["labels"])
-    scores = to_prediction(annotation_id, entry["boxes"], best.reshape(len(best), -1)).scores
-    if labels.shape != (len(scores),) or (len(scores) and scores.shape[1:] != (1,)):
+    best, labels = (_numbers(annotation_id, entry, key) for key in ("scores", "labels"))
+    if best.ndim != 1 or labels.shape != best.shape:
         raise ValueError(
-            f"{where}: annotation {annotation_id} has {len(scores)} boxes, scores of the shape "
-            f"{best.shape} and labels of the shape {labels.shape}: one of each is needed"
+            f"{where}: annotation {annotation_id} has scores of the shape {best.shape} and labels "
+            f"of the shape {labels.shape}: one of each for each box is needed"
         )
-    matrix = np.repeat(scores[:, :1] - 1, len(captions), axis=1) if len(scores) else scores
+    scores = to_prediction(annotation_id, entry["boxes"], best[:, None]).scores
+    # One less would be the same number where scores are large.
+    lower = scores - np.maximum(1, np.abs(scores))
+    matrix = np.repeat(lower, len(captions), axis=1)
     for row, label in enumerate(labels.tolist()):
         if label not in captions:
             raise ValueError(
@@ -205,3 +132,14 @@ def _with_best_score(
             )
         matrix[row, captions.index(label)] = scores[row, 0]
     return to_prediction(annotation_id, entry["boxes"], matrix)
+
+
+def _numbers(annotation_id: int, entry: dict[str, Any], key: str) -> np.ndarray:
+    """Any array of numbers, in its own type: category ids do not fit float32."""
+    try:
+        array = np.asarray(entry[key])
+    except ValueError:
+        array = np.asarray(None)
+    if array.size and array.dtype.kind not in "iuf":
+        raise ValueError(f"{key} of annotation {annotation_id} are no array of numbers")
+    return array

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import operator
 import os
 import tempfile
 import zlib
@@ -77,9 +78,10 @@ def to_prediction(annotation_id: Any, boxes: Any, scores: Any) -> FGOVDPredictio
     Raises:
         ValueError: Another shape, NaN or an infinity, or boxes that are no corners.
     """
-    if isinstance(annotation_id, bool) or not hasattr(annotation_id, "__index__"):
-        raise ValueError(f"a prediction has the annotation id {annotation_id!r}: no int")
-    number = int(annotation_id)
+    try:
+        number = operator.index(None if isinstance(annotation_id, bool) else annotation_id)
+    except TypeError:
+        raise ValueError(f"a prediction has the annotation id {annotation_id!r}: no int") from None
     boxes = _numbers(boxes, f"boxes of annotation {number}")
     scores = _numbers(scores, f"scores of annotation {number}")
     if not boxes.size and boxes.shape[0] == 0:
@@ -111,6 +113,15 @@ def to_prediction(annotation_id: Any, boxes: Any, scores: Any) -> FGOVDPredictio
     return FGOVDPrediction(number, boxes, scores)
 
 
+def to_entry(prediction: FGOVDPrediction) -> dict[str, Any]:
+    """A prediction as the file has it; ``to_prediction(**entry)`` gives the same one back."""
+    return {
+        "annotation_id": prediction.annotation_id,
+        "boxes": _shortest(prediction.boxes),
+        "scores": _shortest(prediction.scores),
+    }
+
+
 def check_predictions(
     file: FGOVDFile, predictions: Iterable[tuple[int, Any, Any]]
 ) -> dict[int, FGOVDPrediction]:
@@ -129,13 +140,7 @@ def check_predictions(
     known = {annotation["id"] for annotation in file.annotations}
     found: dict[int, FGOVDPrediction] = {}
     for item in predictions:
-        try:
-            annotation_id, boxes, scores = item
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"a prediction is {type(item).__name__}: give (annotation_id, boxes, scores)"
-            ) from None
-        prediction = to_prediction(annotation_id, boxes, scores)
+        prediction = to_prediction(*_parts(item))
         number = prediction.annotation_id
         if number not in known:
             raise ValueError(
@@ -163,19 +168,14 @@ def write_predictions(
             cannot be written.
     """
     check_n_negatives(n_negatives)
-    head = {"format": FORMAT, "version": VERSION, "n_negatives": n_negatives}
+    head = {"format": FORMAT, "version": VERSION, "n_negatives": int(n_negatives)}
     seen: set[int] = set()
     with _replaced(Path(path)) as stream:
         stream.write(json.dumps(head)[:-1] + ', "predictions": [')
         for index, item in enumerate(predictions):
-            prediction = to_prediction(*item)
+            prediction = to_prediction(*_parts(item))
             _check_entry(prediction, n_negatives, seen, repr(str(path)))
-            values = (
-                f'"annotation_id": {prediction.annotation_id}',
-                f'"boxes": {_to_json(prediction.boxes)}',
-                f'"scores": {_to_json(prediction.scores)}',
-            )
-            stream.write((",\n{" if index else "\n{") + ", ".join(values) + "}")
+            stream.write((",\n" if index else "\n") + json.dumps(to_entry(prediction)))
         stream.write("\n]}\n")
 
 
@@ -217,6 +217,16 @@ def read_predictions(path: str | Path) -> FGOVDPredictions:
     return FGOVDPredictions(n_negatives, tuple(items))
 
 
+def _parts(item: Any) -> tuple[Any, Any, Any]:
+    try:
+        annotation_id, boxes, scores = item
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a prediction is {type(item).__name__}: give (annotation_id, boxes, scores)"
+        ) from None
+    return annotation_id, boxes, scores
+
+
 def _check_entry(prediction: FGOVDPrediction, n_negatives: int, seen: set[int], where: str) -> None:
     number, width = prediction.annotation_id, prediction.scores.shape[1]
     if width > 1 + n_negatives:
@@ -241,10 +251,9 @@ def _numbers(values: Any, what: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _to_json(array: np.ndarray) -> str:
+def _shortest(array: np.ndarray) -> list[list[float]]:
     # numpy writes the shortest text that reads back as the same float32.
-    rows = (", ".join(row) for row in array.astype(str).tolist())
-    return "[" + ", ".join(f"[{row}]" for row in rows) + "]"
+    return array.astype(str).astype(np.float64).tolist()
 
 
 def _read(path: Path) -> Any:

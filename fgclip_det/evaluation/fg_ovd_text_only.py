@@ -56,6 +56,8 @@ class CaptionScorer:
             )
         self._index: dict[str, int] = {}
         rows, features = self._features((text for group in groups for text in group), grow=True)
+        if not self._index:
+            raise ValueError("no caption has a word: fit on a file with real captions")
         sizes = np.array([len(group) for group in groups])
         starts = np.cumsum(sizes) - sizes
         right = np.zeros(sizes.sum())

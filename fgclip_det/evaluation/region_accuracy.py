@@ -1,203 +1,302 @@
-"""Accuracy of a dual encoder at telling a region's caption from its hard negatives."""
+"""Accuracy of a dual encoder at telling a region's caption from its hard negatives.
+
+The protocol of FG-CLIP: each annotated box counts once; its feature is pooled from the dense map;
+it is right if no negative has a higher cosine than its own caption. A result holds, in shares,
+
+* ``accuracy``, ``chance`` (mean of 1 / captions), and ``text_only``, the accuracy of a scorer that
+  sees no picture, or None;
+* ``attributes`` (see `attribute_breakdown`) and ``pairwise``: by attribute, the share of negatives
+  that score no higher than the right caption. There an attribute is a set of words that are swapped
+  for one another in the file's negatives, named by its first three; negatives that change several
+  words have none;
+
+and in numbers
+
+* ``n`` annotations used; of those ``fewer`` with fewer negatives than the most, and ``undefined``
+  without a feature or with a cosine that is no number, which count as wrong;
+* ``skipped`` annotations with too few negatives; ``missing_images`` with their ``missing_boxes``;
+* distinct ``captions``, and ``long_captions`` of these, which are cut to ``max_tokens`` tokens;
+* ``confused`` words (see `confused_words`).
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fgclip_det.evaluation.fg_ovd_attributes import attribute_breakdown, confused_words
+from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer
+from fgclip_det.evaluation.region_features import RegionEncoder, check_image_size, region_features
+from fgclip_det.vocabulary.fg_ovd_files import FGOVDLine, check_n_negatives
+from fgclip_det.vocabulary.fg_ovd_regions import read_fg_ovd_regions
 
-class RegionEncoder(Protocol):
-    """What is needed of an encoder; ``fgclip_det.encoders.FGCLIP`` has it."""
-
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
-    image_size: int
-
-    def encode_regions(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """(N, 3, H, W) normalised pixels, N (K_i, 4) xyxy in their pixels -> (sum K_i, D)."""
-
-    def encode_text(self, texts: Sequence[str], text_length: str) -> Tensor:
-        """B captions -> (B, D)."""
+_NUM_NAMED = 10
+# Texts that are encoded at once, and boxes that are compared at once.
+_TEXTS, _BOXES = 256, 1024
 
 
 def region_accuracy(
     encoder: RegionEncoder,
     annotation_file: str | Path,
     image_root: str | Path,
-    n_negatives: int = 10,
+    n_negatives: int | None = None,
     image_size: int | None = None,
     batch_size: int = 32,
-    text_length: str = "short",
+    text_length: str | None = None,
     progress: bool = False,
+    *,
+    keep_ratio: bool = False,
+    skip_missing: bool = False,
+    scorer: CaptionScorer | None = None,
 ) -> dict[str, Any]:
     """Share of ground-truth boxes whose own caption has the highest cosine (a tie is right).
 
-    The protocol of FG-CLIP: the picture is resized to a square, the box with it, and the box is
-    pooled from the dense features. Annotations with fewer than ``n_negatives`` negatives are left
-    out.
-
     Args:
         encoder: The dual encoder.
-        annotation_file: JSON in FG-OVD's benchmark format (boxes xywh, px).
-        image_root: Folder that ``file_name`` is relative to.
-        n_negatives: Use the first so many negatives of each annotation.
-        image_size: Side of the square in px; the encoder's own if None.
+        annotation_file: JSON of FG-OVD, or FG-CLIP's lines of it (``.jsonl``).
+        image_root: Folder that the pictures' names are relative to.
+        n_negatives: Use the first so many negatives of each annotation, and leave out those with
+            fewer; None takes all that each has, as FG-CLIP's evaluation does.
+        image_size: Side of the square, or with `keep_ratio` the longest side, in px. If None, and
+            without `keep_ratio`, pictures go in as the encoder's authors evaluate it.
         batch_size: Pictures in a batch.
-        text_length: "short" or "long" text tower.
-        progress: Whether to show a progress bar.
+        text_length: Of the text tower; None takes the one made for regions.
+        progress: Whether to show progress bars.
+        keep_ratio: Whether to keep the aspect ratio of pictures, as a detector does.
+        skip_missing: Whether to go on without pictures that are not on the disk.
+        scorer: For ``text_only``; see `fit_scorer`.
 
     Returns:
-        ``accuracy`` and ``chance`` (0..1), ``n`` annotations used, ``skipped`` annotations with too
-        few negatives, and ``pairwise``: by attribute, the share of negatives that score no higher
-        than the positive. An attribute is a set of words that are swapped for one another in the
-        file's negatives, named by its first three; negatives that change several words have none.
+        What the module describes.
 
     Raises:
-        ValueError: The file or a picture cannot be read, or no annotation has enough negatives.
+        ValueError: The file or a picture cannot be read, pictures are missing (the first ten are
+            named), or no annotation has enough negatives.
     """
-    if n_negatives < 1 or batch_size < 1:
-        raise ValueError(
-            f"n_negatives {n_negatives} and batch_size {batch_size} must be at least 1"
-        )
-    data = _read(Path(annotation_file))
-    by_image = _eligible(data, n_negatives, annotation_file)
-    groups = _captions(data, by_image, n_negatives)
-    file_names = {image["id"]: image["file_name"] for image in data["images"]}
-    files = [Path(image_root) / file_names[i] for i in by_image]
-    batches = _batches(
-        encoder, files, list(by_image.values()), image_size or encoder.image_size, batch_size
+    return region_accuracies(
+        encoder,
+        [annotation_file],
+        image_root,
+        n_negatives,
+        image_size,
+        batch_size,
+        text_length,
+        progress,
+        keep_ratio=keep_ratio,
+        skip_missing=skip_missing,
+        scorers=[scorer],
+    )[0]
+
+
+def region_accuracies(
+    encoder: RegionEncoder,
+    annotation_files: Sequence[str | Path],
+    image_root: str | Path,
+    n_negatives: int | None = None,
+    image_size: int | None = None,
+    batch_size: int = 32,
+    text_length: str | None = None,
+    progress: bool = False,
+    *,
+    keep_ratio: bool = False,
+    skip_missing: bool = False,
+    scorers: Sequence[CaptionScorer | None] | None = None,
+) -> list[dict[str, Any]]:
+    """`region_accuracy` of several files, with each picture and each caption encoded once.
+
+    The subsets of FG-OVD share their pictures. All files are checked before anything is encoded.
+    Arguments are those of `region_accuracy`; `scorers` has one for each file.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
+    check_image_size(encoder, image_size, keep_ratio)
+    length = text_length or encoder.region_text_length
+    root = Path(image_root)
+    chosen = [_select(file, root, n_negatives, skip_missing) for file in annotation_files]
+    counts = [_count_captions(encoder, selection.lines, length) for selection in chosen]
+    lines = [line for selection in chosen for line in selection.lines]
+    paths, boxes = [root / line.file_name for line in lines], [line.box for line in lines]
+    # Before the captions: a broken picture should not cost the time that they take.
+    regions = region_features(
+        encoder, paths, boxes, image_size, keep_ratio, batch_size, progress=progress
     )
-    count = -(-len(files) // batch_size)
-    shown = tqdm(batches, total=count, desc="regions", unit="batch", disable=not progress)
-    cosines = _cosines(encoder, shown, groups, text_length)
-    right = cosines[:, 0] >= cosines[:, 1:].amax(dim=1)
+    captions = [line.captions for line in lines]
+    with warnings.catch_warnings():
+        # They are counted above, all of them.
+        warnings.filterwarnings("ignore", r"\d+ caption\(s\) are longer than")
+        cosines = caption_cosines(encoder, regions, captions, length, progress)
+    ends = np.cumsum([len(selection.lines) for selection in chosen])
+    parts = np.split(cosines, ends[:-1])
+    results = []
+    for selection, count, rows, scorer in zip(
+        chosen, counts, parts, scorers or [None] * len(chosen), strict=True
+    ):
+        groups = [line.captions for line in selection.lines]
+        text_only = None if scorer is None else scorer.accuracy(groups)
+        results.append(
+            {**_summary(groups, rows), "text_only": text_only, **selection.left_out, **count}
+        )
+    return results
+
+
+def fit_scorer(validation_file: str | Path, progress: bool = False) -> CaptionScorer:
+    """A scorer that never sees a picture, fitted on the captions of a file of either format.
+
+    Raises:
+        ValueError: The file cannot be read, or none of its captions has negatives.
+    """
+    lines = read_fg_ovd_regions(validation_file)
+    # Boxes of one caption are one group, as in the detection protocol.
+    groups = dict.fromkeys((line.file_name, line.captions) for line in lines)
+    return CaptionScorer([captions for _, captions in groups], progress=progress)
+
+
+def long_captions(encoder: RegionEncoder, texts: Sequence[str], text_length: str) -> list[str]:
+    """Those of some captions that the encoder cuts, since they have too many tokens."""
+    limit = encoder.text_model.max_length(text_length)
+    # Both generations read captions in lower case.
+    rows = encoder.tokenizer([text.lower() for text in texts])["input_ids"] if texts else []
+    return [text for text, row in zip(texts, rows, strict=True) if len(row) > limit]
+
+
+def _count_captions(
+    encoder: RegionEncoder, lines: Sequence[FGOVDLine], text_length: str
+) -> dict[str, int]:
+    distinct = list(dict.fromkeys(text for line in lines for text in line.captions))
     return {
-        "accuracy": right.float().mean().item(),
-        "chance": 1 / (1 + n_negatives),
-        "n": len(groups),
-        "skipped": len(data["annotations"]) - len(groups),
-        "pairwise": _pairwise(groups, cosines),
+        "captions": len(distinct),
+        "long_captions": len(long_captions(encoder, distinct, text_length)),
+        "max_tokens": encoder.text_model.max_length(text_length),
     }
 
 
-def _eligible(
-    data: dict[str, Any], n_negatives: int, annotation_file: str | Path
-) -> dict[int, list[dict[str, Any]]]:
-    """Annotations with enough negatives, by image."""
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in data["annotations"]:
-        if len(annotation["neg_category_ids"]) >= n_negatives:
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-    if not by_image:
-        raise ValueError(
-            f"no annotation of {str(annotation_file)!r} has {n_negatives} negatives: use fewer"
-        )
-    return by_image
-
-
-def _captions(
-    data: dict[str, Any], by_image: dict[int, list[dict[str, Any]]], n_negatives: int
-) -> list[list[str]]:
-    """Of each annotation, its own caption and then its negatives."""
-    names = {category["id"]: category["name"] for category in data["categories"]}
-    return [
-        [names[i] for i in (a["category_id"], *a["neg_category_ids"][:n_negatives])]
-        for annotations in by_image.values()
-        for a in annotations
-    ]
-
-
 @torch.no_grad()
-def _cosines(
+def caption_cosines(
     encoder: RegionEncoder,
-    batches: Iterable[tuple[Tensor, Sequence[Tensor]]],
+    regions: Tensor,
     groups: Sequence[Sequence[str]],
     text_length: str,
-) -> Tensor:
-    """(K, 1 + N) on the CPU: each box against its own caption, then its negatives."""
-    regions = [
-        F.normalize(encoder.encode_regions(pixels, boxes).float(), dim=-1)
-        for pixels, boxes in batches
-    ]
-    texts, rows = _encode_captions(encoder, groups, text_length)
-    return torch.einsum("kd,kmd->km", torch.cat(regions), texts[rows]).cpu()
+    progress: bool = False,
+) -> np.ndarray:
+    """Cosine of each region with each of its captions.
 
+    Args:
+        encoder: Encodes every distinct caption once.
+        regions: (K, D), of unit length.
+        groups: Captions of each region, any number.
+        text_length: Of the text tower.
+        progress: Whether to show a progress bar.
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"annotation file {str(path)!r} cannot be read ({error})") from None
-    missing = {"images", "annotations", "categories"} - set(data)
-    if missing or any("neg_category_ids" not in a for a in data["annotations"]):
-        raise ValueError(
-            f"{str(path)!r} is not in FG-OVD's format: it needs images, categories, and "
-            "annotations with neg_category_ids"
-        )
-    return data
-
-
-def _batches(
-    encoder: RegionEncoder,
-    files: list[Path],
-    annotations: list[list[dict[str, Any]]],
-    side: int,
-    batch_size: int,
-) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """Normalised (B, 3, side, side) pixels and the (K_i, 4) xyxy boxes of each, in px of them."""
-    device = getattr(encoder, "device", "cpu")
-    mean = torch.tensor(encoder.image_mean).view(3, 1, 1)
-    std = torch.tensor(encoder.image_std).view(3, 1, 1)
-    for start in range(0, len(files), batch_size):
-        pixels, boxes = [], []
-        for path, group in zip(
-            files[start : start + batch_size], annotations[start : start + batch_size], strict=True
-        ):
-            image, (width, height) = _read_square(path, side)
-            pixels.append((image - mean) / std)
-            xywh = torch.tensor([a["bbox"] for a in group], dtype=torch.float32)
-            xyxy = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1)
-            scale = torch.tensor([side / width, side / height] * 2)
-            boxes.append((xyxy * scale).to(device))
-        yield torch.stack(pixels).to(device), boxes
-
-
-def _read_square(path: Path, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """Pixels (3, side, side) in 0..1, and the (width, height) of the picture as stored."""
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            image = image.convert("RGB")
-    except OSError as error:
-        raise ValueError(
-            f"picture {str(path)!r} cannot be read ({error}): check image_root"
-        ) from None
-    if size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255, size
-
-
-def _encode_captions(
-    encoder: RegionEncoder, groups: list[list[str]], text_length: str, batch_size: int = 256
-) -> tuple[Tensor, Tensor]:
-    """Unit embeddings (T, D) of the distinct captions, and the rows (K, 1 + N) of each group."""
+    Returns:
+        (K, M) float32, M the most captions of a region; -inf where it has fewer. A caption that
+        reads as the first of its group has the same cosine, to the bit.
+    """
     index: dict[str, int] = {}
-    rows = [[index.setdefault(text, len(index)) for text in group] for group in groups]
+    numbers = [[index.setdefault(text, len(index)) for text in group] for group in groups]
     texts = list(index)
-    embeddings = [
-        encoder.encode_text(texts[i : i + batch_size], text_length)
-        for i in range(0, len(texts), batch_size)
+    embeddings = []
+    with tqdm(total=len(texts), desc="captions", disable=None if progress else True) as bar:
+        for start in range(0, len(texts), _TEXTS):
+            part = texts[start : start + _TEXTS]
+            embeddings.append(encoder.encode_text(part, text_length).float())
+            bar.update(len(part))
+    table = F.normalize(torch.cat(embeddings), dim=-1)
+    width = max(map(len, numbers))
+    rows = torch.tensor([[*row, *[-1] * (width - len(row))] for row in numbers])
+    parts = [
+        torch.einsum("kd,kmd->km", regions[start : start + _BOXES], table[chosen]).cpu()
+        for start in range(0, len(rows), _BOXES)
+        for chosen in (rows[start : start + _BOXES].to(table.device),)
     ]
-    return F.normalize(torch.cat(embeddings).float(), dim=-1), torch.tensor(rows)
+    # The places of a row may be summed up in different orders.
+    cosines = torch.cat(parts)
+    cosines = torch.where(rows == rows[:, :1], cosines[:, :1], cosines)
+    return cosines.masked_fill(rows < 0, -torch.inf).numpy()
+
+
+class _Selection(NamedTuple):
+    """Lines of a file that count, with the negatives that count, and numbers of what is not."""
+
+    lines: list[FGOVDLine]
+    left_out: dict[str, int]
+
+
+def _select(
+    source: str | Path, root: Path, n_negatives: int | None, skip_missing: bool
+) -> _Selection:
+    lines = read_fg_ovd_regions(source)
+    enough = _with_negatives(lines, n_negatives, source)
+    names = list(dict.fromkeys(line.file_name for line in enough))
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing and not skip_missing:
+        named = ", ".join(repr(str(root / name)) for name in missing[:_NUM_NAMED])
+        raise ValueError(
+            f"{len(missing)} of {len(names)} pictures of {str(source)!r} are missing, the first: "
+            f"{named}: check the folder of the pictures (FG-OVD needs COCO's train2017 and "
+            "val2017 there); skip_missing goes on without them, and the result tells that"
+        )
+    gone = set(missing)
+    kept = [line for line in enough if line.file_name not in gone]
+    if not kept:
+        raise ValueError(
+            f"none of the {len(names)} pictures of {str(source)!r} is in {str(root)!r}: check it"
+        )
+    left_out = {
+        "skipped": len(lines) - len(enough),
+        "missing_images": len(missing),
+        "missing_boxes": len(enough) - len(kept),
+    }
+    return _Selection(kept, left_out)
+
+
+def _with_negatives(
+    lines: Sequence[FGOVDLine], n_negatives: int | None, source: str | Path
+) -> list[FGOVDLine]:
+    """Lines with enough negatives, of which they keep the first."""
+    if n_negatives is not None:
+        check_n_negatives(n_negatives)
+    least = 1 if n_negatives is None else n_negatives
+    if least < 1:
+        raise ValueError("n_negatives is 0: without a wrong caption every box is right")
+    kept = [
+        replace(line, captions=line.captions if n_negatives is None else line.captions[: 1 + least])
+        for line in lines
+        if len(line.captions) > least
+    ]
+    if not kept:
+        most = max(len(line.captions) for line in lines) - 1
+        raise ValueError(
+            f"no annotation of {str(source)!r} has {least} negatives: use fewer, at most {most}"
+        )
+    return kept
+
+
+def _summary(groups: Sequence[Sequence[str]], cosines: np.ndarray) -> dict[str, Any]:
+    """What follows from the (K, M) cosines of K groups, the right caption's first."""
+    sizes = np.array([len(group) for group in groups])
+    # -inf is where a group has no caption; that of a caption is a number or NaN.
+    defined = ~np.isnan(cosines).any(axis=1)
+    right = defined & (cosines[:, 0] >= cosines[:, 1:].max(axis=1))
+    chosen = np.where(defined, cosines.argmax(axis=1), -1)
+    return {
+        "accuracy": float(right.mean()),
+        "chance": float((1 / sizes).mean()),
+        "n": len(groups),
+        "fewer": int((sizes < sizes.max()).sum()),
+        "undefined": int((~defined).sum()),
+        "attributes": attribute_breakdown(groups, chosen.tolist()),
+        "confused": confused_words(groups, chosen.tolist()),
+        "pairwise": _pairwise(groups, cosines),
+    }
 
 
 def _swapped_words(positive: str, negative: str) -> tuple[str, str] | None:
@@ -217,7 +316,7 @@ def _attribute_names(swaps: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {w: "/".join(sorted(m)[:3]) + "/..." * (len(m) > 3) for w, m in members.items()}
 
 
-def _pairwise(groups: list[list[str]], cosines: Tensor) -> dict[str, float]:
+def _pairwise(groups: Sequence[Sequence[str]], cosines: np.ndarray) -> dict[str, float]:
     found = {
         (k, m): swap
         for k, group in enumerate(groups)

@@ -8,7 +8,6 @@ read them here, where each may.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,6 +16,7 @@ from typing import Any
 
 _LISTS = ("images", "annotations", "categories")
 _LINE_KEYS = ("img_path", "bbox", "pos_expression", "neg_expression")
+_MOST_PIXELS, _MOST_ID = 1e9, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,8 @@ def _lines(text: str, path: str) -> Iterator[FGOVDLine]:
         if lacking:
             raise ValueError(f"{where} has no {lacking[0]!r}: take a *_llava.jsonl file")
         problem = _box_problem(values["bbox"])
+        if not isinstance(values["img_path"], str) or not values["img_path"]:
+            problem = f"has the img_path {values['img_path']!r}: a path is needed"
         if problem:
             raise ValueError(f"{where} {problem}")
         positive, negatives = values["pos_expression"], values["neg_expression"]
@@ -220,7 +222,7 @@ def _lines(text: str, path: str) -> Iterator[FGOVDLine]:
             )
         x, y, width, height = values["bbox"]
         yield FGOVDLine(
-            str(values["img_path"]),
+            values["img_path"],
             (x, y, x + width, y + height),
             (*positive, *negatives),
             str(values.get("test_type", "")),
@@ -235,8 +237,10 @@ def _by_id(name: str, what: str, entries: Any) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for index, entry in enumerate(entries):
         number = entry.get("id")
-        if type(number) is not int:
-            raise ValueError(f"{name}: {what} number {index} has the id {number!r}: no int")
+        if type(number) is not int or abs(number) > _MOST_ID:
+            raise ValueError(
+                f"{name}: {what} number {index} has the id {number!r}: no int of 64 bits"
+            )
         if number in found:
             raise ValueError(f"{name}: two entries bear the {what} id {number}: keep one")
         found[number] = entry
@@ -268,4 +272,6 @@ def _box_problem(box: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # False for NaN, infinities and what overflows in later sums.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= _MOST_PIXELS

@@ -230,6 +230,13 @@ GOOD = (1, [CORNERS], [[0.9, 0.1, 0.1]])
         ([(1, [CORNERS], [["0.9", "0.1", "0.1"]])], 2, "no array of numbers"),
         ([(1, [CORNERS], [[0.9, 0.1], [0.2]])], 2, "no array of numbers"),
         ([("1", [CORNERS], [[0.9, 0.1, 0.1]])], 2, "annotation id '1': no int"),
+        (
+            [(np.array(1.5), [CORNERS], [[0.9, 0.1, 0.1]])],
+            2,
+            r"annotation id array\(1\.5\): no int",
+        ),
+        ([(torch.tensor(1.7), [CORNERS], [[0.9, 0.1, 0.1]])], 2, "annotation id tensor.*: no int"),
+        ([(np.array([1]), [CORNERS], [[0.9, 0.1, 0.1]])], 2, r"annotation id array.*: no int"),
         ([(1, [CORNERS])], 2, r"give \(annotation_id, boxes, scores\)"),
         ([GOOD], 3, "has 3 negatives: use at most 2"),
         ([GOOD], -1, "n_negatives is -1"),
@@ -241,6 +248,28 @@ def test_predictions_that_cannot_be_used(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate_fg_ovd(two, predictions, n_negatives)
+
+
+def test_a_sweep_needs_something_to_sweep(two: dict[str, Any]) -> None:
+    for number in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"n_negatives is {number}"):
+            sweep_fg_ovd(two, [GOOD], number)
+    with pytest.raises(ValueError, match="no annotation of ground_truth has 0 negatives"):
+        sweep_fg_ovd(file_of(), [], 2)
+
+
+def test_results_go_into_json_whatever_the_type_of_the_number(two: dict[str, Any]) -> None:
+    found = evaluate_fg_ovd(two, [GOOD], np.int64(2), with_choices=True)
+    assert json.loads(json.dumps(found))["n_negatives"] == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_of_any_size_count_quietly(two: dict[str, Any]) -> None:
+    huge = [[-3e38, -3e38, 3e38, 3e38], [0.0, 0.0, 1e30, 1e30], [5.0, 5.0, 5.0, 5.0]]
+    scores = [[0.9, 0.1, 0.1]] * 3 + [[0.5, 0.1, 0.1]]
+    found = evaluate_fg_ovd(two, [(1, [*huge, CORNERS], scores)], 2)
+    # Of what comes first only the box without area counts: COCO leaves out what is beyond 1e10.
+    assert found["map"] == pytest.approx(1 / 2) and found["ranks"]["histogram"] == [1, 0, 0]
 
 
 def test_files_that_cannot_be_used(two: dict[str, Any], tmp_path: Path) -> None:

@@ -118,6 +118,18 @@ def test_best_scores_give_the_precision_but_no_ranks(
     }
 
 
+def test_best_scores_of_any_size_keep_their_label(
+    file: FGOVDFile, entries: list, tmp_path: Path
+) -> None:
+    for entry, size in zip(entries, (1e9, -1e9), strict=True):
+        del entry["total_scores"]
+        captions = [entry["category_id"], entry["category_id"] + 3, entry["category_id"] + 2]
+        entry["labels"] = captions[1:2] * 6
+        entry["scores"] = [size] * 6
+    best = read_official_predictions(write(tmp_path, entries), file, 2)
+    assert all((one.scores.argmax(axis=1) == 1).all() for one in best.items)
+
+
 def test_labels_that_do_not_follow_from_all_scores_win(
     file: FGOVDFile, entries: list, tmp_path: Path
 ) -> None:
@@ -129,6 +141,30 @@ def test_labels_that_do_not_follow_from_all_scores_win(
     entries[0]["labels"][0] = 11
     with pytest.raises(ValueError, match="label 11 is no caption of annotation 3 with its first 2"):
         read_official_predictions(write(tmp_path, entries), file, 2)
+
+
+NOTHING = [
+    {"boxes": [], "labels": [], "scores": []},
+    {"boxes": [], "labels": [], "scores": [], "total_scores": None},
+    {"boxes": np.zeros((0, 4)), "labels": np.zeros(0), "scores": np.zeros(0), "total_scores": []},
+]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_a_detector_that_finds_nothing(
+    file: FGOVDFile, entries: list, tmp_path: Path, nothing: dict[str, Any]
+) -> None:
+    found_nothing = {"category_id": entries[1]["category_id"], **nothing}
+    full = read_official_predictions(write(tmp_path, [entries[0], found_nothing]), file)
+    assert full.has_all_scores and full.n_negatives == 2
+    assert [len(one.boxes) for one in full.items] == [6, 0]
+    coverage = evaluate_fg_ovd(file, full.items, 2)["coverage"]
+    assert coverage["evaluated"] == 2
+    del entries[0]["total_scores"]
+    best = read_official_predictions(write(tmp_path, [entries[0], found_nothing]), file, 2)
+    assert not best.has_all_scores and [len(one.boxes) for one in best.items] == [6, 0]
+    expected = evaluate_fg_ovd(file, full.items, 2)["map"]
+    assert evaluate_fg_ovd(file, best.items, 2, with_ranks=False)["map"] == expected
 
 
 def test_a_column_of_background_is_dropped(file: FGOVDFile, entries: list, tmp_path: Path) -> None:
@@ -151,6 +187,15 @@ def test_a_column_of_background_is_dropped(file: FGOVDFile, entries: list, tmp_p
         (lambda e: [{**e[0], "boxes": [[40, 40, 5, 5]] * 6}], "look like x, y, width, height"),
         (lambda e: [{**e[0], "total_scores": np.full((6, 3), np.nan)}], "not all finite"),
         (lambda e: [{**e[0], "labels": [10], "total_scores": None}], r"shape \(1,\)"),
+        (
+            lambda e: [{**e[0], "scores": 0.5, "total_scores": None}],
+            r"pkl'.*scores of the shape \(\)",
+        ),
+        (lambda e: [{**e[0], "scores": None, "total_scores": None}], "scores of annotation 3"),
+        (lambda e: [{**e[0], "scores": {}, "total_scores": None}], "scores of annotation 3"),
+        (lambda e: [{**e[0], "scores": ["x"] * 6}], "scores of annotation 3"),
+        (lambda e: [{**e[0], "labels": [[1], [1, 2]]}], "labels of annotation 3 are no array"),
+        (lambda e: [{**e[0], "labels": ["10"] * 6}], "labels of annotation 3 are no array"),
     ],
 )
 def test_malformed_entries_are_named(

@@ -60,6 +60,10 @@ def test_a_failed_write_leaves_what_was_there(predictions: list, tmp_path: Path)
         assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
     with pytest.raises(ValueError, match="cannot be written"):
         write_predictions(path / "no folder.json", predictions, 2)
+    with pytest.raises(ValueError, match=r"a prediction is tuple: give \(annotation_id, boxes, s"):
+        write_predictions(path, [(1, [])], 2)
+    write_predictions(path, predictions, np.int64(2))
+    assert path.read_bytes() == before
 
 
 def entry(**changes: Any) -> dict[str, Any]:

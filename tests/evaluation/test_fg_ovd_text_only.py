@@ -21,6 +21,11 @@ def test_word_pairs_are_learned_where_words_say_nothing():
     assert red_car > blue_car and blue_sky > red_sky
 
 
+def test_captions_without_words_are_refused():
+    with pytest.raises(ValueError, match="no caption has a word"):
+        CaptionScorer([["!", "?"]])
+
+
 def test_what_tells_nothing_is_a_guess():
     scorer = CaptionScorer([["a b", "a c"], ["a c", "a b"]])
     assert scorer.accuracy([["a b", "a c", "a d", "b"]]) == pytest.approx(1 / 4)

@@ -1,51 +1,149 @@
+"""The command of FG-CLIP's accuracy."""
+
+from __future__ import annotations
+
 import importlib.util
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
+from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.datasets.shapes import generate
+from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, load_encoder, train_tokenizer
+from fgclip_det.evaluation import region_accuracy
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "eval_region_accuracy.py"
+ENCODER = str(BUNDLED / "encoder")
 
 
-class ConstantEncoder:
-    image_mean = image_std = (0.5, 0.5, 0.5)
-    image_size = 32
-
-    @classmethod
-    def from_pretrained(cls, name_or_path):
-        if name_or_path != "here":
-            raise ValueError(f"no encoder {name_or_path!r}: give a directory or a hub id")
-        return cls()
-
-    def to(self, device):
-        return self
-
-    def encode_regions(self, images, boxes):
-        return torch.ones(sum(map(len, boxes)), 4)
-
-    def encode_text(self, texts, text_length):
-        return torch.ones(len(texts), 4)
-
-
-@pytest.fixture
-def main(monkeypatch):
+@pytest.fixture(scope="module")
+def main() -> Callable[[list[str]], int]:
     spec = importlib.util.spec_from_file_location("eval_region_accuracy", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "FGCLIP", ConstantEncoder)
     return module.main
 
 
-def test_prints_json_and_names_a_missing_encoder(main, tmp_path, capsys):
-    generate(tmp_path, {"val": 5}, seed=0)
-    data = [str(tmp_path / "annotations" / "val_fgovd.json"), str(tmp_path)]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shapes with 10 negatives, and `few.json` with one."""
+    folder = tmp_path_factory.mktemp("shapes")
+    generate(folder, {"val": 6}, seed=0)
+    few = json.loads((folder / "annotations" / "val_fgovd.json").read_text(encoding="utf-8"))
+    for one in few["annotations"]:
+        del one["neg_category_ids"][1:]
+    (folder / "few.json").write_text(json.dumps(few), encoding="utf-8")
+    return folder
+
+
+def column(page: str, number: int = 0) -> dict[str, str]:
+    """Cells of the first table by the name of their line."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    table = rows[: next(i for i, row in enumerate(rows) if row[0] == "captions cut") + 1]
+    return {row[0]: row[1 + number] for row in table[1:]}
+
+
+def test_the_documented_command(
+    main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, file = tmp_path / "accuracy.json", data / "annotations" / "val_fgovd.json"
     capsys.readouterr()
-    assert main(["here", *data, "--n-negatives", "5"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["accuracy"] == 1.0 and printed["chance"] == pytest.approx(1 / 6)
-    assert len(printed["pairwise"]) == 3
-    assert main(["there", *data]) == 2
-    assert capsys.readouterr().err == "error: no encoder 'there': give a directory or a hub id\n"
+    assert main([ENCODER, str(file), str(data), "--n-negatives", "10", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    expected = region_accuracy(load_encoder(ENCODER), file, data, 10)
+    assert expected["accuracy"] > 0.5
+    cells = column(captured.out)
+    assert cells["encoder"] == f"{100 * expected['accuracy']:.2f}"
+    assert (cells["chance"], cells["boxes"]) == ("9.09", str(expected["n"]))
+    assert "128 x 128 px" in captured.out and "| color |" in captured.out
+    assert len(expected["pairwise"]) == 3
+    values = json.loads(out.read_text(encoding="utf-8"))
+    assert values["results"] == {"val_fgovd": json.loads(json.dumps(expected))}
+    assert values["n_negatives"] == 10 and values["pictures"] == "128 x 128 px"
+
+
+def test_subsets_side_by_side(
+    main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    files = [str(data / "annotations" / "val_fgovd.json"), str(data / "few.json")]
+    validation = tmp_path / "validation.json"
+    shutil.copy(files[0], validation)
+    options = ["--validation", str(validation), "--image-size", "64", "--keep-ratio"]
+    assert main([ENCODER, *files, str(data), *options]) == 0
+    page = capsys.readouterr().out
+    hard, easy = column(page), column(page, 1)
+    assert float(hard["encoder"]) < float(easy["encoder"])
+    assert (hard["chance"], easy["chance"]) == ("9.09", "50.00")
+    # Fitted on the very captions, as nobody should.
+    assert float(hard["text only"]) > 20 and float(easy["text only"]) > 60
+    assert "aspect ratio kept, longest side 64 px" in page
+    assert "### val_fgovd" in page and "### few" in page
+    assert main([ENCODER, *files, str(data), *options[:2], *options[:2]]) == 0
+
+
+def test_an_fg_clip_2_and_lost_pictures(
+    main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tokenizer = train_tokenizer(["a red plain circle"], 520)
+    config = FGCLIP2Config.tiny()
+    text = replace(config.text, vocab_size=len(tokenizer))
+    FGCLIP2(replace(config, text=text), tokenizer).save_pretrained(tmp_path / "second")
+    root = tmp_path / "root"
+    shutil.copytree(data, root)
+    lost = json.loads((root / "few.json").read_text(encoding="utf-8"))
+    name = lost["images"][0]["file_name"]
+    (root / name).unlink()
+    arguments = [str(tmp_path / "second"), str(root / "few.json"), str(root)]
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert "1 of 6 pictures" in captured.err and name in captured.err
+    assert main([*arguments, "--skip-missing"]) == 0
+    page = capsys.readouterr().out
+    gone = sum(a["image_id"] == lost["images"][0]["id"] for a in lost["annotations"])
+    assert f"few: 1 pictures are missing; their {gone} boxes are left out." in page
+    assert column(page)["left out: picture missing"] == str(gone)
+    assert "FG-CLIP 2's processor" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "FILE", "ROOT"], "nowhere"),
+        (["ENCODER", "none.json", "ROOT"], "none.json' cannot be read"),
+        (["ENCODER", "FILE", "none"], "6 of 6 pictures"),
+        (["ENCODER", "FILE", "FILE", "ROOT"], "given twice"),
+        (["ENCODER", "FILE", "ROOT", "--n-negatives", "11"], "at most 10"),
+        (["ENCODER", "FILE", "ROOT", "--image-size", "100"], "image_size is 100 px"),
+        (["ENCODER", "FILE", "ROOT", "--text-length", "box"], 'must be "short" or "long"'),
+        (["ENCODER", "FILE", "ROOT", "--device", "abacus"], "device 'abacus' is unknown"),
+        (["ENCODER", "FILE", "ROOT", "--validation", "FILE"], "is a file to be scored"),
+        (["ENCODER", "FILE", "ROOT", *["--validation", "x.json"] * 2], "2 --validation for 1"),
+        (["ENCODER", "FILE", "ROOT", "--out", "none/out.json"], "is a folder or in none"),
+        (["ENCODER", "FILE", "ROOT", "--out", "ROOT"], "is a folder or in none"),
+    ],
+)
+def test_mistakes_are_one_line(
+    main: Callable,
+    data: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = str(data / "annotations" / "val_fgovd.json")
+    meant = {"ENCODER": ENCODER, "FILE": file, "ROOT": str(data)}
+    capsys.readouterr()
+    assert main([meant.get(one, one) for one in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+    assert list(tmp_path.iterdir()) == []
