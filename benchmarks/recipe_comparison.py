@@ -56,8 +56,15 @@ def parse_args(argv: list[str] | None, description: str) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def prepare(args: argparse.Namespace, which: str) -> tuple[list[Case], Path]:
+def prepare(
+    args: argparse.Namespace, which: str, stem: str | None = None
+) -> tuple[list[Case], Path]:
     """Completes `args` in place; gives the cases and the JSON's path.
+
+    Args:
+        args: The command line.
+        which: Of `TOLERANCE`.
+        stem: What the JSON's name begins with; None takes `which`.
 
     Raises:
         ValueError: Something on the command line that cannot be done.
@@ -73,7 +80,7 @@ def prepare(args: argparse.Namespace, which: str) -> tuple[list[Case], Path]:
     timing.check_common_arguments(args)
     if args.memory is None:
         args.memory = not args.quick
-    stem = f"{which}_{args.device}" + "_quick" * args.quick
+    stem = f"{stem or which}_{args.device}" + "_quick" * args.quick
     out = Path(args.out or ROOT / "benchmarks" / "results" / f"{stem}.json")
     if out.suffix != ".json":
         raise ValueError(f"--out is the JSON, e.g. {out.with_suffix('.json')}, not {out}")

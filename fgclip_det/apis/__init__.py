@@ -7,12 +7,25 @@ where MMDetection is missing or broken.
 import importlib
 
 _HOMES = {
+    "ImageRegions": "fgclip_det.apis.image_regions",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
     "Detections": "fgclip_det.apis.detections",
     "draw_detections": "fgclip_det.apis.visualization",
+    "draw_heatmap": "fgclip_det.apis.heatmap",
     "read_image": "fgclip_det.apis.images",
+    "rescore": "fgclip_det.apis.rescoring",
+    "similarity_maps": "fgclip_det.apis.heatmap",
 }
-__all__ = ["Detections", "OpenVocabInferencer", "draw_detections", "read_image"]
+__all__ = [
+    "Detections",
+    "ImageRegions",
+    "OpenVocabInferencer",
+    "draw_detections",
+    "draw_heatmap",
+    "read_image",
+    "rescore",
+    "similarity_maps",
+]
 
 
 def __getattr__(name: str):

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _BITS_16_TO_8 = 257
+Picture = str | os.PathLike | np.ndarray | Image.Image
 
 
 def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
@@ -46,6 +47,45 @@ def _in_folder(folder: Path) -> list[Path]:
             f"folder {str(folder)!r} holds no picture: looked for {', '.join(EXTENSIONS)}"
         )
     return inside
+
+
+def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """A picture or several, folders among them replaced by what they hold.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if isinstance(images, np.ndarray | Image.Image):
+        return [images]
+    if isinstance(images, str | os.PathLike):
+        return list(find_images(images))
+    pictures: list[Picture] = []
+    for image in images:
+        is_path = isinstance(image, str | os.PathLike)
+        pictures += find_images(image) if is_path else [image]
+    if not pictures:
+        raise ValueError("no pictures were given: name files or folders, or pass arrays")
+    return pictures
+
+
+def to_pixels(picture: Picture) -> np.ndarray:
+    """A picture of any kind as (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: It cannot be read, or is an array of another shape or type.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        return to_rgb(picture)
+    good = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
+    if not good or picture.dtype != np.uint8 or 0 in picture.shape:
+        shape, dtype = getattr(picture, "shape", None), getattr(picture, "dtype", None)
+        raise ValueError(
+            f"a picture must be an (H, W, 3) uint8 RGB array, a file or a Pillow image, not "
+            f"{type(picture).__name__} of shape {shape} and dtype {dtype}"
+        )
+    return picture
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

@@ -3,12 +3,14 @@
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
 from fgclip_det.datasets.fg_ovd import FGOVDDataset
 from fgclip_det.datasets.image_files import check_images
+from fgclip_det.datasets.one_class import OneClass
 from fgclip_det.datasets.ov_coco import OVCocoDataset
 from fgclip_det.datasets.region_captions import RegionCaptionDataset, collate_region_captions
 
 __all__ = [
     "FGOVDDataset",
     "OVCocoDataset",
+    "OneClass",
     "RegionCaptionDataset",
     "check_images",
     "collate_region_captions",

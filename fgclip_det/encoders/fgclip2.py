@@ -22,7 +22,7 @@ from fgclip_det.encoders.dual_encoder import (
 from fgclip_det.encoders.fgclip2_config import FGCLIP2Config
 from fgclip_det.encoders.fgclip2_image_encoder import FGCLIP2ImageEncoder
 from fgclip_det.encoders.fgclip2_text_encoder import FGCLIP2TextEncoder, FGCLIP2TextLength
-from fgclip_det.encoders.packed_images import PackedImages
+from fgclip_det.encoders.packed_images import PackedImages, resized_shape
 from fgclip_det.encoders.plain_siglip import complete_plain_siglip
 from fgclip_det.encoders.pooling_head import PoolingHead
 from fgclip_det.encoders.tokenizer import read_fast_tokenizer
@@ -131,7 +131,7 @@ class FGCLIP2(DualEncoder):
         batches = [
             processor(
                 images=[image.convert("RGB")],
-                max_num_patches=max_num_patches or self._patch_budget(image),
+                max_num_patches=max_num_patches or self.patch_budget(image.height, image.width),
                 return_tensors="pt",
             )
             for image in images
@@ -141,6 +141,15 @@ class FGCLIP2(DualEncoder):
             pad_sequence([batch["pixel_attention_mask"][0] for batch in batches], batch_first=True),
             torch.cat([batch["spatial_shapes"] for batch in batches]),
         ).to(self.device)
+
+    def patch_budget(self, height: int, width: int) -> int:
+        """Patches that FG-CLIP 2's own evaluation grants a picture of this size in pixels."""
+        patches = (height // self.patch_size) * (width // self.patch_size)
+        return next((n for n in PATCH_BUDGETS if n >= patches), PATCH_BUDGETS[-1])
+
+    def resized_shape(self, height: int, width: int, max_num_patches: int) -> tuple[int, int]:
+        """Height and width in pixels that `preprocess` resizes a picture of this size to."""
+        return resized_shape(height, width, self.patch_size, max_num_patches)
 
     def encode_image(self, images: Tensor | PackedImages, normalize: bool = False) -> Tensor:
         """Global features.
@@ -271,10 +280,6 @@ class FGCLIP2(DualEncoder):
         options: dict[str, Any] = {"padding": "max_length", "truncation": True}
         rows = self.tokenizer(lowered, max_length=longest, **options)["input_ids"]
         return torch.tensor(rows)
-
-    def _patch_budget(self, image: Image.Image) -> int:
-        patches = (image.width // self.patch_size) * (image.height // self.patch_size)
-        return next((n for n in PATCH_BUDGETS if n >= patches), PATCH_BUDGETS[-1])
 
     def _to_pixels(
         self,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# Of the bisection in `resized_shape`.
+_LEAST_SCALE, _MOST_SCALE, _SCALE_STEP = 1e-6, 100.0, 1e-5
 
 
 # Compared by identity: a generated == would fail on the tensors.
@@ -93,6 +97,36 @@ def to_patches(images: Tensor, patch_size: int) -> tuple[Tensor, tuple[int, int]
     whole = images[:, :, : height * patch_size, : width * patch_size]
     cells = whole.unflatten(3, (width, patch_size)).unflatten(2, (height, patch_size))
     return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2), (height, width)
+
+
+def resized_shape(
+    height: int, width: int, patch_size: int, max_num_patches: int
+) -> tuple[int, int]:
+    """Size of the most whole patches within a number, at about the aspect ratio of a picture.
+
+    The numbers are those of SigLIP 2's image processor, which scales by bisection and rounds each
+    side up to whole patches.
+
+    Args:
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+        patch_size: Pixels of a patch's side.
+        max_num_patches: At most so many.
+
+    Returns:
+        Height and width in pixels.
+    """
+
+    def patches(scale: float) -> tuple[int, int]:
+        rows, columns = (max(1, math.ceil(s * scale / patch_size)) for s in (height, width))
+        return rows, columns
+
+    low, high = _LEAST_SCALE, _MOST_SCALE
+    while high - low >= _SCALE_STEP:
+        scale = (low + high) / 2
+        low, high = (scale, high) if math.prod(patches(scale)) <= max_num_patches else (low, scale)
+    rows, columns = patches(low)
+    return rows * patch_size, columns * patch_size
 
 
 def pack_images(

@@ -2,12 +2,16 @@
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
 from fgclip_det.models.fgclip2_vit import FGCLIP2ViT
-from fgclip_det.models.fgclip_vit import FGCLIPFeatures, FGCLIPViT, build_encoder
+from fgclip_det.models.fgclip_vit import FGCLIPFeatures, FGCLIPViT
 from fgclip_det.models.float32_rpn_head import Float32RPNHead
+from fgclip_det.models.frozen_encoder import build_encoder
 from fgclip_det.models.open_vocab_bbox_head import OpenVocabBBoxHead
 from fgclip_det.models.open_vocab_mask_roi_head import MaskRegions, OpenVocabMaskRoIHead
 from fgclip_det.models.open_vocab_roi_head import OpenVocabRoIHead
 from fgclip_det.models.open_vocab_two_stage import OpenVocabTwoStageDetector
+from fgclip_det.models.open_vocab_wrapper import OpenVocabWrapper
+from fgclip_det.models.region_encoder import RegionEncoder
+from fgclip_det.models.region_text_head import RegionTextHead
 from fgclip_det.models.regions import Regions
 from fgclip_det.models.roi_align_extractor import RoIAlignExtractor
 from fgclip_det.models.score_fusion import geometric_score_ensemble
@@ -24,6 +28,9 @@ __all__ = [
     "OpenVocabMaskRoIHead",
     "OpenVocabRoIHead",
     "OpenVocabTwoStageDetector",
+    "OpenVocabWrapper",
+    "RegionEncoder",
+    "RegionTextHead",
     "Regions",
     "RoIAlignExtractor",
     "ViTFeaturePyramid",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from mmdet.registry import MODELS
@@ -11,6 +12,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
+
+T = TypeVar("T")
 
 # Pixels of a batch are padded to a multiple of this many patches, so that each level of the
 # pyramid halves exactly.
@@ -40,6 +43,40 @@ def image_metas(
         return [sample.metainfo for sample in batch_data_samples]
     shape = tuple(batch_inputs.shape[-2:])
     return [{"img_shape": shape, "ori_shape": shape} for _ in batch_inputs]
+
+
+def for_each_canvas(
+    function: Callable[[Tensor, list[dict]], list[T]],
+    batch_inputs: Tensor,
+    metas: Sequence[dict],
+    multiple: int,
+) -> list[T]:
+    """Run pictures of one padded size together, others by themselves.
+
+    Attention and norms see padding, so that in a larger batch what a picture gives would depend on
+    its neighbours.
+
+    Args:
+        function: (n, 3, h, w) pixels and n metainfos -> n results.
+        batch_inputs: (N, 3, H, W) pixels, padded at the bottom and the right.
+        metas: Of each picture, with ``img_shape``.
+        multiple: Pixels that a padded side is a multiple of.
+
+    Returns:
+        The result of each picture.
+    """
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, meta in enumerate(metas):
+        canvas = tuple(-(-side // multiple) * multiple for side in meta["img_shape"][:2])
+        rows_of.setdefault(canvas, []).append(row)
+    if len(rows_of) <= 1:
+        return function(batch_inputs, list(metas))
+    results: dict[int, T] = {}
+    for (height, width), rows in rows_of.items():
+        pixels = batch_inputs[rows, :, :height, :width]
+        found = function(pixels, [metas[row] for row in rows])
+        results.update(zip(rows, found, strict=True))
+    return [results[row] for row in range(len(metas))]
 
 
 def without_names(sample: DetDataSample) -> DetDataSample:

@@ -8,20 +8,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIP2TextConfig,
-    FGCLIP2VisionConfig,
-    FGCLIPConfig,
-    TextConfig,
-    VisionConfig,
-    load_encoder,
-)
+from fgclip_det.encoders import FGCLIP
+from fgclip_det.models.frozen_encoder import FrozenEncoder
 
 
 class FGCLIPFeatures(NamedTuple):
@@ -38,51 +28,9 @@ class FGCLIPFeatures(NamedTuple):
     grid: tuple[int, int]
 
 
-def build_encoder(encoder: FGCLIP | FGCLIP2 | str | Mapping) -> FGCLIP | FGCLIP2:
-    """An FG-CLIP of either generation, in eval mode without gradients.
-
-    Args:
-        encoder: The model itself, a directory or hub id in the published layout, or, for random
-            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``, or
-            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``.
-
-    Raises:
-        ValueError: It is nothing of that kind, or its checkpoint cannot be read.
-    """
-    if isinstance(encoder, Mapping):
-        encoder = _from_sizes(dict(encoder))
-    elif not isinstance(encoder, nn.Module):
-        if not encoder:
-            raise ValueError(
-                f"backbone.encoder is {encoder!r}: give the directory or hub id of an FG-CLIP, "
-                "such as 'qihoo360/fg-clip-base'"
-            )
-        encoder = load_encoder(encoder)
-    return encoder.eval().requires_grad_(False)
-
-
-def _from_sizes(sizes: dict) -> FGCLIP | FGCLIP2:
-    kind = sizes.pop("type", "FGCLIP")
-    if kind not in ("FGCLIP", "FGCLIP2"):
-        raise ValueError(f"backbone.encoder.type is {kind!r}: 'FGCLIP' or 'FGCLIP2'")
-    first = kind == "FGCLIP"
-    try:
-        vision = (VisionConfig if first else FGCLIP2VisionConfig)(**sizes.pop("vision", {}))
-        text = (TextConfig if first else FGCLIP2TextConfig)(**sizes.pop("text", {}))
-        config = (FGCLIPConfig if first else FGCLIP2Config)(vision=vision, text=text, **sizes)
-    except TypeError as error:
-        raise ValueError(
-            f"backbone.encoder does not hold the sizes of an {kind}Config: {error}"
-        ) from None
-    return FGCLIP(config) if first else FGCLIP2(config)
-
-
 @MODELS.register_module()
-class FGCLIPViT(BaseModule):
+class FGCLIPViT(FrozenEncoder):
     """Frozen FG-CLIP: intermediate maps for a pyramid, and dense tokens in the text's space.
-
-    The encoder has no gradients, stays in eval mode whatever `train` is called with, and is no
-    part of the state dict: it is named by its directory or hub id, not copied into checkpoints.
 
     Args:
         encoder: See `build_encoder`.
@@ -101,8 +49,7 @@ class FGCLIPViT(BaseModule):
         out_indices: Sequence[int] = (3, 5, 7, 11),
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.encoder = build_encoder(encoder)
+        super().__init__(encoder, init_cfg=init_cfg)
         if not isinstance(self.encoder, self.encoder_class):
             kind = type(self.encoder).__name__
             raise ValueError(
@@ -119,7 +66,6 @@ class FGCLIPViT(BaseModule):
                 f"out_indices {tuple(out_indices)} must end with the last block of the encoder, "
                 f"{depth - 1}: set backbone.out_indices to fit its {depth} blocks"
             )
-        self.register_state_dict_post_hook(_drop_encoder)
 
     @property
     def out_channels(self) -> int:
@@ -130,12 +76,6 @@ class FGCLIPViT(BaseModule):
     def stride(self) -> int:
         """Pixels per cell of each map."""
         return self.encoder.patch_size
-
-    def train(self, mode: bool = True) -> FGCLIPViT:
-        """Set the mode of this module; the encoder stays in eval mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> FGCLIPFeatures:
@@ -155,17 +95,3 @@ class FGCLIPViT(BaseModule):
         """
         tokens = self.encoder.project_dense(features.maps[-1].permute(0, 2, 3, 1))
         return F.normalize(tokens, dim=-1).flatten(1, 2)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
-        # The encoder is not in checkpoints: hand it its own tensors, so that no loader (torch's
-        # or MMEngine's, which walk the tree each in its own way) reports them as missing.
-        own = {f"{prefix}encoder.{k}": v for k, v in self.encoder.state_dict().items()}
-        for key in [k for k in state_dict if k.startswith(f"{prefix}encoder.")]:
-            del state_dict[key]
-        state_dict.update(own)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _drop_encoder(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    for key in [k for k in state_dict if k.startswith(f"{prefix}encoder.")]:
-        del state_dict[key]

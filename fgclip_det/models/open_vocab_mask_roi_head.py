@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ from fgclip_det.models.regions import Regions
 _BOXES_AT_ONCE = 256
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MaskRegions(Regions):
     """Regions of one image with a mask each.
 
@@ -29,13 +29,7 @@ class MaskRegions(Regions):
         mask_logits: (K, m, m) float32, positive where the object is; cells divide the box evenly.
     """
 
-    mask_logits: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1))
-
-    def _map(self, function) -> MaskRegions:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        meta = values.pop("image_meta")
-        mapped = {key: function(value) for key, value in values.items()}
-        return MaskRegions(**mapped, image_meta=dict(meta))
+    mask_logits: Tensor
 
 
 @MODELS.register_module()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.models.utils import unpack_gt_instances
@@ -16,16 +15,10 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.detection_selection import select_detections
+from fgclip_det.models.region_classification import classify_regions, kept_meta, pool_tokens
 from fgclip_det.models.regions import Regions
 from fgclip_det.models.score_fusion import ensemble_of_logits
 from fgclip_det.models.zero_shot_classifier import ZeroShotClassifier
-from fgclip_det.ops import roi_align
-
-# Scores of one image that exist at a time; a few matrices of this size, 64 MB each, do.
-_SCORES_AT_ONCE = 1 << 24
-
-IMAGE_META = ("img_shape", "ori_shape", "scale_factor", "img_id", "img_path")
 
 
 @MODELS.register_module()
@@ -157,7 +150,7 @@ class OpenVocabRoIHead(StandardRoIHead):
                 objectness=result.scores.float(),
                 detector_embeddings=detector,
                 region_embeddings=region,
-                image_meta={key: meta[key] for key in IMAGE_META if key in meta},
+                image_meta=kept_meta(meta),
             )
             for image_boxes, result, detector, region, meta in zip(
                 boxes,
@@ -172,19 +165,8 @@ class OpenVocabRoIHead(StandardRoIHead):
     def pool_tokens(
         self, tokens: Tensor, grid: tuple[int, int], stride: float, boxes: Sequence[Tensor]
     ) -> Tensor:
-        """What FG-CLIP sees in boxes.
-
-        Args:
-            tokens: See `propose`.
-            grid: See `propose`.
-            stride: See `propose`.
-            boxes: One (K_i, 4) float32 tensor for each image, xyxy, in pixels of the input.
-
-        Returns:
-            (sum K_i, D) float32 of unit length each.
-        """
-        pooled = roi_align(tokens, boxes, 1, spatial_scale=1.0 / stride, grid=grid)
-        return F.normalize(pooled.flatten(1).float(), dim=-1)
+        """See `pool_tokens`; `propose` gives tokens of unit length."""
+        return pool_tokens(tokens, grid, stride, boxes)
 
     def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
         """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool."""
@@ -192,14 +174,6 @@ class OpenVocabRoIHead(StandardRoIHead):
         vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
         cfg = self.test_cfg
         return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
-
-    def _score_blocks(
-        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor
-    ) -> Iterator[Tensor]:
-        """`score` of some regions after another, so that memory has a bound for any vocabulary."""
-        rows = max(1, _SCORES_AT_ONCE // max(1, len(text_embeddings)))
-        for start in range(0, max(1, len(regions)), rows):
-            yield self.score(regions[start : start + rows], text_embeddings, is_base)
 
     def classify(
         self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
@@ -216,19 +190,11 @@ class OpenVocabRoIHead(StandardRoIHead):
             ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64 rows of
             `text_embeddings`, ``regions`` (M,) int64 rows of `regions`.
         """
-        cfg = self.test_cfg
-        suppression = dict(cfg["nms"])
-        detections = select_detections(
-            regions.boxes,
-            self._score_blocks(regions, text_embeddings, is_base),
-            score_thr=cfg["score_thr"],
-            iou_threshold=suppression["iou_threshold"],
-            max_per_img=cfg["max_per_img"],
-            class_agnostic=suppression.get("class_agnostic", False),
-        )
-        if rescale:
-            detections.bboxes = _to_original(detections.bboxes, regions.image_meta)
-        return detections
+
+        def score(some: Regions) -> Tensor:
+            return self.score(some, text_embeddings, is_base)
+
+        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale)
 
     def _pool(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
         return self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois.float())
@@ -251,13 +217,3 @@ class OpenVocabRoIHead(StandardRoIHead):
             assigned = self.bbox_assigner.assign(priors, gt, gt_ignored)
             samples.append(self.bbox_sampler.sample(assigned, priors, gt))
         return samples
-
-
-def _to_original(boxes: Tensor, meta: dict) -> Tensor:
-    """Boxes in pixels of the network input -> of the original picture, clipped to it."""
-    # A pipeline that does not resize leaves no scale factor.
-    scale_x, scale_y = meta.get("scale_factor", (1.0, 1.0))[:2]
-    boxes = boxes / boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
-    height, width = meta.get("ori_shape", meta["img_shape"])[:2]
-    limits = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), limits)

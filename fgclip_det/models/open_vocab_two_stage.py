@@ -16,23 +16,22 @@ from fgclip_det.encoders import FGCLIP
 from fgclip_det.models.caption_targets import caption_targets
 from fgclip_det.models.detector_inputs import (
     build_preprocessor,
+    for_each_canvas,
     image_metas,
     without_names,
 )
-from fgclip_det.models.fgclip_vit import build_encoder
+from fgclip_det.models.frozen_encoder import build_encoder
 from fgclip_det.models.open_vocab_roi_head import OpenVocabRoIHead
 from fgclip_det.models.open_vocabulary import OpenVocabulary, Texts
 from fgclip_det.models.regions import Regions
+from fgclip_det.models.strict_loading import StrictLoading
 from fgclip_det.vocabulary import Vocabulary
 
 _BACKGROUND = "background"
 
-# Faults that an error about unfitting weights lists; the wrong kind of file has hundreds.
-_SHOWN_FAULTS = 6
-
 
 @MODELS.register_module()
-class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
+class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector):
     """Detector on a frozen FG-CLIP whose categories are the texts handed to `classify`.
 
     Sizes that the encoder decides (channels, strides, pixel mean and deviation) are asked from it
@@ -84,8 +83,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
         )
         self._init_vocabulary(vocabulary, text_cache_dir)
         self._start_background()
-        self._load_faults: list[list[str]] | None = None
-        self.register_load_state_dict_post_hook(_raise_load_faults)
+        self._init_strict_loading()
 
     @property
     def encoder(self) -> FGCLIP:
@@ -112,9 +110,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
     ) -> list[Regions]:
         """Regions of a batch, whatever may be looked for in them.
 
-        Pictures of one padded size go through the network together, others by themselves:
-        attention sees padding, so that in a larger batch what a picture gives would depend on its
-        neighbours.
+        Pictures of one padded size go through the network together: see `for_each_canvas`.
 
         Args:
             batch_inputs: (N, 3, H, W) normalised pixels.
@@ -126,18 +122,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
         """
         metas = image_metas(batch_inputs, batch_data_samples)
         multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
-        rows_of: dict[tuple[int, ...], list[int]] = {}
-        for row, meta in enumerate(metas):
-            canvas = tuple(-(-side // multiple) * multiple for side in meta["img_shape"][:2])
-            rows_of.setdefault(canvas, []).append(row)
-        if len(rows_of) <= 1:
-            return self._propose(batch_inputs, metas)
-        regions: dict[int, Regions] = {}
-        for (height, width), rows in rows_of.items():
-            pixels = batch_inputs[rows, :, :height, :width]
-            found = self._propose(pixels, [metas[row] for row in rows])
-            regions.update(zip(rows, found, strict=True))
-        return [regions[row] for row in range(len(metas))]
+        return for_each_canvas(self._propose, batch_inputs, metas, multiple)
 
     def _propose(self, batch_inputs: Tensor, metas: list[dict]) -> list[Regions]:
         features = self.backbone(batch_inputs)
@@ -145,7 +130,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
         proposals = self.rpn_head.predict_by_feat(
             *self.rpn_head(levels), batch_img_metas=metas, rescale=False
         )
-        return self.roi_head.propose(
+        regions = self.roi_head.propose(
             levels,
             self.backbone.dense(features),
             features.grid,
@@ -153,6 +138,9 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
             proposals,
             metas,
         )
+        for image in regions:
+            image.encoder_fingerprint = self.encoder.fingerprint
+        return regions
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
@@ -244,16 +232,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
         background = Vocabulary.parse([_BACKGROUND], templates=templates or None)
         self.roi_head.set_background(self.encode_vocabulary(background).embeddings[0])
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict,
-        prefix: str,
-        local_metadata: dict,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
         stored = state_dict.get(f"{prefix}encoder_fingerprint")
         own = self.encoder_fingerprint
         if stored is not None and not torch.equal(stored.cpu(), own.cpu()):
@@ -261,32 +240,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, TwoStageDetector):
                 f"these weights were trained on the encoder {_hex(stored)}, but the detector has "
                 f"{_hex(own)}: set backbone.encoder to the one they were trained on"
             )
-        # MMEngine only logs what does not fit; see `_raise_load_faults`.
-        self._load_faults = [missing_keys, unexpected_keys, error_msgs] if strict else None
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
-
-
-def _raise_load_faults(module: OpenVocabTwoStageDetector, incompatible_keys) -> None:
-    faults, module._load_faults = module._load_faults, None
-    if faults is None:
-        return
-    missing = [key for key in faults[0] if not key.endswith("num_batches_tracked")]
-    listed = [f"missing {key}" for key in missing]
-    listed += [f"unexpected {key}" for key in faults[1]] + faults[2]
-    if listed:
-        more = f"; and {len(listed) - _SHOWN_FAULTS} more" if len(listed) > _SHOWN_FAULTS else ""
-        raise ValueError(
-            f"the weights do not fit the detector: {'; '.join(listed[:_SHOWN_FAULTS])}{more}: "
-            "give a checkpoint that was trained with this config"
-        )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _hex(fingerprint: Tensor) -> str:

@@ -75,7 +75,12 @@ class OpenVocabulary:
             return texts
         device_type = self.encoder.device.type
         with torch.no_grad(), torch.autocast(device_type, enabled=False):
-            return TextEmbeddings.encode(texts, self.encoder, cache_dir=self.text_cache_dir)
+            return TextEmbeddings.encode(
+                texts,
+                self.encoder,
+                self.encoder.region_text_length,
+                cache_dir=self.text_cache_dir,
+            )
 
     def set_vocabulary(self, vocabulary: Texts) -> None:
         """Change what `predict` looks for; what training labels index stays as it is."""
@@ -85,7 +90,9 @@ class OpenVocabulary:
     def captions(self) -> CaptionEmbeddings:
         """Embeddings of the captions that images brought with them, or that were added before."""
         if self._captions is None:
-            self._captions = CaptionEmbeddings(self.encoder, self._base_names())
+            self._captions = CaptionEmbeddings(
+                self.encoder, self._base_names(), self.encoder.region_text_length
+            )
         return self._captions
 
     @torch.no_grad()
@@ -108,7 +115,8 @@ class OpenVocabulary:
             rows of its text embeddings, ``regions`` (M,) int64 rows of its regions.
 
         Raises:
-            ValueError: Not as many text embeddings as images, or another encoder's.
+            ValueError: Not as many text embeddings as images, or those or the regions are another
+                encoder's.
         """
         if isinstance(text_embeddings, TextEmbeddings):
             texts = [text_embeddings] * len(regions)
@@ -116,6 +124,8 @@ class OpenVocabulary:
             texts = list(text_embeddings)
         if len(texts) != len(regions):
             raise ValueError(f"{len(texts)} text embeddings for {len(regions)} images")
+        for image in regions:
+            image.check_encoder(self.encoder.fingerprint)
         distinct = {id(text): text for text in texts}
         ready = {key: self._ready(text) for key, text in distinct.items()}
         return [

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from fgclip_det.encoders import pretrained
 
-@dataclass
+_KIND = "fgclip_det.Regions"
+
+
+@dataclass(kw_only=True)
 class Regions:
     """Regions of one image.
 
     Attributes:
         boxes: (K, 4) float32, xyxy, in pixels of the network input, clipped to the picture.
-        objectness: (K,) float32 in [0, 1], from the region proposal network.
-        detector_embeddings: (K, D) float32 of unit length, from the trained box head.
+        objectness: (K,) float32 in [0, 1], from the region proposal network, or how sure another
+            detector is of the box.
         region_embeddings: (K, D) float32 of unit length, from the frozen FG-CLIP.
+        detector_embeddings: (K, D) float32 of unit length, from the trained box head; None where
+            the boxes are another detector's.
+        class_scores: (K, B) float32 in [0, 1], of the B classes that another detector was trained
+            on; None where it has none.
         image_meta: ``img_shape`` and ``ori_shape`` (height, width) in pixels of the network
             input and of the original picture, ``scale_factor`` (x, y) from the latter to the
             former; MMDetection's names and meanings.
+        encoder_fingerprint: Of the encoder whose space the embeddings are in; "" where unknown.
     """
 
     boxes: Tensor
     objectness: Tensor
-    detector_embeddings: Tensor
     region_embeddings: Tensor
+    detector_embeddings: Tensor | None = None
+    class_scores: Tensor | None = None
     image_meta: dict = field(default_factory=dict)
+    encoder_fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -39,7 +57,103 @@ class Regions:
         """The regions that an index tensor, a mask or a slice picks."""
         return self._map(lambda tensor: tensor[rows])
 
-    def _map(self, function) -> Regions:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        meta = values.pop("image_meta")
-        return Regions(**{k: function(v) for k, v in values.items()}, image_meta=dict(meta))
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Regions:
+        tensors = {
+            name: function(value) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        return replace(self, **tensors, image_meta=dict(self.image_meta))
+
+    def check_encoder(self, fingerprint: str) -> None:
+        """Make sure that the encoder of this fingerprint made the embeddings, where it is known.
+
+        Raises:
+            ValueError: Another one did.
+        """
+        if self.encoder_fingerprint not in ("", fingerprint):
+            raise ValueError(
+                f"regions of encoder {self.encoder_fingerprint} cannot be compared with texts of "
+                f"encoder {fingerprint}: propose them again with this detector"
+            )
+
+    def save(self, path: str | os.PathLike, labels: Mapping[str, str] | None = None) -> None:
+        """Write everything to one ``.safetensors`` file, or nothing; makes its folder.
+
+        Args:
+            path: The file.
+            labels: What else is known of the regions, for `read_regions`.
+
+        Raises:
+            ValueError: It is not known whose the regions are.
+        """
+        if not self.encoder_fingerprint:
+            raise ValueError(
+                "these regions do not say which encoder made them, and could be asked with texts "
+                "of another one: set encoder_fingerprint"
+            )
+        tensors = {
+            name: value.detach().to("cpu", copy=True).contiguous()
+            for name, value in vars(self).items()
+            if torch.is_tensor(value)
+        }
+        told = {
+            "kind": _KIND,
+            "class": type(self).__name__,
+            "image_meta": json.dumps(self.image_meta, default=_plain),
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "labels": json.dumps(dict(labels or {})),
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pretrained.write_atomically(path, lambda file: save_file(tensors, file, metadata=told))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Regions:
+        """Read what `save` wrote, on the CPU; see `read_regions`."""
+        return read_regions(path)[0]
+
+
+def read_regions(path: str | os.PathLike) -> tuple[Regions, dict[str, str]]:
+    """Read what `Regions.save` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The regions, of the class they had, on the CPU, and their labels.
+
+    Raises:
+        ValueError: The file is missing, truncated or of another kind.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no regions at {str(path)!r}: check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
+    if told.get("kind") != _KIND:
+        raise ValueError(f"{str(path)!r} holds no regions of fgclip_det: make them with save")
+    classes = {known.__name__: known for known in (Regions, *Regions.__subclasses__())}
+    try:
+        made = classes[told["class"]](
+            **tensors,
+            image_meta={key: _tuples(v) for key, v in json.loads(told["image_meta"]).items()},
+            encoder_fingerprint=told["encoder_fingerprint"],
+        )
+        labels = json.loads(told["labels"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} was altered after it was written ({error})") from None
+    count = len(made)
+    if made.boxes.shape != (count, 4) or any(len(value) != count for value in tensors.values()):
+        raise ValueError(f"{str(path)!r} was altered after it was written: propose again")
+    return made, labels
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars and arrays, and paths, as JSON knows them."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

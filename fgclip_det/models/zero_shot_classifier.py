@@ -69,18 +69,42 @@ class ZeroShotClassifier(BaseModule):
             ValueError: The two differ in D.
         """
         dim = self.background_embedding.numel()
-        if embeddings.shape[-1] != dim or text_embeddings.shape[-1] != dim:
-            raise ValueError(
-                f"embeddings of {embeddings.shape[-1]} and text embeddings of "
-                f"{text_embeddings.shape[-1]} values for a classifier of {dim}: encode the texts "
-                "with the detector's own encoder"
-            )
-        with torch.autocast(embeddings.device.type, enabled=False):
-            background = self.background_embedding.float()[None]
-            classes = torch.cat([text_embeddings.to(background), background])
-            cosines = F.normalize(embeddings.float(), dim=-1) @ F.normalize(classes, dim=-1).T
-            return cosines * self.temperature
+        _check_dims(dim, embeddings, text_embeddings)
+        background = self.background_embedding.float()[None]
+        classes = torch.cat([text_embeddings.to(background), background])
+        return cosine_logits(embeddings, classes, self.temperature)
 
     def probabilities(self, embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """Softmax of `forward` without its last column: (K, C) float32, rows sum to less than 1."""
         return self(embeddings, text_embeddings).softmax(dim=-1)[:, :-1]
+
+
+def cosine_logits(
+    embeddings: Tensor, text_embeddings: Tensor, temperature: Tensor | float
+) -> Tensor:
+    """Cosines times a temperature.
+
+    Args:
+        embeddings: (K, D), of any length each.
+        text_embeddings: (C, D), of any length each.
+        temperature: What cosines are multiplied by.
+
+    Returns:
+        (K, C) float32, also under autocast.
+
+    Raises:
+        ValueError: The two differ in D.
+    """
+    _check_dims(embeddings.shape[-1], embeddings, text_embeddings)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        texts = F.normalize(text_embeddings.float(), dim=-1)
+        return F.normalize(embeddings.float(), dim=-1) @ texts.T * temperature
+
+
+def _check_dims(dim: int, embeddings: Tensor, text_embeddings: Tensor) -> None:
+    if embeddings.shape[-1] != dim or text_embeddings.shape[-1] != dim:
+        raise ValueError(
+            f"embeddings of {embeddings.shape[-1]} and text embeddings of "
+            f"{text_embeddings.shape[-1]} values for a classifier of {dim}: encode the texts "
+            "with the detector's own encoder"
+        )

@@ -185,16 +185,22 @@ class TextEmbeddings:
         By the vocabulary's own groups; without groups a name is base if it, or one of its prompts,
         is among `default_base_classes`, articles and case aside. All others are novel.
         """
-        if self.groups is not None:
-            base = set(self.groups.get("base", ()))
-            flags = [name in base for name in self.names]
-        else:
-            base = {_bare(name) for name in default_base_classes or ()}
-            flags = [
-                any(_bare(word) in base for word in (name, *prompts))
-                for name, prompts in zip(self.names, self.prompts, strict=True)
-            ]
-        return torch.tensor(flags, device=self.embeddings.device)
+        if self.groups is None:
+            return self.find(default_base_classes or ()) >= 0
+        base = set(self.groups.get("base", ()))
+        return torch.tensor([name in base for name in self.names], device=self.embeddings.device)
+
+    def find(self, names: Iterable[str]) -> Tensor:
+        """(C,) int64: which of `names` each name, or one of its prompts, is; -1 where none.
+
+        Articles and case do not matter.
+        """
+        places = {_bare(name): place for place, name in reversed(list(enumerate(names)))}
+        found = [
+            next((places[word] for word in map(_bare, (name, *prompts)) if word in places), -1)
+            for name, prompts in zip(self.names, self.prompts, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.int64, device=self.embeddings.device)
 
     def check_encoder(self, encoder: TextEncoder | str) -> None:
         """Make sure that `encoder` (or the one of that fingerprint) made these embeddings.

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from PIL import Image
+from transformers import Siglip2ImageProcessor
 
 from fgclip_det.encoders import PackedImages, pack_images
-from fgclip_det.encoders.packed_images import to_patches
+from fgclip_det.encoders.packed_images import resized_shape, to_patches
 
 
 def test_a_patch_is_its_pixels_row_by_row_channels_together():
@@ -63,3 +65,15 @@ def packed_with(values=(2, 6, 12), mask=(6, 4), shapes=((2, 3), (4, 1))):
 def test_what_does_not_fit_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_resized_as_the_image_processor_does():
+    processor = Siglip2ImageProcessor(patch_size=16)
+    sides = torch.randint(1, 700, (40, 2)).tolist()
+    budgets = [1, 2, 7, 16, 128, 256, 576, 1024] * 5
+    for (height, width), budget in zip(sides, budgets, strict=True):
+        picture = Image.new("RGB", (width, height))
+        batch = processor(images=[picture], max_num_patches=budget, return_tensors="pt")
+        rows, columns = batch["spatial_shapes"][0].tolist()
+        assert resized_shape(height, width, 16, budget) == (16 * rows, 16 * columns)
+    assert resized_shape(1, 10_000, 16, 4) == (16, 64)

@@ -13,7 +13,14 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
 import fgclip_det.models  # noqa: F401  (registers)
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, train_tokenizer
+from fgclip_det.encoders import (
+    FGCLIP,
+    FGCLIP2,
+    FGCLIP2Config,
+    FGCLIPConfig,
+    TextConfig,
+    train_tokenizer,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -31,6 +38,19 @@ def encoder_dir(tmp_path_factory):
     torch.manual_seed(0)
     directory = tmp_path_factory.mktemp("encoder")
     FGCLIP(config, tokenizer).save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def encoder2_dir(tmp_path_factory):
+    """A three-block FG-CLIP 2 with 16-pixel patches and a tokenizer."""
+    tokenizer = train_tokenizer(BASE + NOVEL, 530)
+    config = FGCLIP2Config.tiny()
+    text = replace(config.text, vocab_size=len(tokenizer))
+    config = replace(config, text=text, vision=replace(config.vision, num_hidden_layers=3))
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("encoder2")
+    FGCLIP2(config, tokenizer).save_pretrained(directory)
     return str(directory)
 
 

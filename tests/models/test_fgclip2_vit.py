@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, train_tokenizer
+from fgclip_det.encoders import FGCLIP2
 from fgclip_det.models import FGCLIP2ViT, FGCLIPViT, build_encoder
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 from .conftest import BASE, NOVEL, prepared, total, train_step
-
-
-@pytest.fixture(scope="session")
-def encoder2_dir(tmp_path_factory):
-    """A three-block FG-CLIP 2 with 16-pixel patches and a tokenizer."""
-    tokenizer = train_tokenizer(BASE + NOVEL, 530)
-    config = FGCLIP2Config.tiny()
-    text = replace(config.text, vocab_size=len(tokenizer))
-    config = replace(config, text=text, vision=replace(config.vision, num_hidden_layers=3))
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("encoder2")
-    FGCLIP2(config, tokenizer).save_pretrained(directory)
-    return str(directory)
 
 
 @pytest.fixture

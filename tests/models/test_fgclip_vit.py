@@ -96,5 +96,5 @@ def test_taps_counted_from_the_end(encoder_dir):
 def test_wrong_encoders_are_named():
     with pytest.raises(ValueError, match="visoin"):
         build_encoder({"visoin": {}})
-    with pytest.raises(ValueError, match=r"backbone\.encoder is None"):
+    with pytest.raises(ValueError, match="encoder is None"):
         build_encoder(None)

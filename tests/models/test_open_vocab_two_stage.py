@@ -222,7 +222,7 @@ def test_scores_are_made_in_blocks_that_memory_bounds(build, make_batch, monkeyp
     texts = detector.text_embeddings
     expected = detector.classify(regions, texts)
     # Of six names: blocks of three regions.
-    monkeypatch.setattr("fgclip_det.models.open_vocab_roi_head._SCORES_AT_ONCE", 20)
+    monkeypatch.setattr("fgclip_det.models.region_classification._SCORES_AT_ONCE", 20)
     sizes = []
     own_score = detector.roi_head.score
     monkeypatch.setattr(

@@ -36,7 +36,13 @@ def regions():
     """One box: the detector sees the base class in it, the encoder the novel one."""
     box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     meta = dict(img_shape=(20, 20), ori_shape=(20, 20))
-    return Regions(box, torch.ones(1), BASE[None], NOVEL[None], meta)
+    return Regions(
+        boxes=box,
+        objectness=torch.ones(1),
+        region_embeddings=NOVEL[None],
+        detector_embeddings=BASE[None],
+        image_meta=meta,
+    )
 
 
 @torch.no_grad()

@@ -247,6 +247,15 @@ def test_is_base(encoder, embeddings):
     assert by_prompt.is_base(["mug"]).tolist() == [True]
 
 
+def test_find(encoder, embeddings):
+    words = Vocabulary.parse({"a Fork": ["it"], "it": ["a thing", "the mug"], "cup": ["cup"]})
+    asked = TextEmbeddings.encode(words, encoder)
+    assert asked.find(["mug", "plate", "fork", "fork"]).tolist() == [2, 0, -1]
+    assert asked.find([]).tolist() == [-1, -1, -1]
+    # Groups tell nothing here.
+    assert embeddings.find(["fork"]).tolist() == [-1, 0]
+
+
 def test_subset_keeps_rows_with_names(embeddings):
     novel = embeddings.subset("novel")
     assert novel.names == ("fork",)

@@ -1,0 +1,121 @@
+"""Detectors from a config and a checkpoint, ready to be asked."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+
+from mmcv.transforms import Compose
+from mmengine.config import Config, ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+
+from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
+
+BUNDLED = Path(__file__).parents[1] / "assets" / "shapes"
+OpenVocabDetector = OpenVocabTwoStageDetector | OpenVocabWrapper
+
+_KINDS = {cls.__name__: cls for cls in (OpenVocabTwoStageDetector, OpenVocabWrapper)}
+
+
+def load_detector(
+    model: str | os.PathLike | Config | None = None,
+    weights: str | os.PathLike | None = None,
+    encoder: str | os.PathLike | None = None,
+) -> tuple[OpenVocabDetector, Compose]:
+    """Build a detector and read its weights, on the CPU.
+
+    Args:
+        model: See `OpenVocabInferencer`.
+        weights: See `OpenVocabInferencer`.
+        encoder: See `OpenVocabInferencer`.
+
+    Returns:
+        The detector, and the transforms of its config that a picture goes through once it is
+        loaded.
+
+    Raises:
+        ValueError: A file is missing or does not fit.
+    """
+    if model is None:
+        cfg, weights = _bundled(weights, encoder)
+    else:
+        cfg = _read_config(model)
+    name = "the given one" if isinstance(model, Config) else repr(str(model))
+    settings = cfg.get("model")
+    kind = settings.get("type") if isinstance(settings, dict) else settings
+    kind = getattr(kind, "__name__", kind)
+    if kind not in _KINDS:
+        raise ValueError(
+            f"config {name} describes a model of type {kind}: give the config of an "
+            "OpenVocabTwoStageDetector, or wrap the detector in an OpenVocabWrapper"
+        )
+    if weights is None and settings.get("detector_checkpoint") is None:
+        raise ValueError(f"config {name} needs its checkpoint: give weights too")
+    if encoder is not None:
+        holder = settings if kind == "OpenVocabWrapper" else settings.backbone
+        holder.encoder = str(encoder)
+    init_default_scope("mmdet")
+    detector = _build(_KINDS[kind], settings)
+    if weights is not None:
+        _load_weights(detector, weights)
+    return detector, _test_pipeline(cfg)
+
+
+def _bundled(
+    weights: str | os.PathLike | None, encoder: str | os.PathLike | None
+) -> tuple[Config, Path]:
+    if weights is not None or encoder is not None:
+        raise ValueError("weights and encoder belong to a model: give its config file too")
+    if not (BUNDLED / "detector.pth").is_file():
+        raise ValueError(f"the bundled model is missing from {BUNDLED}: install again")
+    cfg = Config.fromfile(BUNDLED / "config.py")
+    cfg.model.vocabulary = str(BUNDLED / "vocabulary.json")
+    cfg.model.backbone.encoder = str(BUNDLED / "encoder")
+    return cfg, BUNDLED / "detector.pth"
+
+
+def _read_config(model: str | os.PathLike | Config) -> Config:
+    if isinstance(model, Config):
+        return copy.deepcopy(model)
+    if not Path(model).is_file():
+        raise ValueError(f"no config file at {str(model)!r}: check the path")
+    try:
+        return Config.fromfile(model)
+    except Exception as error:  # a config is a program, and may fail as any program does
+        raise ValueError(f"config {str(model)!r} cannot be read: {error}") from error
+
+
+def _build(cls: type[OpenVocabDetector], cfg: ConfigDict) -> OpenVocabDetector:
+    values = {key: value for key, value in cfg.items() if key not in ("type", "train_cfg")}
+    try:
+        return revert_sync_batchnorm(cls(**values))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the config's model cannot be built ({error}): mend the config"
+        ) from error
+
+
+def _load_weights(detector: OpenVocabDetector, path: str | os.PathLike) -> None:
+    checkpoint = load_checkpoint_file(path)
+    try:
+        detector.load_state_dict(checkpoint.get("state_dict", checkpoint), strict=True)
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"checkpoint {str(path)!r} does not go with this config, give the one trained with it: "
+            f"{error}"
+        ) from None
+
+
+def _test_pipeline(cfg: Config) -> Compose:
+    """The config's test pipeline behind the loading of pictures and boxes."""
+    try:
+        steps = cfg.test_dataloader.dataset.pipeline
+    except AttributeError:
+        raise ValueError("the config lacks test_dataloader.dataset.pipeline: add it") from None
+    kept = [step for step in steps if not str(step["type"]).startswith("Load")]
+    if len(kept) == len(steps):
+        raise ValueError("the config's test pipeline does not begin with LoadImageFromFile")
+    return Compose(kept)

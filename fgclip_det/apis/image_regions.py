@@ -1,0 +1,124 @@
+"""Regions of a picture that can be asked for one vocabulary after another, and kept in a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmengine.structures import InstanceData
+
+from fgclip_det.apis.detections import Detections
+from fgclip_det.models.regions import Regions, read_regions
+from fgclip_det.vocabulary import TextEmbeddings
+
+if TYPE_CHECKING:
+    from fgclip_det.apis.inferencer import OpenVocabInferencer
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRegions:
+    """What `OpenVocabInferencer.propose` found in one picture.
+
+    Attributes:
+        detector: Who found it, and answers.
+        regions: Boxes and embeddings, in the frame of the network's input.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+        image_path: Its file, or None where it was given as pixels.
+    """
+
+    detector: OpenVocabInferencer
+    regions: Regions
+    width: int
+    height: int
+    image_path: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def classify(self, texts: Any = None, score_thr: float = 0.3) -> Detections:
+        """What the detector would answer, without running its network.
+
+        Args:
+            texts: What to look for, in any form that `OpenVocabInferencer.stream` takes; new texts
+                are encoded first.
+            score_thr: Least score of a detection that is kept, in [0, 1].
+
+        Raises:
+            ValueError: Texts name nothing or are another encoder's, or `score_thr` is out of range.
+        """
+        check_score_thr(score_thr)
+        return self.detector.classify([self], [self.detector.encode(texts)], score_thr)[0]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write them to one ``.safetensors`` file, for `OpenVocabInferencer.load_regions`."""
+        labels = {"weights": self.detector.weights_hash, "size": f"{self.width}x{self.height}"}
+        if self.image_path is not None:
+            labels["image_path"] = self.image_path
+        self.regions.save(path, labels)
+
+
+def read_image_regions(path: str | os.PathLike, detector: OpenVocabInferencer) -> ImageRegions:
+    """Read what `ImageRegions.save` wrote, for the detector that made it.
+
+    Args:
+        path: The file.
+        detector: Who is to answer.
+
+    Raises:
+        ValueError: The file is missing, broken or of another kind, or another encoder or detector
+            made it.
+    """
+    regions, labels = read_regions(path)
+    regions.check_encoder(detector.model.encoder.fingerprint)
+    if "weights" not in labels:
+        raise ValueError(f"{str(path)!r} holds bare regions: read it with Regions.load")
+    if labels["weights"] != detector.weights_hash:
+        raise ValueError(
+            f"the regions in {str(path)!r} are of a detector with other weights: propose them again"
+        )
+    width, height = map(int, labels["size"].split("x"))
+    regions = regions.to(detector.device)
+    return ImageRegions(detector, regions, width, height, labels.get("image_path"))
+
+
+def check_score_thr(score_thr: float) -> None:
+    """Refuse a least score that is none.
+
+    Raises:
+        ValueError: It is not in [0, 1].
+    """
+    if not 0 <= score_thr <= 1:
+        raise ValueError(f"score_thr is {score_thr}: it must be between 0 and 1")
+
+
+def as_detections(
+    instances: InstanceData, texts: TextEmbeddings, image: ImageRegions, score_thr: float
+) -> Detections:
+    """What a detector's `classify` found in a picture, as users get it.
+
+    Args:
+        instances: ``bboxes`` (M, 4) xyxy in pixels of the picture, ``scores`` (M,), ``labels``
+            (M,): rows of `texts`; those beyond are of negatives, which are not reported.
+        texts: What was asked for.
+        image: Where it was looked for.
+        score_thr: Least score that is kept.
+    """
+    boxes = instances.bboxes.float().cpu()
+    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, image.width)
+    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, image.height)
+    scores, labels = instances.scores.float().cpu(), instances.labels.cpu()
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    kept = (scores >= score_thr) & inside & (labels < len(texts))
+    labels = labels[kept]
+    return Detections(
+        names=[texts.names[label] for label in labels.tolist()],
+        boxes=boxes[kept],
+        scores=scores[kept],
+        labels=labels,
+        vocabulary=list(texts.names),
+        width=image.width,
+        height=image.height,
+        image_path=image.image_path,
+    )

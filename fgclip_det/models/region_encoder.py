@@ -1,0 +1,153 @@
+"""What a frozen FG-CLIP sees in boxes of pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.models.frozen_encoder import FrozenEncoder
+from fgclip_det.models.image_frames import (
+    Resize,
+    Size,
+    keep_ratio_size,
+    map_boxes,
+    normalize_and_pad,
+    resize_picture,
+)
+from fgclip_det.models.region_classification import pool_tokens
+
+
+class RegionEncoder(FrozenEncoder):
+    """Embeddings of boxes, each picture read once at the encoder's own resolution.
+
+    How a picture becomes the encoder's input:
+
+    * "canvas": as it is, padded to whole patches;
+    * "squash": resized to a square, which is FG-CLIP v1's own protocol (arXiv 2505.05071);
+    * "keep_ratio": resized to `size` pixels on the longer side, the aspect ratio kept up to whole
+      patches;
+    * "patches": resized to as many patches as `max_patches` has room for, the aspect ratio kept up
+      to whole patches, which is FG-CLIP 2's own protocol (arXiv 2510.10921).
+
+    Args:
+        encoder: See `build_encoder`.
+        resize: See above; None for "squash" with an FG-CLIP v1, "patches" with an FG-CLIP 2.
+        size: Of "squash" and "keep_ratio", in pixels; None for what the encoder was trained at.
+        max_patches: Of "patches"; None for what FG-CLIP 2's own evaluation grants a picture of its
+            original size, at most 1024.
+        interpolation: None for what the encoder's own image processor takes, "bicubic" for FG-CLIP
+            v1 and "bilinear" for FG-CLIP 2.
+
+    Raises:
+        ValueError: A setting is unknown, out of range, or not for this encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: FGCLIP | FGCLIP2 | str | Mapping,
+        resize: Resize | None = None,
+        size: int | None = None,
+        max_patches: int | None = None,
+        interpolation: Literal["bicubic", "bilinear"] | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(encoder, init_cfg=init_cfg)
+        second = isinstance(self.encoder, FGCLIP2)
+        self.resize = resize or ("patches" if second else "squash")
+        self.size = size
+        self.max_patches = max_patches
+        self.interpolation = interpolation or ("bilinear" if second else "bicubic")
+        self._check_settings()
+
+    def frame_size(self, picture: Size, original: Size) -> Size:
+        """Height and width at which the encoder reads a picture, without padding.
+
+        Args:
+            picture: Its height and width.
+            original: Those that it once had, for a budget of patches.
+        """
+        if self.resize == "canvas":
+            return picture
+        longest = self.size or self.encoder.image_size
+        if self.resize == "squash":
+            return longest, longest
+        if self.resize == "keep_ratio":
+            return keep_ratio_size(picture, longest, self.encoder.patch_size)
+        return self.encoder.resized_shape(
+            *picture, self.max_patches or self.encoder.patch_budget(*original)
+        )
+
+    @torch.no_grad()
+    def forward(
+        self,
+        pictures: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        original_sizes: Sequence[Size] | None = None,
+    ) -> list[Tensor]:
+        """Embeddings of boxes; pictures that are read at one size are read together.
+
+        Args:
+            pictures: One (3, h_i, w_i) float32 tensor each, RGB, from 0 to 255.
+            boxes: One (K_i, 4) float tensor for each picture, xyxy, in pixels of it; K_i may be 0.
+            original_sizes: Height and width of each before it was resized, for a budget of
+                patches; None for those that they have.
+
+        Returns:
+            One (K_i, D) float32 tensor for each picture, each row of unit length, to be compared
+            with texts of the encoder's ``region_text_length``.
+
+        Raises:
+            ValueError: Not as many box tensors, or sizes, as pictures.
+        """
+        sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+        originals = sizes if original_sizes is None else list(original_sizes)
+        if not len(pictures) == len(boxes) == len(originals):
+            raise ValueError(
+                f"{len(pictures)} pictures, {len(boxes)} box tensors and {len(originals)} sizes: "
+                "give one each"
+            )
+        frames = [self.frame_size(*pair) for pair in zip(sizes, originals, strict=True)]
+        embeddings: dict[int, Tensor] = {}
+        for frame in dict.fromkeys(frames):
+            rows = [row for row, other in enumerate(frames) if other == frame]
+            mapped = [map_boxes(boxes[row], sizes[row], frame) for row in rows]
+            found = self._encode([pictures[row] for row in rows], mapped, frame)
+            embeddings.update(zip(rows, found, strict=True))
+        return [embeddings[row] for row in range(len(pictures))]
+
+    def _encode(
+        self, pictures: Sequence[Tensor], boxes: Sequence[Tensor], frame: Size
+    ) -> Sequence[Tensor]:
+        resized = [resize_picture(picture, frame, self.interpolation) for picture in pictures]
+        pixels = torch.stack([normalize_and_pad(picture, self.encoder) for picture in resized])
+        dense = self.encoder.encode_dense(pixels)
+        grid = (dense.shape[1], dense.shape[2])
+        pooled = pool_tokens(dense.flatten(1, 2), grid, self.encoder.patch_size, boxes)
+        return pooled.split([len(own) for own in boxes])
+
+    def _check_settings(self) -> None:
+        patch = self.encoder.patch_size
+        if self.resize not in ("canvas", "squash", "keep_ratio", "patches"):
+            raise ValueError(
+                f'resize is {self.resize!r}: choose "canvas", "squash", "keep_ratio" or "patches"'
+            )
+        if self.resize == "patches" and not isinstance(self.encoder, FGCLIP2):
+            raise ValueError('resize="patches" is FG-CLIP 2\'s: choose another for this encoder')
+        if self.size is not None and self.resize not in ("squash", "keep_ratio"):
+            raise ValueError(f'size is for resize="squash" and "keep_ratio", not {self.resize!r}')
+        if self.size is not None and (self.size < patch or self.size % patch):
+            raise ValueError(
+                f"size is {self.size}: it must be a multiple of the {patch}-pixel patch"
+            )
+        if self.max_patches is not None and self.resize != "patches":
+            raise ValueError(f'max_patches is for resize="patches", not {self.resize!r}')
+        if self.max_patches is not None and self.max_patches < 1:
+            raise ValueError(f"max_patches is {self.max_patches}: it must be at least 1")
+        if self.interpolation not in ("bicubic", "bilinear"):
+            raise ValueError(
+                f'interpolation is {self.interpolation!r}: choose "bicubic" or "bilinear"'
+            )

@@ -1,0 +1,114 @@
+"""Another detector's boxes through the inferencer, from a config of ours or of MMDetection's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
+
+from fgclip_det.apis import OpenVocabInferencer
+from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.models import OpenVocabWrapper
+
+SHAPES = Path(__file__).parents[2] / "configs" / "region_text" / "shapes_tiny.py"
+PICTURES = sorted((BUNDLED / "images").glob("*.png"))
+TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
+
+
+@pytest.fixture
+def config() -> Config:
+    """The config on Shapes with its paths made absolute; any box of its detector counts."""
+    cfg = Config.fromfile(SHAPES)
+    cfg.model.encoder = str(BUNDLED / "encoder")
+    cfg.model.vocabulary = str(BUNDLED / "vocabulary.json")
+    cfg.model.detector.test_cfg.rcnn.score_thr = 0.0
+    return cfg
+
+
+@pytest.fixture
+def weights(config: Config, tmp_path: Path) -> Path:
+    """A checkpoint of its detector alone, untrained."""
+    torch.manual_seed(0)
+    init_default_scope("mmdet")
+    detector = OpenVocabWrapper(config.model.detector, config.model.encoder).detector
+    torch.save({"state_dict": detector.state_dict(), "meta": {}}, tmp_path / "detector.pth")
+    return tmp_path / "detector.pth"
+
+
+def test_config_file_config_and_named_checkpoint_are_one(
+    config: Config, weights: Path, tmp_path: Path
+) -> None:
+    config.dump(tmp_path / "config.py")
+    detector = OpenVocabInferencer(tmp_path / "config.py", weights, device="cpu")
+    expected = [found.to_dict() for found in detector(PICTURES, TEXTS, score_thr=0.0)]
+    assert any(found["detections"] for found in expected)
+    names = {one["name"] for found in expected for one in found["detections"]}
+    assert names <= set(TEXTS.split(". "))
+    given = OpenVocabInferencer(config, weights, device="cpu")
+    config.model.detector_checkpoint = str(weights)
+    named = OpenVocabInferencer(config, device="cpu")
+    for other in (given, named):
+        got = other(PICTURES, TEXTS, score_thr=0.0, batch_size=2)
+        for found, known in zip(got, expected, strict=True):
+            torch.testing.assert_close(
+                found.scores, torch.tensor([one["score"] for one in known["detections"]])
+            )
+            assert found.names == [one["name"] for one in known["detections"]]
+    regions = named.propose(PICTURES[:1])[0]
+    assert regions.classify(TEXTS, score_thr=0.0).to_dict() == expected[0]
+
+
+def test_the_numbers_of_a_test_run(config: Config, weights: Path) -> None:
+    detector = OpenVocabInferencer(config, weights, device="cpu")
+    steps = [s for s in config.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
+    for picture in PICTURES:
+        data = Compose(steps)({"img_path": str(picture), "img_id": 0})
+        with torch.no_grad():
+            (sample,) = detector.model.test_step(pseudo_collate([data]))
+        found = detector(picture, score_thr=0.0)[0]
+        torch.testing.assert_close(found.scores, sample.pred_instances.scores)
+        torch.testing.assert_close(found.boxes, sample.pred_instances.bboxes)
+        assert found.labels.equal(sample.pred_instances.labels)
+
+
+def test_any_config_of_mmdetection(tmp_path: Path) -> None:
+    # SyncBN, and a pipeline that pads.
+    cfg = get_config("mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py")
+    cfg.model = dict(type="OpenVocabWrapper", detector=cfg.model, encoder=str(BUNDLED / "encoder"))
+    torch.manual_seed(0)
+    init_default_scope("mmdet")
+    weights = OpenVocabWrapper(cfg.model.detector, cfg.model.encoder).detector.state_dict()
+    for level in range(3):
+        weights[f"bbox_head.rtm_reg.{level}.bias"].fill_(4.0)
+    torch.save({"state_dict": weights}, tmp_path / "rtmdet_s.pth")
+    detector = OpenVocabInferencer(cfg, tmp_path / "rtmdet_s.pth", device="cpu")
+    assert cfg.model.detector.type == "RTMDet"
+    found = detector(PICTURES[0], texts=TEXTS, score_thr=0.0)[0]
+    assert len(found) > 2
+    assert (found.boxes >= 0).all() and (found.boxes <= 128).all()
+
+
+def _refusal(*arguments) -> str:
+    with pytest.raises(ValueError) as error:
+        OpenVocabInferencer(*arguments, device="cpu")
+    return str(error.value)
+
+
+def test_what_does_not_fit_is_refused(config: Config, weights: Path, tmp_path: Path) -> None:
+    assert "give weights too" in _refusal(config)
+    assert "does not exist" in _refusal(config, tmp_path / "none.pth")
+    text = _refusal(config, BUNDLED / "detector.pth")
+    assert "does not go with this config" in text and "missing detector." in text
+    assert "config.json" in _refusal(config, weights, tmp_path)
+    config.model.frame = dict(resize="crop")
+    assert "resize is 'crop'" in _refusal(config, weights)
+    config.model.frame = dict(side=64)
+    assert "cannot be built" in _refusal(config, weights)
+    config.model = config.model.detector
+    assert "type FasterRCNN" in _refusal(config, weights)
+    assert "wrap the detector in an OpenVocabWrapper" in _refusal(config, weights)

@@ -1,0 +1,100 @@
+"""The benchmark of asking again runs, writes what it says, and refuses unlike results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from fgclip_det.models import Regions
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script; threads that a run sets are set back."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    threads = torch.get_num_threads()
+    yield importlib.import_module("benchmarks.requery")
+    torch.set_num_threads(threads)
+
+
+def test_quick_run_writes_json_and_page(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "new" / "cpu.json"
+    assert script.main(["--quick", "--threads", "1", "--out", str(out)]) == 0
+    result = json.loads(out.read_text(encoding="utf-8"))
+    (record,) = result["cases"]
+    assert (record["name"], record["images"], record["rounds"]) == ("shapes", 2, 2)
+    assert len(record["regions"]) == 2 and min(record["regions"]) > 0
+    # Boxes, objectness and two embeddings of 128 values for each region.
+    assert record["file_bytes"] > sum(record["regions"]) * 4 * (4 + 1 + 2 * 128)
+    assert [entry["names"] for entry in record["names"]] == [1, 10]
+    for entry in record["names"]:
+        seconds = entry["seconds"]
+        assert set(seconds) == {"pass", "again", "file", "encode"}
+        shares = [a / b for a, b in zip(seconds["again"], seconds["pass"], strict=True)]
+        assert entry["share"]["median"] == pytest.approx(statistics.median(shares))
+        # Without the network: a part of a pass even on a busy machine.
+        assert 0 < min(shares) < 0.5
+        assert entry["difference"] == 0
+    page = out.with_suffix(".md").read_text(encoding="utf-8")
+    assert page.partition("## Summary")[2].strip() in capsys.readouterr().out
+    assert "| 10 |" in page and "- threads: 1" in page
+
+
+def test_each_call_asks_for_other_names(script: ModuleType) -> None:
+    names = script.new_names(3)
+    first, second = next(names).names, next(names).names
+    assert len(first) == 3 and not set(first) & set(second)
+
+
+def test_unlike_results_get_no_share(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = Regions.load
+
+    def load_other(path: Path) -> Regions:
+        regions = load(path)
+        regions.detector_embeddings = -regions.detector_embeddings
+        return regions
+
+    monkeypatch.setattr(Regions, "load", load_other)
+    out = tmp_path / "cpu.json"
+    assert script.main(["--quick", "--threads", "1", "--out", str(out)]) == 1
+    (record,) = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    assert any(entry["share"] is None for entry in record["names"])
+    captured = capsys.readouterr()
+    assert "results differ" in captured.out
+    assert captured.err.count("error: results differ: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quick", "--cases", "b_640"], "choose from shapes"),
+        (["--dtype", "float64"], "--dtype is float32, or bfloat16 for mixed precision"),
+        (["--quick", "--out", "cpu.md"], "--out is the JSON"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, script: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    assert script.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
