@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ import fgclip_det
 
 EXIT_USER_ERROR = 2
 _BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
-_SHOWN_DETECTIONS = 20
+_SHOWN_ROWS = 20
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,14 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Detect what a text names in pictures; writes OUT/vis/*.png and OUT/preds/"
         "*.json. Without pictures and texts it shows the bundled ones.",
     )
-    demo.add_argument("images", nargs="*", metavar="IMAGE", help="pictures or folders")
-    words = demo.add_mutually_exclusive_group()
-    words.add_argument(
-        "--texts", help="'a red mug. a blue plate', 'mug, plate', a .txt or .json file, or coco"
-    )
-    words.add_argument(
-        "--vocabulary", metavar="FILE", help="file of names: a line each, JSON, or TextEmbeddings"
-    )
+    _add_common_arguments(demo)
     demo.add_argument(
         "--negatives",
         metavar="TEXTS",
@@ -46,14 +40,51 @@ def build_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--model", metavar="CONFIG", help="config of a detector (default: bundled)")
     demo.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
-    demo.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
     demo.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
-    demo.add_argument("--out-dir", default="outputs", metavar="DIR", help="(default: outputs)")
-    demo.add_argument("--device", help="cpu, cuda, cuda:0 (default: cuda where there is one)")
     demo.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
     demo.add_argument("--no-save-vis", action="store_true", help="write the JSON files only")
+    heatmap = commands.add_parser(
+        "heatmap",
+        help="show where in pictures an encoder sees what a text says",
+        description="Show where in pictures an encoder sees what a text says; writes "
+        "OUT/heatmaps/*.png, one grid for each picture, and the numbers as *.npz. Without pictures "
+        "and texts it shows the bundled ones.",
+    )
+    _add_common_arguments(heatmap)
+    heatmap.add_argument(
+        "--image-size", type=int, metavar="PX", help="longer side (default: the encoder's own size)"
+    )
+    heatmap.add_argument("--max-patches", type=int, help="FG-CLIP 2: patches instead of pixels")
+    heatmap.add_argument(
+        "--box-cells",
+        type=int,
+        nargs="+",
+        default=(3, 5, 7),
+        metavar="N",
+        help="sides of the boxes that are compared, in patches (default: 3 5 7; 1: bare patches)",
+    )
+    heatmap.add_argument(
+        "--scale",
+        choices=("shared", "text"),
+        default="shared",
+        help="one scale of colours for all texts, or each its own (default: shared)",
+    )
     commands.add_parser("doctor", help="what works here, what does not, and how to mend it")
     return parser
+
+
+def _add_common_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures or folders")
+    words = command.add_mutually_exclusive_group()
+    words.add_argument(
+        "--texts", help="'a red mug. a blue plate', 'mug, plate', a .txt or .json file, or coco"
+    )
+    words.add_argument(
+        "--vocabulary", metavar="FILE", help="file of names: a line each, JSON, or TextEmbeddings"
+    )
+    command.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
+    command.add_argument("--out-dir", default="outputs", metavar="DIR", help="(default: outputs)")
+    command.add_argument("--device", help="cpu, cuda, cuda:0 (default: cuda where there is one)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _say_warning
         try:
-            return demo(arguments)
+            return {"demo": demo, "heatmap": heatmap}[arguments.command](arguments)
         except ValueError as error:
             print(f"error: {_one_line(error)}", file=sys.stderr)
             return EXIT_USER_ERROR
@@ -85,19 +116,13 @@ def demo(arguments: argparse.Namespace) -> int:
     from fgclip_det.apis.images import find_images, read_image, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, OpenVocabInferencer, resolve_device
     from fgclip_det.apis.visualization import draw_detections
-    from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+    from fgclip_det.vocabulary import Vocabulary
 
     _quiet_logging()
-    if not arguments.images and arguments.model:
-        raise ValueError("name the pictures to detect in")
-    if arguments.model and not (arguments.texts or arguments.vocabulary):
-        raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
+    _check_asked(arguments, arguments.model)
     # A picture that is named twice, by itself and with its folder, is one picture.
     paths = list(dict.fromkeys(find_images(arguments.images or [BUNDLED / "images"])))
-    texts = _BUNDLED_TEXTS if arguments.texts is None else arguments.texts
-    spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
-    is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"
-    vocabulary = TextEmbeddings.load(spec) if is_encoded else Vocabulary.parse(spec)
+    vocabulary = _vocabulary(arguments)
     negatives = arguments.negatives
     if negatives is None and not arguments.images:
         negatives = BUNDLED / "vocabulary.json"
@@ -130,11 +155,96 @@ def demo(arguments: argparse.Namespace) -> int:
             drawn = draw_detections(read_image(answer.image_path), answer)
             _write(out_dir / "vis" / f"{stem}.png", lambda p, d=drawn: d.save(p, "PNG"))
     _report(answers, out_dir)
-    for _, reason in detector.failures:
+    return _report_failures([reason for _, reason in detector.failures], len(paths))
+
+
+def heatmap(arguments: argparse.Namespace) -> int:
+    """Draw where the named pictures are like a text.
+
+    Raises:
+        ValueError: An argument is wrong; nothing was written then.
+    """
+    # Imported late, as in `demo`.
+    from tqdm import tqdm
+
+    from fgclip_det.apis import heatmap as maps_of
+    from fgclip_det.apis.images import find_images, read_image, unique_stems
+    from fgclip_det.apis.inferencer import BUNDLED, resolve_device
+    from fgclip_det.apis.region_texts import encode_texts
+    from fgclip_det.apis.visualization import shortened
+    from fgclip_det.encoders import load_encoder
+
+    _quiet_logging()
+    _check_asked(arguments, arguments.encoder)
+    paths = list(dict.fromkeys(find_images(arguments.images or [BUNDLED / "images"])))
+    vocabulary = _vocabulary(arguments)
+    maps_of.check_count(len(vocabulary))
+    out_dir = Path(arguments.out_dir)
+    _check_writable(out_dir / "heatmaps", arguments.out_dir)
+    device = resolve_device(arguments.device)
+    encoder = load_encoder(arguments.encoder or BUNDLED / "encoder").to(device)
+    size = {
+        "image_size": arguments.image_size,
+        "max_patches": arguments.max_patches,
+        "box_cells": arguments.box_cells,
+    }
+    maps_of.check_settings(encoder, **size)
+    texts = encode_texts(encoder, vocabulary)
+    rows, failures = [], []
+    stems = unique_stems(paths)
+    for path, stem in zip(tqdm(paths, desc="pictures", disable=len(paths) < 2), stems, strict=True):
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            failures.append(str(error))
+            continue
+        maps = maps_of.similarity_maps(encoder, image, texts, **size)
+        drawn = maps_of.draw_heatmap(image, maps, texts.names, arguments.scale)
+        place = {"names": texts.names, "size": image.shape[:2]}
+        target = out_dir / "heatmaps" / stem
+        _write(Path(f"{target}.npz"), functools.partial(maps_of.save_maps, maps=maps, **place))
+        _write(Path(f"{target}.png"), functools.partial(drawn.save, format="PNG"))
+        rows += [
+            (path.name, value, shortened(name), [round(v) for v in peak])
+            for name, value, peak in zip(
+                texts.names,
+                maps.flatten(1).amax(dim=1).tolist(),
+                maps_of.peaks(maps, image.shape[:2]),
+                strict=True,
+            )
+        ]
+    _print_rows(rows)
+    done = len(paths) - len(failures)
+    if done:
+        print(f"{len(texts)} text(s) in {done} picture(s); written to {out_dir}")
+    return _report_failures(failures, len(paths))
+
+
+def _check_asked(arguments: argparse.Namespace, own: str | None) -> None:
+    """Whoever brings a model or an encoder of their own brings pictures and words too."""
+    if own and not arguments.images:
+        raise ValueError("name the pictures to look into")
+    if own and not (arguments.texts or arguments.vocabulary):
+        raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
+
+
+def _vocabulary(arguments: argparse.Namespace):
+    """`TextEmbeddings` or a `Vocabulary` of what is looked for."""
+    from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+
+    texts = _BUNDLED_TEXTS if arguments.texts is None else arguments.texts
+    spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
+    is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"
+    return TextEmbeddings.load(spec) if is_encoded else Vocabulary.parse(spec)
+
+
+def _report_failures(reasons: Sequence[str], count: int) -> int:
+    """Say which pictures of `count` could not be read; returns the exit code."""
+    for reason in reasons:
         print(f"error: {reason}", file=sys.stderr)
-    if detector.failures:
-        print(f"{len(answers)} of {len(paths)} pictures were done", file=sys.stderr)
-    return EXIT_USER_ERROR if detector.failures else 0
+    if reasons:
+        print(f"{count - len(reasons)} of {count} pictures were done", file=sys.stderr)
+    return EXIT_USER_ERROR if reasons else 0
 
 
 def _report(answers: Sequence, out_dir: Path) -> None:
@@ -147,12 +257,17 @@ def _report(answers: Sequence, out_dir: Path) -> None:
             answer.names, answer.scores.tolist(), answer.boxes.tolist(), strict=True
         )
     ]
-    for file, score, name, box in rows[:_SHOWN_DETECTIONS]:
-        print(f"{file:24} {score:5.2f}  {name}  {box}")
-    if len(rows) > _SHOWN_DETECTIONS:
-        print(f"... and {len(rows) - _SHOWN_DETECTIONS} more")
+    _print_rows(rows)
     if answers:
         print(f"{len(rows)} detections in {len(answers)} picture(s); written to {out_dir}")
+
+
+def _print_rows(rows: Sequence[tuple[str, float, str, list[int]]]) -> None:
+    """File, score, name and place, of the first few."""
+    for file, score, name, place in rows[:_SHOWN_ROWS]:
+        print(f"{file:24} {score:5.2f}  {name}  {place}")
+    if len(rows) > _SHOWN_ROWS:
+        print(f"... and {len(rows) - _SHOWN_ROWS} more")
 
 
 def _check_writable(folder: Path, out_dir: str) -> None:

@@ -6,8 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -57,7 +58,9 @@ def find_sources(root: str | Path, names: Iterable[str]) -> list[Path]:
     return paths
 
 
-def read_annotations(path: str | Path, image_name: str = "file_name") -> AnnotationFile:
+def read_annotations(
+    path: str | Path, image_name: str | None = "file_name", unlabelled: bool = False
+) -> AnnotationFile:
     """Read a COCO-style detection file and check every entry.
 
     Boxes that are degenerate or reach outside their image pass: what becomes of them is the
@@ -65,7 +68,9 @@ def read_annotations(path: str | Path, image_name: str = "file_name") -> Annotat
 
     Args:
         path: JSON file.
-        image_name: The key of an image that tells which picture it is.
+        image_name: The key of an image that tells which picture it is; None for either
+            ``file_name`` or, as in LVIS, ``coco_url``.
+        unlabelled: Whether a file without ``annotations`` will do, as that of a test split is.
 
     Raises:
         ValueError: The file is missing, truncated or no such file, or an entry lacks a field, bears
@@ -76,6 +81,8 @@ def read_annotations(path: str | Path, image_name: str = "file_name") -> Annotat
     no_coco = f"{str(path)!r} is no COCO detection file"
     if not isinstance(values, dict):
         raise ValueError(f"{no_coco} (it holds a {type(values).__name__}, not an object)")
+    if unlabelled:
+        values.setdefault("annotations", [])
     for key in _LISTS:
         entries = values.get(key)
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -91,6 +98,18 @@ def read_annotations(path: str | Path, image_name: str = "file_name") -> Annotat
     _check_annotations(path, annotations, _ids(images), _ids(categories))
     categories = sorted(categories, key=lambda category: category["id"])
     return AnnotationFile(path, images, annotations, categories, values)
+
+
+def image_file_name(image: Mapping[str, Any]) -> str:
+    """The picture of an image, relative to the folder of pictures.
+
+    Args:
+        image: An image of an `AnnotationFile`; of LVIS, whose images have no ``file_name``, the
+            last folder and the name in ``coco_url``, such as ``train2017/000000000009.jpg``.
+    """
+    if image.get("file_name"):
+        return image["file_name"]
+    return "/".join(PurePosixPath(urlsplit(image["coco_url"]).path).parts[-2:])
 
 
 def check_categories(file: AnnotationFile, names: Mapping[int, str], dataset: str) -> None:
@@ -197,11 +216,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and -_LIMIT < value < _LIMIT
 
 
-def _check_images(path: Path, images: list[dict[str, Any]], image_name: str) -> None:
+def _check_images(path: Path, images: list[dict[str, Any]], image_name: str | None) -> None:
+    keys = ("file_name", "coco_url") if image_name is None else (image_name,)
     for image in images:
         where = f"{str(path)!r}: image {image['id']}"
-        if not isinstance(image.get(image_name), str) or not image[image_name]:
-            raise ValueError(f"{where} has no {image_name!r}")
+        if not any(isinstance(image.get(key), str) and image[key] for key in keys):
+            raise ValueError(f"{where} has no {keys[0]!r}")
         for key in ("width", "height"):
             if not _is_number(image.get(key)) or image[key] < 1:
                 raise ValueError(f"{where} has the {key} {image.get(key)!r}: no number of pixels")
@@ -229,5 +249,6 @@ def _annotation_problem(
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f"has the bbox {box!r}: four numbers are needed, x, y, width and height"
     if not _is_number(annotation.get("area")):
-        return f"has the area {annotation.get('area')!r}: a number is needed"
+        area = annotation.get("area")
+        return f"has the area {area!r}: a number is needed, width times height of the box, say"
     return None

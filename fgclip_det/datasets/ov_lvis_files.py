@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fgclip_det.datasets.annotation_files import (
     AnnotationFile,
     check_categories,
     find_sources,
+    image_file_name,
     read_annotations,
     summarize,
 )
@@ -78,7 +78,7 @@ def _read(path: Path) -> AnnotationFile:
     names = dict(enumerate(Vocabulary.parse("lvis").names, start=1))
     check_categories(source, names, _DATASET)
     for image in source.images:
-        image["file_name"] = "/".join(PurePosixPath(urlsplit(image["coco_url"]).path).parts[-2:])
+        image["file_name"] = image_file_name({"coco_url": image["coco_url"]})
     return source
 
 

@@ -51,6 +51,14 @@ def test_what_is_no_annotation_file_is_named(path, text, message):
         read_annotations(path)
 
 
+def test_a_file_without_annotations_where_it_will_do(path):
+    path.write_text(json.dumps({"images": [IMAGE], "categories": [CATEGORY]}))
+    file = read_annotations(path, unlabelled=True)
+    assert file.images == [IMAGE] and file.annotations == []
+    with pytest.raises(ValueError, match="no list 'annotations'"):
+        read_annotations(path)
+
+
 def test_unreadable_files_are_named(path, tmp_path):
     with pytest.raises(ValueError, match=r"instances\.json' cannot be read \(No such file"):
         read_annotations(path)

@@ -1,0 +1,184 @@
+"""Boxes come from results files as they are there, or not at all."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from fgclip_det.datasets.proposal_files import read_proposals
+
+IMAGES = [
+    {"id": 7, "width": 60, "height": 40, "file_name": "a.png"},
+    {"id": 3, "width": 100, "height": 200, "file_name": "b.png"},
+    {"id": 5, "width": 10, "height": 10, "file_name": "c.png"},
+]
+
+
+def result(image: int = 7, bbox: Any = (1, 2, 30, 20), score: Any = 0.5, **more) -> dict[str, Any]:
+    box = list(bbox) if isinstance(bbox, tuple) else bbox
+    return {"image_id": image, "category_id": 1, "bbox": box, "score": score, **more}
+
+
+def write(folder: Path, values: Any) -> Path:
+    path = folder / "results.json"
+    path.write_text(values if isinstance(values, str) else json.dumps(values))
+    return path
+
+
+def test_reads_coco_results(tmp_path: Path) -> None:
+    entries = [
+        result(3, (10, 20, 30, 40), 0.25, category_id=9),
+        result(7, (0, 0, 60, 40), 1, segmentation={"counts": "x"}),
+        result(3, (0.5, 1.5, 2, 3), 0.75),
+    ]
+    found = read_proposals(write(tmp_path, entries), IMAGES)
+    assert found.notes == () and list(found.by_image) == [3, 7]
+    own = found.by_image[3]
+    assert len(own) == 2 and own.boxes.dtype == own.scores.dtype == np.float32
+    assert own.boxes.tolist() == [[10, 20, 40, 60], [0.5, 1.5, 2.5, 4.5]]
+    assert own.scores.tolist() == [0.25, 0.75] and own.category_ids.tolist() == [9, 1]
+    assert found.by_image[7].boxes.tolist() == [[0, 0, 60, 40]]
+
+
+def test_no_boxes_and_many_boxes(tmp_path: Path) -> None:
+    assert read_proposals(write(tmp_path, []), IMAGES).by_image == {}
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 50, (10_000, 2)).round(2)
+    entries = [result(3, (x, y, 50.0, 50.0), 0.1) for x, y in corners.tolist()]
+    assert len(read_proposals(write(tmp_path, entries), IMAGES).by_image[3]) == 10_000
+
+
+def test_a_category_may_be_missing(tmp_path: Path) -> None:
+    entry = result()
+    del entry["category_id"]
+    assert read_proposals(write(tmp_path, [entry]), IMAGES).by_image[7].category_ids.tolist() == [
+        -1
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("[{", "is no complete JSON"),
+        ({"annotations": []}, "holds a dict, not a list of results"),
+        ([5], "number 0 has no 'image_id'"),
+        ([{"image_id": 7, "score": 1}], "number 0 has no 'bbox'"),
+        ([result(), result("7")], "number 1 has the image_id '7'"),
+        ([result(bbox=(1, 2, 3))], r"has the bbox \[1, 2, 3\]: four numbers are needed"),
+        ([result(bbox=(1, 2, 3, "4"))], "four numbers are needed"),
+        ([result(bbox=None)], "has the bbox None"),
+        ([result(bbox=(5, 5, -1, 4))], "whose width or height is negative"),
+        ([result(score=None)], "has the score None"),
+        ([result(score=1.5)], r"has the score 1\.5: scores must be between 0 and 1"),
+        ([result(score=-0.5)], r"has the score -0\.5"),
+        ("[" + json.dumps(result()).replace("0.5", "NaN") + "]", "NaN or infinite"),
+        ("[" + json.dumps(result()).replace("30", "Infinity") + "]", "NaN or infinite"),
+        (
+            [result(), result(4), result(4), result(2)],
+            "3 of 4 boxes in .* does not list, the first has the image_id 2: give the annotation",
+        ),
+        ([result(bbox=(0.1, 0.2, 0.3, 0.4))] * 3, "lie between 0 and 1: give them in pixels"),
+        (
+            [result(3, (1, 2, 3, 4)), result(7, (0, 0, 120, 80))],
+            r"1 of 2 boxes .* the first to \(120\.0, 80\.0\) from \(0\.0, 0\.0\) in one of 60 x 40",
+        ),
+        (
+            [result(3, (80, 20, 95, 30)), result(7, (10, 30, 50, 39))] * 5,
+            "are they corners, x1, y1, x2, y2",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_named(tmp_path: Path, entries: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_proposals(write(tmp_path, entries), IMAGES)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.json' cannot be read"):
+        read_proposals(tmp_path / "none.json", IMAGES)
+
+
+def test_a_few_odd_boxes_are_clipped_or_left_out(tmp_path: Path) -> None:
+    entries = [result(7, (0, 0, 60.5, 40.5))] * 200
+    entries += [result(3, (-5, -5, 50, 50)), result(3, (150, 10, 20, 20)), result(5, (2, 2, 0, 3))]
+    found = read_proposals(write(tmp_path, entries), IMAGES)
+    assert found.by_image[7].boxes[0].tolist() == [0, 0, 60, 40]
+    assert found.by_image[3].boxes.tolist() == [[0, 0, 45, 45]]
+    assert set(found.by_image) == {3, 7}
+    assert found.notes == (
+        "2 boxes reach out of their pictures and were clipped",
+        "2 boxes without area were left out",
+    )
+
+
+def test_boxes_of_smaller_copies_are_noted(tmp_path: Path) -> None:
+    found = read_proposals(write(tmp_path, [result(3, (5, 5, 40, 90))] * 100), IMAGES)
+    assert "no box reaches beyond 48 % of its picture" in found.notes[0]
+
+
+@pytest.fixture
+def dump(tmp_path: Path):
+    """Write what `tools/test.py --out` does, by MMDetection's own metric."""
+
+    def dump(**changes) -> Path:
+        metric = METRICS.get("DumpDetResults")(str(tmp_path / "dump.pkl"))
+        for image in IMAGES[:2]:
+            shape = (image["height"], image["width"])
+            sample = DetDataSample(
+                metainfo=dict(img_id=image["id"], ori_shape=shape, scale_factor=(2.0, 2.0))
+            )
+            sample.pred_instances = InstanceData(
+                bboxes=torch.tensor([[1.0, 2.0, 31.0, 22.0], [4.0, 5.0, 50.0, 40.0]]),
+                scores=torch.tensor([0.5, 0.25]),
+                labels=torch.tensor([3, 4]),
+                masks=torch.zeros(2, *shape).bool(),
+            )
+            sample.gt_instances = InstanceData(bboxes=torch.zeros(1, 4))
+            sample.set_metainfo(changes)
+            metric.process({}, [sample.to_dict()])
+        metric.compute_metrics(metric.results)
+        return tmp_path / "dump.pkl"
+
+    return dump
+
+
+def test_reads_mmdetections_dump(dump) -> None:
+    with pytest.raises(ValueError, match=r"dump\.pkl' is a pickle, which is a program: .*--trust"):
+        read_proposals(dump(), IMAGES)
+    found = read_proposals(dump(), IMAGES, trust_pickle=True)
+    assert set(found.by_image) == {3, 7} and found.notes == ()
+    assert found.by_image[7].boxes.tolist() == [[1, 2, 31, 22], [4, 5, 50, 40]]
+    assert found.by_image[7].scores.tolist() == [0.5, 0.25]
+    # Its labels are places in a list of classes that the file does not hold.
+    assert found.by_image[7].category_ids.tolist() == [-1, -1]
+
+
+def test_dumps_of_other_pictures_are_refused(dump) -> None:
+    with pytest.raises(ValueError, match="image 7 was 30 x 20 pixels there, and is 60 x 40 in"):
+        read_proposals(dump(ori_shape=(20, 30)), IMAGES, trust_pickle=True)
+    with pytest.raises(ValueError, match=r"4 of 4 boxes .* the image_id 99"):
+        read_proposals(dump(img_id=99), IMAGES, trust_pickle=True)
+    with pytest.raises(ValueError, match="number 0 is not as DumpDetResults writes it"):
+        read_proposals(dump(img_id="x"), IMAGES, trust_pickle=True)
+
+
+def test_other_pickles_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dump.pkl"
+    for values, message in (
+        ({}, "holds a dict, not a list"),
+        ([5], "prediction number 0 is not as DumpDetResults"),
+        ([{"img_id": 7}], "KeyError: 'pred_instances'"),
+        ([Path("x")], "is refused: it would run"),
+    ):
+        path.write_bytes(pickle.dumps(values))
+        with pytest.raises(ValueError, match=message):
+            read_proposals(path, IMAGES, trust_pickle=True)
