@@ -9,6 +9,8 @@ Splits, each from its own random stream:
   image-text encoder, which has met the words of novel classes too.
 - ``train`` is for the detector and shows base compositions only.
 - ``val`` shows all 192 compositions, about equally often.
+
+The last three exist as files of FG-OVD too: see `shapes_fg_ovd.fg_ovd_files`.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from fgclip_det.datasets.prepared_files import PreparedFile, check_files, write_files
 from fgclip_det.datasets.shapes_captions import (
     hard_negatives,
     long_caption,
     region_caption,
     short_caption,
 )
+from fgclip_det.datasets.shapes_fg_ovd import fg_ovd_files
 from fgclip_det.datasets.shapes_render import (
     COLORS,
     IMAGE_SIZE,
@@ -65,6 +69,7 @@ _SETTINGS = "settings.json"
 _PAIRS = ("pretrain", "pretrain_val")
 _COCO = ("train", "val")
 _FG_OVD = ("pretrain_val", "val")
+_FG_OVD_SUBSETS = ("pretrain_val", "train", "val")
 
 
 def compositions() -> list[Composition]:
@@ -279,6 +284,29 @@ def _generate_split(root: Path, split: str, num_images: int, seed: int, workers:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _fg_ovd_files(root: Path, split: str) -> tuple[Path, list[PreparedFile]]:
+    """Files of FG-OVD that are made of a split on disk, and their folder."""
+    if split in _COCO:
+        coco = json.loads((root / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
+    else:
+        lines = (root / "annotations" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        coco = _to_coco([json.loads(line) for line in lines])
+    seed = json.loads((root / split / _SETTINGS).read_text(encoding="utf-8"))["seed"]
+    folder, files = fg_ovd_files(coco, split, lambda one: not is_novel(one), seed)
+    return root / "fg_ovd" / folder, files
+
+
+def _update_fg_ovd(root: Path, split: str) -> bool:
+    """Writes those files unless they are there; whether it did."""
+    made = _fg_ovd_files(root, split)
+    try:
+        check_files(*made)
+    except ValueError:
+        write_files(*made)
+        return True
+    return False
+
+
 def generate(
     root: str | Path,
     splits: dict[str, int] | None = None,
@@ -296,11 +324,11 @@ def generate(
         workers: Number of processes; 0 works in this one.
 
     Returns:
-        The names of the splits that were written anew.
+        The names of the splits that were written anew, and "fg_ovd" if its files were.
 
     Raises:
-        ValueError: A split is unknown, a number of pictures is below 1, or the seed or the number
-            of workers is negative.
+        ValueError: A split is unknown, a number of pictures is below 1, the seed or the number of
+            workers is negative, or a file cannot be written.
     """
     splits = DEFAULT_SPLITS if splits is None else splits
     for split, num_images in splits.items():
@@ -317,6 +345,8 @@ def generate(
             continue
         _generate_split(root, split, num_images, seed, workers)
         written.append(split)
+    if any([_update_fg_ovd(root, split) for split in splits if split in _FG_OVD_SUBSETS]):
+        written.append("fg_ovd")
     root.mkdir(parents=True, exist_ok=True)
     _write_text(root / "vocabulary.json", json.dumps(vocabulary(), indent=1) + "\n")
     return written
@@ -332,7 +362,7 @@ def check(root: str | Path, splits: Iterable[str] = tuple(DEFAULT_SPLITS)) -> No
     Raises:
         ValueError: Something is missing or damaged; the message says what and how to mend it.
     """
-    root = Path(root)
+    root, splits = Path(root), list(splits)
     remedy = f"remove the folder {root} and run tools/prepare_shapes.py again"
     for split in splits:
         problem = _problem(root, split, None)
@@ -349,3 +379,6 @@ def check(root: str | Path, splits: Iterable[str] = tuple(DEFAULT_SPLITS)) -> No
                 raise ValueError(f"{path} is {form}, not RGB {IMAGE_SIZE}x{IMAGE_SIZE}: {remedy}")
     if json.loads((root / "vocabulary.json").read_text(encoding="utf-8")) != vocabulary():
         raise ValueError(f"{root / 'vocabulary.json'} is not the vocabulary of Shapes: {remedy}")
+    for split in splits:
+        if split in _FG_OVD_SUBSETS:
+            check_files(*_fg_ovd_files(root, split))

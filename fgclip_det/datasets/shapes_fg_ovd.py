@@ -8,22 +8,23 @@ swapped. Files bear the official names.
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fgclip_det.datasets.prepared_files import PreparedFile
 from fgclip_det.datasets.shapes_captions import NUM_NEGATIVES, region_caption
 from fgclip_det.datasets.shapes_render import COLORS, PATTERNS, SHAPES, Composition
 
 _VALUES = {"color": tuple(COLORS), "pattern": PATTERNS, "shape": SHAPES}
-# Tells this random stream from those of the pictures.
-_STREAM = 5
+SUBSETS = ("1_attributes", "2_attributes", "3_attributes", "shuffle_negatives", "color", "pattern")
+# Tells the random streams of the splits from each other and from those of the pictures.
+_STREAMS = {"val": 5, "pretrain_val": 6, "train": 7}
 
 Draw = Callable[[np.random.Generator, Composition], list[str]]
+Allowed = Callable[[Composition], bool]
 
 
 def swaps(composition: Composition, attributes: Iterable[str]) -> list[Composition]:
@@ -38,25 +39,17 @@ def swaps(composition: Composition, attributes: Iterable[str]) -> list[Compositi
     ]
 
 
-def _swapped(number: int) -> Draw:
-    """Negatives with so many attributes swapped."""
+def _swapped(choices: Iterable[Iterable[str]], allowed: Allowed) -> Draw:
+    """Negatives with the attributes of one of the choices swapped."""
+    choices = [tuple(attributes) for attributes in choices]
 
     def draw(rng: np.random.Generator, composition: Composition) -> list[str]:
         found = [
             swap
-            for attributes in itertools.combinations(_VALUES, number)
+            for attributes in choices
             for swap in swaps(composition, attributes)
+            if allowed(swap)
         ]
-        return [region_caption(found[i]) for i in rng.permutation(len(found))[:NUM_NEGATIVES]]
-
-    return draw
-
-
-def _one_attribute(name: str) -> Draw:
-    """Negatives with this attribute swapped, as many as it has other values."""
-
-    def draw(rng: np.random.Generator, composition: Composition) -> list[str]:
-        found = swaps(composition, (name,))
         return [region_caption(found[i]) for i in rng.permutation(len(found))[:NUM_NEGATIVES]]
 
     return draw
@@ -74,33 +67,46 @@ def _of_other_boxes(captions: list[str]) -> Draw:
     return draw
 
 
-def subsets(coco: dict[str, Any], folder: str, seed: int = 0) -> dict[str, dict[str, Any]]:
+def subsets(
+    coco: dict[str, Any],
+    split: str,
+    seed: int = 0,
+    names: Sequence[str] = SUBSETS,
+    allowed: Allowed = lambda composition: True,
+) -> dict[str, dict[str, Any]]:
     """FG-OVD files of a split.
 
     Args:
         coco: COCO annotations of the split, as `shapes.generate` writes them.
-        folder: Of its pictures, put before each ``file_name``.
+        split: Its name: the folder of its pictures, put before each ``file_name``.
         seed: Of the negatives.
+        names: Of `SUBSETS`.
+        allowed: Which compositions may be swapped in.
 
     Returns:
-        By subset (``1_attributes``, ``2_attributes``, ``3_attributes``, ``shuffle_negatives``,
-        ``color``, ``pattern``) its content. Every caption of every annotation is a category.
+        By subset its content. Every caption of every annotation is a category.
     """
-    names = {category["id"]: category["name"] for category in coco["categories"]}
+    known = {category["id"]: category["name"] for category in coco["categories"]}
     owned = [
-        (annotation, Composition(*names[annotation["category_id"]].split()))
+        (annotation, Composition(*known[annotation["category_id"]].split()))
         for annotation in coco["annotations"]
     ]
     draws: dict[str, Draw] = {
-        **{f"{number}_attributes": _swapped(number) for number in (1, 2, 3)},
+        **{
+            f"{number}_attributes": _swapped(itertools.combinations(_VALUES, number), allowed)
+            for number in (1, 2, 3)
+        },
         "shuffle_negatives": _of_other_boxes([region_caption(c) for _, c in owned]),
-        "color": _one_attribute("color"),
-        "pattern": _one_attribute("pattern"),
+        "color": _swapped([("color",)], allowed),
+        "pattern": _swapped([("pattern",)], allowed),
     }
-    images = [{**image, "file_name": f"{folder}/{image['file_name']}"} for image in coco["images"]]
+    images = [{**image, "file_name": f"{split}/{image['file_name']}"} for image in coco["images"]]
     return {
-        subset: {"images": images, **_annotations(owned, draw, [seed, _STREAM, index])}
-        for index, (subset, draw) in enumerate(draws.items())
+        name: {
+            "images": images,
+            **_annotations(owned, draws[name], [seed, _STREAMS[split], SUBSETS.index(name)]),
+        }
+        for name in names
     }
 
 
@@ -124,30 +130,29 @@ def _annotations(
     return {"annotations": annotations, "categories": categories}
 
 
-def write_subsets(root: str | Path, split: str = "val", seed: int = 0) -> list[Path]:
-    """Write ``fg_ovd/<subset>.json`` below the folder of Shapes, from ``annotations/<split>.json``.
+def fg_ovd_files(
+    coco: dict[str, Any], split: str, is_base: Allowed, seed: int = 0
+) -> tuple[str, list[PreparedFile]]:
+    """The files that are made of a split, and the folder that they belong to.
+
+    * ``val``: ``<subset>.json``, the benchmark.
+    * ``pretrain_val``: ``validation/<subset>.json``, for the text-only row.
+    * ``train``: ``train_1_attributes.json``, to train on. No composition but base ones is swapped
+      in, so that a detector meets no novel one, not even as a wrong caption.
 
     Args:
-        root: Folder that `shapes.generate` wrote.
-        split: "val"; another split's files are ``fg_ovd/<split>_<subset>.json``.
+        coco: See `subsets`.
+        split: One of these three.
+        is_base: Whether a detector is trained on a composition.
         seed: Of the negatives.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        OSError: The annotations are missing, or a file cannot be written.
     """
-    root = Path(root)
-    coco = json.loads((root / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
-    folder = root / "fg_ovd"
-    folder.mkdir(exist_ok=True)
-    prefix = "" if split == "val" else f"{split}_"
-    paths = []
-    for subset, content in subsets(coco, split, seed).items():
-        path = folder / f"{prefix}{subset}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
-        paths.append(path)
-    return paths
+    if split == "train":
+        made = subsets(coco, split, seed, ("1_attributes",), is_base)
+    else:
+        made = subsets(coco, split, seed)
+    prefix = "train_" if split == "train" else ""
+    files = [
+        PreparedFile(f"{prefix}{name}.json", lists=content, summary=f"{split} as FG-OVD's {name}")
+        for name, content in made.items()
+    ]
+    return "validation" if split == "pretrain_val" else "", files

@@ -32,7 +32,7 @@ def digest(root):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("shapes")
-    assert generate(root, SMALL, seed=0) == list(SMALL)
+    assert generate(root, SMALL, seed=0) == [*SMALL, "fg_ovd"]
     return root
 
 
@@ -149,7 +149,7 @@ def test_vocabulary_file(made):
 def test_finished_splits_are_kept_and_changed_settings_redo_only_their_split(root):
     stamp = (root / "val" / "000000.png").stat().st_mtime_ns
     assert generate(root, SMALL, seed=0) == []
-    assert generate(root, {**SMALL, "train": 7}, seed=0) == ["train"]
+    assert generate(root, {**SMALL, "train": 7}, seed=0) == ["train", "fg_ovd"]
     assert (root / "val" / "000000.png").stat().st_mtime_ns == stamp
     assert len(load(root, "train.json")["images"]) == 7
     check(root)
@@ -167,6 +167,20 @@ def test_a_run_that_is_cut_off_leaves_no_half_of_a_split(root, monkeypatch):
     monkeypatch.setattr(shapes, "_draw", fail)
     with pytest.raises(OSError, match="disk full"):
         generate(root, {"train": 9}, seed=0)
+    assert digest(root) == before
+
+
+def test_a_folder_of_before_gets_the_files_of_fg_ovd(root):
+    before = digest(root)
+    shutil.rmtree(root / "fg_ovd")
+    with pytest.raises(ValueError, match=r"fg_ovd.*is missing: run the tool again without --check"):
+        check(root)
+    assert generate(root, SMALL, seed=0) == ["fg_ovd"]
+    assert digest(root) == before
+    # They follow the seed of their split, whatever is asked for now.
+    (root / "fg_ovd" / "color.json").write_text("{}")
+    assert generate(root, {"train": 6}, seed=0) == []
+    assert generate(root, SMALL, seed=0) == ["fg_ovd"]
     assert digest(root) == before
 
 

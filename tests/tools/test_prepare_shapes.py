@@ -18,11 +18,19 @@ def main():
 def test_makes_keeps_and_checks(main, tmp_path, capsys):
     arguments = ["--out", str(tmp_path / "shapes"), "--workers", "0", *SMALL]
     assert main(arguments) == 0
-    assert "wrote pretrain, pretrain_val, train, val; kept nothing" in capsys.readouterr().out
+    assert (
+        "wrote pretrain, pretrain_val, train, val, fg_ovd; kept nothing" in capsys.readouterr().out
+    )
     assert main(arguments) == 0
     assert "wrote nothing; kept pretrain" in capsys.readouterr().out
     assert main(["--check", *arguments]) == 0
     assert "is complete" in capsys.readouterr().out
+    (tmp_path / "shapes" / "fg_ovd" / "color.json").unlink()
+    assert main(["--check", *arguments]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "color.json' is missing: run the tool again" in error
+    assert main(arguments) == 0
+    assert "wrote fg_ovd; kept pretrain" in capsys.readouterr().out
 
 
 def test_check_of_missing_data_exits_with_2_and_one_line(main, tmp_path, capsys):

@@ -1,0 +1,88 @@
+"""Shapes as FG-OVD's files: what the negatives of each subset differ in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fgclip_det.datasets.shapes import Composition, generate, is_novel
+from fgclip_det.datasets.shapes_fg_ovd import SUBSETS, swaps
+from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shapes with few pictures."""
+    root = tmp_path_factory.mktemp("shapes")
+    generate(root, {"pretrain_val": 8, "train": 12, "val": 12}, seed=0)
+    return root / "fg_ovd"
+
+
+def groups(file: FGOVDFile) -> list[tuple[str, list[str]]]:
+    """Right caption and negatives of each annotation."""
+    names = file.captions
+    return [
+        (names[one["category_id"]], [names[number] for number in one["neg_category_ids"]])
+        for one in file.annotations
+    ]
+
+
+def changed(one: str, other: str) -> list[int]:
+    """Places of the words that differ: 1 colour, 2 pattern, 3 shape."""
+    words = zip(one.split(), other.split(), strict=True)
+    return [place for place, (a, b) in enumerate(words) if a != b and place]
+
+
+def test_swaps_change_each_of_the_attributes_and_no_other() -> None:
+    one = Composition("red", "plain", "circle")
+    assert len(swaps(one, ("color",))) == 7
+    both = swaps(one, ("color", "shape"))
+    assert len(set(both)) == 7 * 5
+    assert all(c.color != "red" and c.shape != "circle" and c.pattern == "plain" for c in both)
+
+
+def test_files_bear_the_official_names(root: Path) -> None:
+    names = {f"{name}.json" for name in SUBSETS}
+    assert {path.name for path in root.glob("*.json")} == {*names, "train_1_attributes.json"}
+    assert {path.name for path in (root / "validation").iterdir()} == names
+
+
+@pytest.mark.parametrize("folder", [".", "validation"])
+def test_negatives_are_what_the_subset_says(root: Path, folder: str) -> None:
+    for name, number in (("1_attributes", 1), ("2_attributes", 2), ("3_attributes", 3)):
+        for right, negatives in groups(read_fg_ovd(root / folder / f"{name}.json")):
+            assert len(set(negatives)) == 10
+            assert {len(changed(right, text)) for text in negatives} == {number}
+    for name, place, count in (("color", 1, 7), ("pattern", 2, 3)):
+        for right, negatives in groups(read_fg_ovd(root / folder / f"{name}.json")):
+            assert len(set(negatives)) == count
+            assert all(changed(right, text) == [place] for text in negatives)
+    shuffled = groups(read_fg_ovd(root / folder / "shuffle_negatives.json"))
+    captions = {right for right, _ in shuffled}
+    for right, negatives in shuffled:
+        assert len(set(negatives)) == len(negatives) == 10
+        assert right not in negatives and set(negatives) <= captions
+
+
+def test_training_never_shows_a_novel_composition(root: Path) -> None:
+    found = groups(read_fg_ovd(root / "train_1_attributes.json"))
+    for right, negatives in found:
+        assert len(set(negatives)) == 10
+        assert {len(changed(right, text)) for text in negatives} == {1}
+        for text in (right, *negatives):
+            assert not is_novel(Composition(*text.split()[1:]))
+
+
+def test_splits_and_subsets_draw_for_themselves(root: Path) -> None:
+    files = {
+        path.relative_to(root).as_posix(): groups(read_fg_ovd(path))
+        for path in root.rglob("*.json")
+    }
+    hard = files["1_attributes.json"]
+    # Boxes are those of the split; pictures carry its folder.
+    assert [right for right, _ in hard] == [right for right, _ in files["color.json"]]
+    file = read_fg_ovd(root / "validation" / "1_attributes.json")
+    assert {Path(image["file_name"]).parts[0] for image in file.images} == {"pretrain_val"}
+    assert all((root.parent / image["file_name"]).is_file() for image in file.images)
+    assert len({str(found) for found in files.values()}) == len(files)
