@@ -96,6 +96,8 @@ def test_numbers_of_the_recipe(path: Path) -> None:
     assert config.val_dataloader.dataset.pipeline == config.test_dataloader.dataset.pipeline
     assert model.data_preprocessor.pad_size_divisor == side
     assert train.classes == "base"
+    # A missing picture stops a run before it begins.
+    assert all(config[f"{split}_dataloader"].dataset.check_images for split in ("train", "val"))
 
 
 @pytest.mark.slow

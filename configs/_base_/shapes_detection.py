@@ -35,6 +35,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file="annotations/train.json",
         data_prefix=dict(img="train/"),
+        check_images=True,
         pipeline=train_pipeline,
     ),
 )
@@ -51,6 +52,7 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file="annotations/val.json",
         data_prefix=dict(img="val/"),
+        check_images=True,
         test_mode=True,
         pipeline=test_pipeline,
     ),

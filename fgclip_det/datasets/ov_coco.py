@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,12 +10,29 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from fgclip_det.datasets.annotation_files import read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.vocabulary import Vocabulary
 
 
 class _NamedCOCO(COCO):
-    """COCO whose category ids come in the order of the names asked for, not of the file."""
+    """COCO whose entries are checked and whose category ids come in the order of the names asked.
+
+    Args:
+        annotation_file: JSON file.
+
+    Raises:
+        ValueError: See `read_annotations`.
+    """
+
+    def __init__(self, annotation_file: str) -> None:
+        super().__init__()
+        file = read_annotations(annotation_file, unlabelled=True)
+        self.path = file.path
+        lists = {key: getattr(file, key) for key in ("images", "annotations", "categories")}
+        self.dataset = {**file.head, **lists}
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
         """Category ids in the order of ``cat_names``.
@@ -30,14 +46,14 @@ class _NamedCOCO(COCO):
         missing = [name for name in cat_names if name not in counts]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(cat_names)} vocabulary names are no category of the "
-                f"annotation file, the first is {missing[0]!r}: "
+                f"{len(missing)} of {len(cat_names)} vocabulary names are no category of "
+                f"{str(self.path)!r}, the first is {missing[0]!r}: "
                 "use the vocabulary that belongs to the file"
             )
         repeated = [name for name in cat_names if counts[name] > 1]
         if repeated:
             raise ValueError(
-                f"{counts[repeated[0]]} categories of the annotation file are named "
+                f"{counts[repeated[0]]} categories of {str(self.path)!r} are named "
                 f"{repeated[0]!r}: give each category its own name"
             )
         ids = {category["name"]: category["id"] for category in self.dataset["categories"]}
@@ -64,8 +80,8 @@ class OVCocoDataset(CocoDataset):
 
     Raises:
         ValueError: ``classes`` is unknown, the vocabulary has no base group where one is needed,
-            the annotation file is missing or lacks a kept name, no image is left to train on, or
-            ``check_images`` finds one missing.
+            the annotation file is missing, broken (see `read_annotations`) or lacks a kept name, no
+            image is left to train on, or ``check_images`` finds one missing.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {}
@@ -102,12 +118,7 @@ class OVCocoDataset(CocoDataset):
                 f"no annotation file {self.ann_file!r}: check data_root and ann_file, or make it "
                 "first (tools/prepare_shapes.py for Shapes, prepare_ov_coco.py for OV-COCO)"
             )
-        try:
-            return super().load_data_list()
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"annotation file {self.ann_file!r} is no JSON ({error}): make it again"
-            ) from error
+        return super().load_data_list()
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leaves out images that cannot be trained on; keeps all in test mode."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from fgclip_det.engine.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.checkpoint_files import LAST_CHECKPOINT, replaced_file
+from fgclip_det.engine.label_names import check_label_names
 from fgclip_det.engine.train_loops import ResumableEpochLoop, ResumableIterLoop
 
 _COMPILED_PARTS = ("backbone", "neck")
@@ -34,7 +35,9 @@ class ResumableRunner(Runner):
       when all of it is on disk;
     * ``auto_scale_lr`` counts the batches that ``accumulative_counts`` gathers for one update;
     * ``compile`` compiles the backbone and the neck of a detector, not its matching and sampling,
-      which break the graph at each step.
+      which break the graph at each step;
+    * it starts nothing where a label has one name in the data and another in the detector
+      (`check_label_names`).
 
     Loops and checkpoint hooks of other classes are taken as they are.
     """
@@ -56,7 +59,24 @@ class ResumableRunner(Runner):
                 f"a {type(built).__name__} may not resume to the same weights: give train_cfg one "
                 "of MMEngine's loops, and train_dataloader as a config"
             )
+        self._check_labels(built, training=True)
         return built
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop of a config."""
+        built = super().build_val_loop(loop)
+        self._check_labels(built, training=False)
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test loop of a config."""
+        built = super().build_test_loop(loop)
+        self._check_labels(built, training=False)
+        return built
+
+    def _check_labels(self, loop: BaseLoop, training: bool) -> None:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_label_names(model, loop.dataloader.dataset, training)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
         """Register MMEngine's default hooks and those of a config."""

@@ -110,11 +110,8 @@ class ResumableBatchSampler(Sampler[SeededBatch]):
         return len(self.batch_sampler)
 
     def _batches(self) -> Iterator[list[int]]:
-        if not self.endless:
-            yield from self.batch_sampler
-            return
         for epoch in itertools.count():
-            if hasattr(self.sampler, "set_epoch"):
+            if self.endless and hasattr(self.sampler, "set_epoch"):
                 self.sampler.set_epoch(epoch)
             is_empty = True
             for rows in self.batch_sampler:
@@ -125,6 +122,8 @@ class ResumableBatchSampler(Sampler[SeededBatch]):
                     f"the training data gives no batch of {self.batch_size}: lower "
                     "train_dataloader.batch_size or unset drop_last"
                 )
+            if not self.endless:
+                return
 
 
 def resumable_loader(dataloader: dict, endless: bool = False) -> dict:

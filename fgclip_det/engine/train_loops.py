@@ -21,8 +21,9 @@ from fgclip_det.engine.seeded_batches import resumable_loader, seed_step
 _BATCHES_DONE = "batches_done"
 _BATCHES_PER_EPOCH = "batches_per_epoch"
 _SAMPLER_SEED = "sampler_seed"
-# The iterations that were done when the last finished validation began.
-VALIDATED_ITERATION = "validated_iteration"
+# The iterations that were done when the last finished validation began. MMEngine's log of one shows
+# all names that begin with "val".
+VALIDATED_ITERATION = "iteration_validated"
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):

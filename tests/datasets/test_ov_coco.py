@@ -99,7 +99,7 @@ def test_user_errors_name_the_value(root):
     with pytest.raises(ValueError, match=r"no annotation file .*none\.json"):
         build(root, ann_file="none.json")
     (root / "other.json").write_text(json.dumps({"names": ["cow", "yak"], "templates": ["{}"]}))
-    with pytest.raises(ValueError, match=r"1 of 2 vocabulary names .* 'yak'"):
+    with pytest.raises(ValueError, match=r"1 of 2 vocabulary names .*ann\.json', .* 'yak'"):
         build(root, vocabulary=str(root / "other.json"))
     with pytest.raises(ValueError, match="base group"):
         build(root, vocabulary=str(root / "other.json"), classes="base")
@@ -113,7 +113,47 @@ def test_repeated_category_and_nothing_to_train_on(root):
         build(root)
     data["categories"].append({"id": 100, "name": "cow"})
     (root / "ann.json").write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="2 categories of the annotation file are named 'cow'"):
+    with pytest.raises(ValueError, match=r"2 categories of .*ann\.json' are named 'cow'"):
+        build(root)
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "message"),
+    [
+        ("annotations", {"id": 1}, "two entries bear the annotation id 1"),
+        ("annotations", {"category_id": 2}, "annotation 0 has the category_id 2, which the file"),
+        ("annotations", {"image_id": 9}, "annotation 0 has the image_id 9, which the file"),
+        ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "annotation 0 has the bbox"),
+        ("annotations", {"bbox": None}, "annotation 0 has the bbox None"),
+        ("annotations", {"area": None}, "annotation 0 has the area None"),
+        ("images", {"width": None}, "image 1 has the width None"),
+        ("images", {"file_name": None}, "image 1 has no 'file_name'"),
+        ("categories", {"name": 3}, "category 7 has no 'name'"),
+    ],
+)
+def test_a_broken_entry_stops_it_and_is_named(root, key, changes, message):
+    data = json.loads((root / "ann.json").read_text())
+    data[key][0].update(changes)
+    (root / "ann.json").write_text(json.dumps(data))
+    for test_mode in (False, True):
+        with pytest.raises(ValueError, match=message) as caught:
+            build(root, test_mode=test_mode)
+        assert str(root / "ann.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"images": [', '{"images": [], "annotations": []}'])
+def test_what_is_no_annotation_file_stops_it_and_is_named(root, text):
+    (root / "ann.json").write_text(text)
+    with pytest.raises(ValueError, match=r"ann\.json' is no "):
+        build(root)
+
+
+def test_a_file_without_annotations_is_one_to_test_on(root):
+    data = json.loads((root / "ann.json").read_text())
+    del data["annotations"]
+    (root / "ann.json").write_text(json.dumps(data))
+    assert labels(build(root, test_mode=True)) == {number: [] for number in range(1, 6)}
+    with pytest.raises(ValueError, match=r"no image of .* has a box"):
         build(root)
 
 

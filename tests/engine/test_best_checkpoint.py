@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine import ResumableRunner
 from fgclip_det.engine.checkpoint_files import find_resumable
+from fgclip_det.engine.train_loops import VALIDATED_ITERATION
 
 # "good" is to be large and "bad" small; the third epoch is the best by neither.
 SCORES = {1: dict(good=1.0, bad=5.0), 2: dict(good=3.0, bad=6.0), 3: dict(good=2.0, bad=7.0)}
@@ -60,7 +61,7 @@ class Interrupt(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if "optimizer" not in checkpoint:
             self._end(runner, "saving the best")
-        elif runner.message_hub.get_info("validated_iteration", 0) == self.epoch:
+        elif runner.message_hub.get_info(VALIDATED_ITERATION, 0) == self.epoch:
             self._end(runner, "saving the last again")
 
     def _end(self, runner: Runner, point: str) -> None:
@@ -166,6 +167,14 @@ def test_a_validation_that_is_part_of_the_checkpoint_is_not_repeated(
     )
     build().train()
     assert validated == [3]
+
+
+def test_the_log_of_a_validation_holds_what_it_gave_and_no_more(build) -> None:
+    runner = build()
+    runner.train()
+    values, text = runner.log_processor.get_log_after_epoch(runner, 1, "val", with_non_scalar=True)
+    assert set(values) - {"time", "data_time"} == {"good", "bad"}
+    assert "iteration" not in text
 
 
 def test_each_number_has_its_own_best(build) -> None:
