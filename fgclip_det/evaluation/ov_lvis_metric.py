@@ -53,9 +53,9 @@ class OVLVISMetric(BaseMetric):
         prefix: Put before each key, with a slash; None gives the plain ``bbox_APr``.
 
     Raises:
-        ValueError: Another metric, or `ann_file` is missing or no such file; while processing, a
-            detector without masks is to be evaluated on them; while computing, the file lacks a
-            class of the dataset.
+        ValueError: Another metric, or `ann_file` is missing or no such file; when it is told the
+            dataset's ``metainfo``: the file lacks a class; while processing: an image is not in the
+            file, or a detector without masks is to be evaluated on them.
     """
 
     default_prefix = None
@@ -73,6 +73,16 @@ class OVLVISMetric(BaseMetric):
             raise ValueError(f"OVLVISMetric has no metric {metric!r}: use 'bbox', 'segm' or both")
         self._truth = _read(ann_file)
 
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """``metainfo`` of the dataset, with ``classes``; checked when it is set."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict[str, Any]) -> None:
+        self._dataset_meta = dataset_meta
+        self._category_ids(dataset_meta["classes"])
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Takes a batch.
 
@@ -84,6 +94,11 @@ class OVLVISMetric(BaseMetric):
         """
         for sample in data_samples:
             found = sample["pred_instances"]
+            if sample["img_id"] not in self._truth.imgs:
+                raise ValueError(
+                    f"image {sample['img_id']!r} was detected on, but is not in the annotation "
+                    "file: give the evaluator's ann_file and the test dataset's the same images"
+                )
             if "segm" in self.kinds and "masks" not in found:
                 raise ValueError(
                     "the detector gives no masks: evaluate it with metric='bbox', or use the "

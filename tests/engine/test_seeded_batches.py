@@ -97,9 +97,10 @@ def test_drop_last_and_another_batch_sampler():
     assert len(_take(loader, 3)) == 2
 
 
-def test_no_batch_at_all_is_an_error():
+@pytest.mark.parametrize("endless", [True, False])
+def test_no_batch_at_all_is_an_error(endless):
     sampler = ResumableBatchSampler(
-        InfiniteSampler([], shuffle=False, seed=0), 3, drop_last=True, endless=True
+        InfiniteSampler([], shuffle=False, seed=0), 3, drop_last=True, endless=endless
     )
     sampler.batch_sampler = []
     with pytest.raises(ValueError, match="gives no batch of 3"):

@@ -124,10 +124,11 @@ def test_mistakes_are_named(truth, tmp_path):
     with pytest.raises(ValueError, match="no masks"):
         built.process(None, [dict(img_id=1, pred_instances=empty)])
     built = OVLVISMetric(str(path))
-    built.dataset_meta = dict(classes=("rare", "mug"))
-    built.process(None, [dict(img_id=1, pred_instances=empty)])
+    # Before anything is detected, let alone trained.
     with pytest.raises(ValueError, match=r"1 of 2 classes.*'mug'"):
-        built.evaluate(size=1)
+        built.dataset_meta = dict(classes=("rare", "mug"))
+    with pytest.raises(ValueError, match="image 9 was detected on, but is not in the annotation"):
+        built.process(None, [dict(img_id=9, pred_instances=empty)])
     del truth["categories"][0]["frequency"]
     path.write_text(json.dumps(truth))
     with pytest.raises(ValueError, match="lacks 'frequency'"):
