@@ -1,7 +1,7 @@
 """What the README and the docs tell a reader to type works.
 
-README.md: every ```python block and every command of a ```bash block is run, but for the commands
-that `NOT_RUN` names, each with its reason. Other documents: only blocks right below the line
+README.md: every ```python block and every command of a ```bash block is run, but for those that
+`NOT_RUN` names, each with its reason. Other documents: only blocks right below the line
 `<!-- test: run -->`. Commands run one after another in one scratch folder that holds links to the
 checkout's folders, so relative paths work and nothing is written into the checkout.
 """
@@ -29,6 +29,8 @@ NOT_RUN = [
     (r"^(sudo )?(pip|apt|apt-get|dnf|conda) ", "changes the environment; `make` does the same"),
     (r"tools/prepare_shapes\.py", "minutes; tests/tools/test_prepare_shapes.py runs it small"),
     (r"tools/(dist_)?train\.(py|sh)", "hours; tests/tools and test_configs.py train at tiny size"),
+    (r"tools/test_fg_ovd\.py", "needs generated data; tests/tools runs it at tiny size"),
+    (r"tools/rescore\.py", "needs a detector's results; tests/tools runs it small"),
     (r"tools/(dist_)?test\.(py|sh)", "needs generated data; tests/tools runs it at tiny size"),
     (r"(qihoo360/|--model |--encoder |street\.jpg)", "needs weights or pictures of the reader's"),
 ]
@@ -82,7 +84,7 @@ def _runnable(language: str) -> list[pytest.param]:
             if block.language == language and (path == README or block.marked):
                 pieces = split_commands(block.code) if language == "bash" else [block.code]
                 for number, piece in enumerate(pieces):
-                    if language == "python" or reason_not_to_run(piece) is None:
+                    if reason_not_to_run(piece) is None:
                         found.append(pytest.param(piece, id=f"{path.name}:{block.line}+{number}"))
     return found
 
