@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report, timing
 from benchmarks.detector_cases import CASES, Case, Workbench
+from benchmarks.publishing import announce, publish
 from benchmarks.recipe_comparison import TOLERANCE, difference, prepare, ratio_text
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.models.image_vocabularies import CaptionEmbeddings, classify_vocabularies
@@ -258,21 +259,10 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    settings = timing.describe_settings(args)
-    print(report.settings_list(settings), flush=True)
-    if warning := timing.busy_warning(settings):
-        print(warning, file=sys.stderr)
+    settings = announce(args)
     records = run(args, cases)
-    summary = page(records) + "\n"
-    report.write_json(out, {"settings": settings, "cases": records})
-    head = f"# FG-OVD's protocol\n\n## Settings\n\n{report.settings_list(settings)}\n\n"
-    out.with_suffix(".md").write_text(f"{head}## Summary\n\n{summary}", encoding="utf-8")
-    print("\n" + summary.strip())
-    print("\nwritten:", out, out.with_suffix(".md"))
-    differing = [r for r in records if r["ratio"]["ours"] is None]
-    for record in differing:
-        print(f"error: results differ: {record['label']}, {record['load']:g}", file=sys.stderr)
-    return 1 if differing else 0
+    differing = [f"{r['label']}, {r['load']:g}" for r in records if r["ratio"]["ours"] is None]
+    return publish(out, "FG-OVD's protocol", settings, records, page(records), differing)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from benchmarks import memory, report, timing
 from benchmarks.detector_calls import CALLS, peak_of
 from benchmarks.detector_cases import CASES, RECIPES, ROOT, Case, Workbench, cases_of
+from benchmarks.publishing import announce, publish
 
 MIN_SECONDS = 1.0
 MIB = 1 << 20
@@ -226,21 +227,10 @@ def main(
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    settings = timing.describe_settings(args)
-    print(report.settings_list(settings), flush=True)
-    if warning := timing.busy_warning(settings):
-        print(warning, file=sys.stderr)
+    settings = announce(args)
     records = run(args, cases, which, extra)
-    sections = ["## Summary", comparison_table(records), NOTE.format(compared=COMPARED[which])]
+    sections = [comparison_table(records), NOTE.format(compared=COMPARED[which])]
     if extra_page is not None:
         sections.append(extra_page(records))
-    summary = "\n\n".join(sections) + "\n"
-    report.write_json(out, {"settings": settings, "cases": records})
-    head = f"# {title}\n\n## Settings\n\n{report.settings_list(settings)}\n\n"
-    out.with_suffix(".md").write_text(head + summary, encoding="utf-8")
-    print("\n" + summary.partition("## Summary")[2].strip())
-    print("\nwritten:", out, out.with_suffix(".md"))
     differing = [record["label"] for record in records if record["ratio"] is None]
-    for label in differing:
-        print(f"error: results differ: {label}", file=sys.stderr)
-    return 1 if differing else 0
+    return publish(out, title, settings, records, "\n\n".join(sections), differing)

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import report, timing
 from benchmarks.detector_calls import random_texts
 from benchmarks.detector_cases import CASES, Case, Workbench
+from benchmarks.publishing import announce, publish
 from benchmarks.recipe_comparison import TOLERANCE, difference, prepare
 from fgclip_det.models import Regions
 from fgclip_det.vocabulary import Vocabulary
@@ -185,22 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    settings = timing.describe_settings(args)
-    print(report.settings_list(settings), flush=True)
-    if warning := timing.busy_warning(settings):
-        print(warning, file=sys.stderr)
+    settings = announce(args)
     records = run(args, cases)
-    summary = page(records) + "\n"
-    report.write_json(out, {"settings": settings, "cases": records})
-    head = f"# Asking again\n\n## Settings\n\n{report.settings_list(settings)}\n\n"
-    out.with_suffix(".md").write_text(f"{head}## Summary\n\n{summary}", encoding="utf-8")
-    print("\n" + summary.strip())
-    print("\nwritten:", out, out.with_suffix(".md"))
     entries = [(record["label"], entry) for record in records for entry in record["names"]]
     differing = [label for label, entry in entries if entry["share"] is None]
-    for label in dict.fromkeys(differing):
-        print(f"error: results differ: {label}", file=sys.stderr)
-    return 1 if differing else 0
+    return publish(out, "Asking again", settings, records, page(records), differing)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,13 @@ def seed() -> None:
 
 @pytest.fixture(autouse=True)
 def no_default_scope() -> None:
-    """Forgets MMEngine's default scope, which a `Runner` of an earlier test leaves behind."""
+    """Forgets what a `Runner` of an earlier test leaves behind: MMEngine's scope and visualizer."""
     default_scope = sys.modules.get("mmengine.registry.default_scope")
     if default_scope is not None:
         default_scope.DefaultScope._instance_dict.clear()
+    visualizer = sys.modules.get("mmengine.visualization.visualizer")
+    if visualizer is not None:
+        visualizer.Visualizer._instance_dict.clear()
 
 
 @pytest.fixture
