@@ -30,9 +30,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report, timing
-from benchmarks.detector_cases import CASES, Case, Workbench
+from benchmarks.detector_cases import Case, Workbench
 from benchmarks.publishing import announce, publish
-from benchmarks.recipe_comparison import TOLERANCE, difference, prepare, ratio_text
+from benchmarks.recipe_comparison import TOLERANCE, difference, parse_args, prepare, ratio_text
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.models.image_vocabularies import CaptionEmbeddings, classify_vocabularies
 from fgclip_det.vocabulary import Vocabulary
@@ -63,17 +63,6 @@ NOTE = (
 )
 Found = list[InstanceData]
 Record = dict[str, Any]
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    timing.add_common_arguments(parser)
-    names = ",".join(case.name for case in CASES)
-    parser.add_argument("--cases", help=f"which, with commas: {names}; with --quick shapes alone")
-    return parser.parse_args(argv)
 
 
 def case_of(case: Case, quick: bool) -> Case:
@@ -252,8 +241,7 @@ def page(records: Sequence[Record]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code (1: results differ, 2: the user can mend it)."""
-    args = parse_args(argv)
-    args.memory = False
+    args = parse_args(argv, __doc__, with_memory=False)
     try:
         cases, out = prepare(args, "inference", "fg_ovd")
     except (ValueError, OSError) as error:

@@ -40,20 +40,23 @@ Record = dict[str, Any]
 Extra = Callable[[Workbench, argparse.Namespace, int], Record]
 
 
-def parse_args(argv: list[str] | None, description: str) -> argparse.Namespace:
-    """Reads the command line."""
+def parse_args(
+    argv: list[str] | None, description: str, with_memory: bool = True
+) -> argparse.Namespace:
+    """Reads the command line; without `with_memory` no memory can be asked for."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     timing.add_common_arguments(parser)
     names = ",".join(case.name for case in CASES)
     parser.add_argument("--cases", help=f"which, with commas: {names}; with --quick shapes alone")
-    parser.add_argument(
-        "--memory",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="measure peak memory; left out with --quick if not asked for",
-    )
+    parser.set_defaults(memory=None if with_memory else False)
+    if with_memory:
+        parser.add_argument(
+            "--memory",
+            action=argparse.BooleanOptionalAction,
+            help="measure peak memory; left out with --quick if not asked for",
+        )
     return parser.parse_args(argv)
 
 

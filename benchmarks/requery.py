@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report, timing
 from benchmarks.detector_calls import random_texts
-from benchmarks.detector_cases import CASES, Case, Workbench
+from benchmarks.detector_cases import Case, Workbench
 from benchmarks.publishing import announce, publish
-from benchmarks.recipe_comparison import TOLERANCE, difference, prepare
+from benchmarks.recipe_comparison import TOLERANCE, difference, parse_args, prepare
 from fgclip_det.models import Regions
 from fgclip_det.vocabulary import Vocabulary
 
@@ -45,17 +45,6 @@ NOTE = (
     "that of the pass within a round: median (min to max)."
 )
 Record = dict[str, Any]
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    timing.add_common_arguments(parser)
-    names = ",".join(case.name for case in CASES)
-    parser.add_argument("--cases", help=f"which, with commas: {names}; with --quick shapes alone")
-    return parser.parse_args(argv)
 
 
 def new_names(count: int) -> Iterator[Vocabulary]:
@@ -179,8 +168,7 @@ def page(records: list[Record]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code (1: results differ, 2: the user can mend it)."""
-    args = parse_args(argv)
-    args.memory = False
+    args = parse_args(argv, __doc__, with_memory=False)
     try:
         cases, out = prepare(args, "inference", "requery")
     except (ValueError, OSError) as error:

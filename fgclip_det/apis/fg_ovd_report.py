@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fgclip_det.evaluation.fg_ovd_attributes import mistakes
 from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction
 from fgclip_det.evaluation.fg_ovd_references import reference_rows
 from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer, caption_groups
+from fgclip_det.evaluation.region_accuracy import long_captions
 from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
 
 
@@ -83,7 +84,7 @@ def score_subset(
         "images": len(subset.dataset),
         "missing_images": int(subset.dataset.metainfo["missing_images"]),
         "captions": len(captions),
-        "cut_captions": len(cut_captions(encoder, captions)),
+        "cut_captions": len(long_captions(encoder, captions, encoder.region_text_length)),
         "result": result,
         "references": reference_rows(file, number, predictions[0], scorer, **options),
         **words,
@@ -93,17 +94,6 @@ def score_subset(
             n: evaluate_fg_ovd(file, predictions[n], n, **options) for n in predictions
         }
     return values
-
-
-def cut_captions(encoder: FGCLIP | FGCLIP2, captions: Iterable[str]) -> list[str]:
-    """Those captions that are longer than the encoder reads, and are cut."""
-    texts = list(captions)
-    if not texts:
-        return []
-    longest = encoder.text_model.max_length(encoder.region_text_length)
-    # The second generation reads lower case, and the tokenizer of the first makes it.
-    rows = encoder.tokenizer([text.lower() for text in texts])["input_ids"]
-    return [text for text, row in zip(texts, rows, strict=True) if len(row) > longest]
 
 
 def write_report(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.models.open_vocabulary import read_texts
+from fgclip_det.vocabulary import TextEmbeddings
 
 
 def encode_texts(encoder: FGCLIP | FGCLIP2, texts: Any) -> TextEmbeddings:
@@ -15,15 +14,13 @@ def encode_texts(encoder: FGCLIP | FGCLIP2, texts: Any) -> TextEmbeddings:
 
     Args:
         encoder: Either generation.
-        texts: What `Vocabulary.parse` takes, or `TextEmbeddings` or their ``.safetensors`` file.
+        texts: See `read_texts`.
 
     Raises:
         ValueError: They name nothing, cannot be read, or are the embeddings of another encoder.
     """
-    if isinstance(texts, str | os.PathLike) and Path(texts).suffix == ".safetensors":
-        texts = TextEmbeddings.load(texts)
-    if isinstance(texts, TextEmbeddings):
-        texts.check_encoder(encoder)
-        return texts
-    vocabulary = Vocabulary.parse(texts)
-    return TextEmbeddings.encode(vocabulary, encoder, text_length=encoder.region_text_length)
+    given = read_texts(texts)
+    if isinstance(given, TextEmbeddings):
+        given.check_encoder(encoder)
+        return given
+    return TextEmbeddings.encode(given, encoder, text_length=encoder.region_text_length)

@@ -164,3 +164,16 @@ def pack_images(
         mask[index, : patches.shape[1]] = 1
     shapes = torch.tensor([grid for _, grid in packed], device=first.device)
     return PackedImages(pixel_values, mask, shapes)
+
+
+def keep_ratio_size(size: tuple[int, int], longest: int, patch_size: int) -> tuple[int, int]:
+    """Whole patches of about the aspect ratio of `size`, `longest` pixels on the longer side.
+
+    Args:
+        size: Height and width of a picture, or width and height: the result has the same order.
+        longest: In pixels.
+        patch_size: Pixels of a patch's side.
+    """
+    scale = longest / max(size)
+    first, second = (max(1, round(side * scale / patch_size)) * patch_size for side in size)
+    return first, second

@@ -46,7 +46,7 @@ class ResumableLines:
         if not self.path.exists():
             return
         with self.path.open("rb") as stream:
-            head, whole = stream.readline(), 0
+            head = stream.readline()
             whole = len(head) if head.endswith(b"\n") else 0
             for line in stream:
                 whole += len(line) if line.endswith(b"\n") else 0

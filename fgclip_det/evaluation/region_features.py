@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.encoders import FGCLIP2
+from fgclip_det.encoders.packed_images import keep_ratio_size
 
 # Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
 _OVERHANG = 2.0
@@ -187,9 +188,7 @@ def _resized(size: tuple[int, int], side: int, patch: int, keep_ratio: bool) -> 
     """(width, height) of a picture on its way in; with its ratio kept, to whole patches."""
     if not keep_ratio:
         return side, side
-    scale = side / max(size)
-    width, height = (max(1, round(length * scale / patch)) * patch for length in size)
-    return width, height
+    return keep_ratio_size(size, side, patch)
 
 
 def _scale(size: tuple[int, int], resized: tuple[int, int]) -> Tensor:

@@ -76,13 +76,6 @@ def to_rgb(images: Tensor, preprocessor: ImgDataPreprocessor) -> Tensor:
     return pixels if preprocessor._channel_conversion else pixels.flip(1)
 
 
-def keep_ratio_size(size: Size, longest: int, patch_size: int) -> Size:
-    """Whole patches of about the aspect ratio of `size`, `longest` pixels on the longer side."""
-    scale = longest / max(size)
-    height, width = (max(1, round(side * scale / patch_size)) * patch_size for side in size)
-    return height, width
-
-
 def resize_picture(picture: Tensor, size: Size, mode: Literal["bicubic", "bilinear"]) -> Tensor:
     """A picture in another frame, as image processors resize it: antialiased, and not rounded.
 

@@ -41,7 +41,7 @@ class OpenVocabulary:
             text_cache_dir: Directory that keeps encoded vocabularies; None keeps none.
         """
         self.text_cache_dir = text_cache_dir
-        self.training_vocabulary = _parse(vocabulary) if vocabulary is not None else None
+        self.training_vocabulary = read_texts(vocabulary) if vocabulary is not None else None
         self._texts: TextEmbeddings | Vocabulary | None = self.training_vocabulary
         self._training_texts: Tensor | None = None
         self._captions: CaptionEmbeddings | None = None
@@ -69,7 +69,7 @@ class OpenVocabulary:
         Raises:
             ValueError: It cannot be parsed, or its embeddings are another encoder's.
         """
-        texts = _parse(vocabulary)
+        texts = read_texts(vocabulary)
         if isinstance(texts, TextEmbeddings):
             texts.check_encoder(self.encoder)
             return texts
@@ -188,9 +188,17 @@ class OpenVocabulary:
         return self._training_texts
 
 
-def _parse(vocabulary: Texts) -> TextEmbeddings | Vocabulary:
-    if isinstance(vocabulary, TextEmbeddings | Vocabulary):
-        return vocabulary
-    if isinstance(vocabulary, str | os.PathLike) and Path(vocabulary).suffix == ".safetensors":
-        return TextEmbeddings.load(vocabulary)
-    return Vocabulary.parse(vocabulary)
+def read_texts(texts: Texts) -> TextEmbeddings | Vocabulary:
+    """What texts of any form say, encoded where they are so already.
+
+    Args:
+        texts: What `Vocabulary.parse` takes, or `TextEmbeddings` or their ``.safetensors`` file.
+
+    Raises:
+        ValueError: They name nothing or cannot be read.
+    """
+    if isinstance(texts, TextEmbeddings | Vocabulary):
+        return texts
+    if isinstance(texts, str | os.PathLike) and Path(texts).suffix == ".safetensors":
+        return TextEmbeddings.load(texts)
+    return Vocabulary.parse(texts)

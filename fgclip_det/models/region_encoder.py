@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.encoders.packed_images import keep_ratio_size
 from fgclip_det.models.frozen_encoder import FrozenEncoder
 from fgclip_det.models.image_frames import (
     Resize,
     Size,
-    keep_ratio_size,
     map_boxes,
     normalize_and_pad,
     resize_picture,

@@ -13,7 +13,6 @@ from mmengine.config import Config
 
 from fgclip_det.apis.detector_loading import OpenVocabDetector
 from fgclip_det.apis.fg_ovd_report import (
-    cut_captions,
     read_scorers,
     score_subset,
     summary,
@@ -30,6 +29,7 @@ from fgclip_det.encoders import (
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction
 from fgclip_det.evaluation.fg_ovd_references import CEILING, TEXT_ONLY, oracle_predictions
+from fgclip_det.evaluation.region_accuracy import long_captions
 
 Make = Callable[..., Config]
 
@@ -87,8 +87,9 @@ def test_strict_counts_lost_pictures(
 def test_captions_beyond_the_encoder_s_length(fg_ovd_detector: OpenVocabDetector) -> None:
     encoder = fg_ovd_detector.encoder
     long = "a red striped circle " * 40
-    assert cut_captions(encoder, ["a red circle", long, long.upper()]) == [long, long.upper()]
-    assert cut_captions(encoder, []) == []
+    texts, length = ["a red circle", long, long.upper()], encoder.region_text_length
+    assert long_captions(encoder, texts, length) == [long, long.upper()]
+    assert long_captions(encoder, [], length) == []
     with pytest.warns(UserWarning, match="were cut"):
         encoder._warned_truncation = False
         encoder.encode_text([long])
@@ -104,7 +105,7 @@ def test_the_second_generation_cuts_lower_case() -> None:
     for words in range(longest - 4, longest + 1):
         text = " ".join(["RED"] * words)
         encoder._warned_truncation = False
-        cut = bool(cut_captions(encoder, [text]))
+        cut = bool(long_captions(encoder, [text], encoder.region_text_length))
         encoder.tokenize([text], encoder.region_text_length)
         assert cut == encoder._warned_truncation
 

@@ -4,7 +4,7 @@ from PIL import Image
 from transformers import Siglip2ImageProcessor
 
 from fgclip_det.encoders import PackedImages, pack_images
-from fgclip_det.encoders.packed_images import resized_shape, to_patches
+from fgclip_det.encoders.packed_images import keep_ratio_size, resized_shape, to_patches
 
 
 def test_a_patch_is_its_pixels_row_by_row_channels_together():
@@ -77,3 +77,16 @@ def test_resized_as_the_image_processor_does():
         rows, columns = batch["spatial_shapes"][0].tolist()
         assert resized_shape(height, width, 16, budget) == (16 * rows, 16 * columns)
     assert resized_shape(1, 10_000, 16, 4) == (16, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest", "expected"),
+    [
+        ((480, 640), 224, (160, 224)),
+        ((640, 480), 224, (224, 160)),
+        ((100, 100), 224, (224, 224)),
+        ((3, 1000), 64, (16, 64)),
+    ],
+)
+def test_keep_ratio(size, longest, expected):
+    assert keep_ratio_size(size, longest, 16) == expected

@@ -12,7 +12,6 @@ from PIL import Image
 
 from fgclip_det.models.image_frames import (
     check_preprocessor,
-    keep_ratio_size,
     map_boxes,
     normalize_and_pad,
     picture_size,
@@ -117,19 +116,6 @@ def test_unknown_preprocessors_are_refused():
     check_preprocessor(MODELS.build(dict(type="DetDataPreprocessor")))
     with pytest.raises(ValueError, match="BaseDataPreprocessor: FG-CLIP needs the pixels"):
         check_preprocessor(BaseDataPreprocessor())
-
-
-@pytest.mark.parametrize(
-    ("size", "longest", "expected"),
-    [
-        ((480, 640), 224, (160, 224)),
-        ((640, 480), 224, (224, 160)),
-        ((100, 100), 224, (224, 224)),
-        ((3, 1000), 64, (16, 64)),
-    ],
-)
-def test_keep_ratio(size, longest, expected):
-    assert keep_ratio_size(size, longest, 16) == expected
 
 
 def test_padding_is_the_mean_and_whole_patches():
