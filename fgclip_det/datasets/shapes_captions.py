@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,12 +18,39 @@ from fgclip_det.datasets.shapes_render import (
 )
 
 NUM_NEGATIVES = 10
+SIZES = ("small", "medium", "large")
 _COUNTS = ("no", "one", "two", "three", "four")
 
 
 def region_caption(composition: Composition) -> str:
     """Caption of one object, such as ``"a red striped circle"``."""
     return f"a {composition.name}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a detailed caption tells of an object: one of `SIZES`, and its composition."""
+
+    size: str
+    color: str
+    pattern: str
+    shape: str
+
+    @property
+    def composition(self) -> Composition:
+        """Its class."""
+        return Composition(self.color, self.pattern, self.shape)
+
+    @property
+    def caption(self) -> str:
+        """Such as ``"a small red striped circle"``."""
+        return f"a {self.size} {self.composition.name}"
+
+
+def describe(item: PlacedObject) -> Description:
+    """Description of an object."""
+    composition = item.composition
+    return Description(_size(item), composition.color, composition.pattern, composition.shape)
 
 
 def attribute_swaps(composition: Composition) -> list[Composition]:
@@ -74,7 +101,7 @@ def _position(item: PlacedObject) -> str:
 
 def _size(item: PlacedObject) -> str:
     side = max(item.box[2] - item.box[0], item.box[3] - item.box[1])
-    return "small" if side < 35 else "medium" if side < 48 else "large"
+    return SIZES[(side >= 35) + (side >= 48)]
 
 
 def _relation(a: PlacedObject, b: PlacedObject) -> str:

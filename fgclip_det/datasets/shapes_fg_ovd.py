@@ -1,40 +1,41 @@
 """Shapes in FG-OVD's subsets: the same boxes, with negatives of rising ease.
 
-As in the real files, the negatives of a box are captions with one, two or three attributes swapped
-(hard, medium, easy), captions of other boxes (trivial), or captions with a certain attribute
-swapped. Files bear the official names.
+A caption tells size, colour, pattern and shape. As in the real files, the negatives of a box have
+one, two or three of these swapped (hard, medium, easy), or a certain one, or they are captions of
+other objects (trivial). Files bear the official names.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 
 from fgclip_det.datasets.prepared_files import PreparedFile
-from fgclip_det.datasets.shapes_captions import NUM_NEGATIVES, region_caption
-from fgclip_det.datasets.shapes_render import COLORS, PATTERNS, SHAPES, Composition
+from fgclip_det.datasets.shapes_captions import NUM_NEGATIVES, SIZES, Description, describe
+from fgclip_det.datasets.shapes_render import COLORS, PATTERNS, SHAPES, Composition, PlacedObject
 
-_VALUES = {"color": tuple(COLORS), "pattern": PATTERNS, "shape": SHAPES}
+ATTRIBUTES = {"size": SIZES, "color": tuple(COLORS), "pattern": PATTERNS, "shape": SHAPES}
 SUBSETS = ("1_attributes", "2_attributes", "3_attributes", "shuffle_negatives", "color", "pattern")
 # Tells the random streams of the splits from each other and from those of the pictures.
 _STREAMS = {"val": 5, "pretrain_val": 6, "train": 7}
 
-Draw = Callable[[np.random.Generator, Composition], list[str]]
+Draw = Callable[[np.random.Generator, Description], list[str]]
 Allowed = Callable[[Composition], bool]
 
 
-def swaps(composition: Composition, attributes: Iterable[str]) -> list[Composition]:
-    """All compositions that differ in each of some attributes, and in no other."""
+def swaps(described: Description, attributes: Iterable[str]) -> list[Description]:
+    """All descriptions that differ in each of some of `ATTRIBUTES`, and in no other."""
     chosen = tuple(attributes)
     others = [
-        [value for value in _VALUES[name] if value != getattr(composition, name)] for name in chosen
+        [value for value in ATTRIBUTES[name] if value != getattr(described, name)]
+        for name in chosen
     ]
     return [
-        replace(composition, **dict(zip(chosen, values, strict=True)))
+        replace(described, **dict(zip(chosen, values, strict=True)))
         for values in itertools.product(*others)
     ]
 
@@ -43,26 +44,33 @@ def _swapped(choices: Iterable[Iterable[str]], allowed: Allowed) -> Draw:
     """Negatives with the attributes of one of the choices swapped."""
     choices = [tuple(attributes) for attributes in choices]
 
-    def draw(rng: np.random.Generator, composition: Composition) -> list[str]:
+    def draw(rng: np.random.Generator, described: Description) -> list[str]:
         found = [
             swap
             for attributes in choices
-            for swap in swaps(composition, attributes)
-            if allowed(swap)
+            for swap in swaps(described, attributes)
+            if allowed(swap.composition)
         ]
-        return [region_caption(found[i]) for i in rng.permutation(len(found))[:NUM_NEGATIVES]]
+        return [found[i].caption for i in rng.permutation(len(found))[:NUM_NEGATIVES]]
 
     return draw
 
 
-def _of_other_boxes(captions: list[str]) -> Draw:
-    """Negatives that are captions of other boxes of the file."""
+def _of_other_boxes(boxes: Sequence[Description]) -> Draw:
+    """Negatives that are captions of other boxes of the file, of another colour, pattern and shape.
 
-    def draw(rng: np.random.Generator, composition: Composition) -> list[str]:
-        own = region_caption(composition)
-        order = (captions[i] for i in rng.permutation(len(captions)))
-        others = dict.fromkeys(caption for caption in order if caption != own)
-        return list(others)[:NUM_NEGATIVES]
+    Two objects of the real files hardly ever have as much in common as two of Shapes. Sizes are
+    free: were they to differ too, a rare one would give a wrong caption away.
+    """
+
+    def draw(rng: np.random.Generator, described: Description) -> list[str]:
+        own = astuple(described.composition)
+        captions: dict[str, None] = {}
+        for index in rng.permutation(len(boxes)):
+            words = astuple(boxes[index].composition)
+            if all(a != b for a, b in zip(own, words, strict=True)):
+                captions[boxes[index].caption] = None
+        return list(captions)[:NUM_NEGATIVES]
 
     return draw
 
@@ -87,16 +95,13 @@ def subsets(
         By subset its content. Every caption of every annotation is a category.
     """
     known = {category["id"]: category["name"] for category in coco["categories"]}
-    owned = [
-        (annotation, Composition(*known[annotation["category_id"]].split()))
-        for annotation in coco["annotations"]
-    ]
+    owned = [(one, _described(one, known[one["category_id"]])) for one in coco["annotations"]]
     draws: dict[str, Draw] = {
         **{
-            f"{number}_attributes": _swapped(itertools.combinations(_VALUES, number), allowed)
+            f"{number}_attributes": _swapped(itertools.combinations(ATTRIBUTES, number), allowed)
             for number in (1, 2, 3)
         },
-        "shuffle_negatives": _of_other_boxes([region_caption(c) for _, c in owned]),
+        "shuffle_negatives": _of_other_boxes([described for _, described in owned]),
         "color": _swapped([("color",)], allowed),
         "pattern": _swapped([("pattern",)], allowed),
     }
@@ -110,15 +115,20 @@ def subsets(
     }
 
 
+def _described(annotation: dict[str, Any], name: str) -> Description:
+    x, y, width, height = annotation["bbox"]
+    return describe(PlacedObject(Composition(*name.split()), (x, y, x + width, y + height)))
+
+
 def _annotations(
-    owned: list[tuple[dict[str, Any], Composition]], draw: Draw, seeds: list[int]
+    owned: list[tuple[dict[str, Any], Description]], draw: Draw, seeds: list[int]
 ) -> dict[str, Any]:
     rng = np.random.default_rng(seeds)
     annotations: list[dict[str, Any]] = []
     categories: list[dict[str, Any]] = []
-    for annotation, composition in owned:
+    for annotation, described in owned:
         first = len(categories) + 1
-        captions = [region_caption(composition), *draw(rng, composition)]
+        captions = [described.caption, *draw(rng, described)]
         categories += [{"id": first + i, "name": text} for i, text in enumerate(captions)]
         annotations.append(
             {

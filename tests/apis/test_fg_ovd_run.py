@@ -95,7 +95,7 @@ def test_numbers_are_those_of_the_test_tool(
     found = run_subsets(fg_ovd_detector, [subset], config, tmp_path)
     result = evaluate_fg_ovd(subset.file, found["hard"][5], 5)
     metrics = Runner.from_cfg(config).test()
-    assert metrics["mAP"] > 50
+    assert metrics["mAP"] > 25
     for key in ("map", "map_50", "map_75", "map_small", "map_medium", "map_large"):
         expected = metrics[key.replace("map", "mAP")]
         assert expected == pytest.approx(100 * result[key] if result[key] >= 0 else -1, abs=1e-4)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fgclip_det.datasets.shapes import Composition, generate, is_novel
+from fgclip_det.datasets.shapes_captions import Description
 from fgclip_det.datasets.shapes_fg_ovd import SUBSETS, swaps
 from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
 
@@ -15,7 +16,7 @@ from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shapes with few pictures."""
     root = tmp_path_factory.mktemp("shapes")
-    generate(root, {"pretrain_val": 8, "train": 12, "val": 12}, seed=0)
+    generate(root, {"pretrain_val": 40, "train": 12, "val": 40}, seed=0)
     return root / "fg_ovd"
 
 
@@ -29,17 +30,19 @@ def groups(file: FGOVDFile) -> list[tuple[str, list[str]]]:
 
 
 def changed(one: str, other: str) -> list[int]:
-    """Places of the words that differ: 1 colour, 2 pattern, 3 shape."""
+    """Places of the words that differ: 1 size, 2 colour, 3 pattern, 4 shape."""
     words = zip(one.split(), other.split(), strict=True)
     return [place for place, (a, b) in enumerate(words) if a != b and place]
 
 
 def test_swaps_change_each_of_the_attributes_and_no_other() -> None:
-    one = Composition("red", "plain", "circle")
+    one = Description("small", "red", "plain", "circle")
     assert len(swaps(one, ("color",))) == 7
     both = swaps(one, ("color", "shape"))
     assert len(set(both)) == 7 * 5
-    assert all(c.color != "red" and c.shape != "circle" and c.pattern == "plain" for c in both)
+    for other in both:
+        assert other.color != "red" and other.shape != "circle"
+        assert (other.size, other.pattern) == ("small", "plain")
 
 
 def test_files_bear_the_official_names(root: Path) -> None:
@@ -54,7 +57,7 @@ def test_negatives_are_what_the_subset_says(root: Path, folder: str) -> None:
         for right, negatives in groups(read_fg_ovd(root / folder / f"{name}.json")):
             assert len(set(negatives)) == 10
             assert {len(changed(right, text)) for text in negatives} == {number}
-    for name, place, count in (("color", 1, 7), ("pattern", 2, 3)):
+    for name, place, count in (("color", 2, 7), ("pattern", 3, 3)):
         for right, negatives in groups(read_fg_ovd(root / folder / f"{name}.json")):
             assert len(set(negatives)) == count
             assert all(changed(right, text) == [place] for text in negatives)
@@ -62,7 +65,20 @@ def test_negatives_are_what_the_subset_says(root: Path, folder: str) -> None:
     captions = {right for right, _ in shuffled}
     for right, negatives in shuffled:
         assert len(set(negatives)) == len(negatives) == 10
-        assert right not in negatives and set(negatives) <= captions
+        assert set(negatives) <= captions
+        assert all({2, 3, 4} <= set(changed(right, text)) for text in negatives)
+
+
+def test_captions_tell_the_size_of_the_box(root: Path) -> None:
+    file = read_fg_ovd(root / "1_attributes.json")
+    sides = {"small": (0, 35), "medium": (35, 48), "large": (48, 65)}
+    seen = set()
+    for one in file.annotations:
+        size = file.captions[one["category_id"]].split()[1]
+        least, most = sides[size]
+        assert least <= max(one["bbox"][2:]) < most
+        seen.add(size)
+    assert seen == set(sides)
 
 
 def test_training_never_shows_a_novel_composition(root: Path) -> None:
@@ -71,7 +87,7 @@ def test_training_never_shows_a_novel_composition(root: Path) -> None:
         assert len(set(negatives)) == 10
         assert {len(changed(right, text)) for text in negatives} == {1}
         for text in (right, *negatives):
-            assert not is_novel(Composition(*text.split()[1:]))
+            assert not is_novel(Composition(*text.split()[2:]))
 
 
 def test_splits_and_subsets_draw_for_themselves(root: Path) -> None:
