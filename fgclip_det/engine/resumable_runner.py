@@ -74,6 +74,23 @@ class ResumableRunner(Runner):
         self._check_labels(built, training=False)
         return built
 
+    def build_optim_wrapper(
+        self, optim_wrapper: dict | OptimWrapper | OptimWrapperDict
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizer's wrapper of a config.
+
+        Raises:
+            ValueError: ``accumulative_counts`` is no number of batches.
+        """
+        config = optim_wrapper if isinstance(optim_wrapper, dict) else {}
+        counts = config.get("accumulative_counts", 1)
+        if not isinstance(counts, int) or counts < 1:
+            raise ValueError(
+                f"optim_wrapper.accumulative_counts is {counts!r}: give a whole number from 1, the "
+                "batches of one update"
+            )
+        return super().build_optim_wrapper(optim_wrapper)
+
     def _check_labels(self, loop: BaseLoop, training: bool) -> None:
         model = self.model.module if is_model_wrapper(self.model) else self.model
         check_label_names(model, loop.dataloader.dataset, training)

@@ -95,6 +95,14 @@ def test_auto_scale_lr_without_a_base_is_an_error(build) -> None:
         _lr(build(auto_scale_lr=dict(enable=True)))
 
 
+@pytest.mark.parametrize("counts", [0, -2, 1.5, "2"])
+def test_batches_of_an_update_are_a_whole_number(build, counts: object) -> None:
+    wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+    runner = build(optim_wrapper={**wrapper, "accumulative_counts": counts})
+    with pytest.raises(ValueError, match=r"optim_wrapper\.accumulative_counts is .*from 1"):
+        runner.build_optim_wrapper(runner.optim_wrapper)
+
+
 def test_auto_scale_lr_counts_processes(build, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = build(auto_scale_lr=dict(enable=True, base_batch_size=64))
     monkeypatch.setattr(runner, "_world_size", 8)
