@@ -98,7 +98,8 @@ def cosine_logits(
     _check_dims(embeddings.shape[-1], embeddings, text_embeddings)
     with torch.autocast(embeddings.device.type, enabled=False):
         texts = F.normalize(text_embeddings.float(), dim=-1)
-        return F.normalize(embeddings.float(), dim=-1) @ texts.T * temperature
+        # On the few embeddings, not on the cosines with thousands of texts.
+        return F.normalize(embeddings.float(), dim=-1) * temperature @ texts.T
 
 
 def _check_dims(dim: int, embeddings: Tensor, text_embeddings: Tensor) -> None:
