@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.engine.checkpoint_files import replaced_file
-from fgclip_det.engine.running import run_tool
+from fgclip_det.engine.running import check_target, run_tool
 from fgclip_det.evaluation import evaluate_fg_ovd, sweep_fg_ovd
 from fgclip_det.evaluation import fg_ovd_tables as tables
 from fgclip_det.evaluation.fg_ovd_attributes import mistakes
@@ -44,8 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the tables and writes the JSON."""
     out = args.out or args.predictions.with_name(f"{args.predictions.name}.scores.json")
-    if not out.parent.is_dir():
-        raise ValueError(f"no folder {str(out.parent)!r} for --out: make it")
+    check_target(out, args.annotations, args.predictions, args.validation or args.annotations)
+    if args.trust_pickle and args.predictions.name.endswith((".json", ".json.gz")):
+        raise ValueError(f"{str(args.predictions)!r} is JSON: leave out --trust-pickle")
     file = read_fg_ovd(args.annotations)
     scorer = None
     if args.validation:
@@ -59,12 +60,13 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     number = given.n_negatives if args.n_negatives is None else args.n_negatives
     full = given.has_all_scores
-    if args.sweep and not full:
-        raise ValueError("--sweep needs every caption's score, and the pickle has the best ones")
-    options = {"strict": args.strict, "with_ranks": full, "with_choices": args.words and full}
+    for flag in ("sweep", "words"):
+        if getattr(args, flag) and not full:
+            raise ValueError(f"--{flag} needs every caption's score; the pickle has the best ones")
+    options = {"strict": args.strict, "with_ranks": full, "with_choices": args.words}
     result = evaluate_fg_ovd(file, given.items, number, **options)
     values: dict[str, Any] = {"annotations": args.annotations, "predictions": str(args.predictions)}
-    if args.words and full:
+    if args.words:
         values |= mistakes(file, result.pop("choices"), number)
     items = given.items if full else None
     references = reference_rows(file, number, items, scorer, strict=args.strict)
@@ -73,7 +75,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.sweep:
         values["sweep"] = sweep_fg_ovd(file, items, number, strict=args.strict, progress=True)
         pages.append(tables.sweep_table(values["sweep"]))
-    if args.words and full:
+    if args.words:
         pages.append(tables.attribute_table(values["attributes"]))
         pages.append(tables.confusion_table(values["confused"]))
     with replaced_file(out) as partial:

@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="one of configs/fg_ovd; other subsets lie beside its own")
     parser.add_argument("checkpoint", help="checkpoint file, .pth or .safetensors")
     parser.add_argument("--subsets", default="all", help="all that are there, or hard,medium,...")
-    parser.add_argument("--n-negatives", type=int, help="each subset's published number by default")
+    parser.add_argument("--n-negatives", type=int, help="the published numbers by default")
     parser.add_argument("--sweep", action="store_true", help="also each smaller number")
     parser.add_argument("--strict", action="store_true", help="what is missing was not found")
     parser.add_argument("--skip-missing", action="store_true", help="go on without lost pictures")
@@ -55,6 +55,8 @@ def evaluate(args: argparse.Namespace) -> None:
     config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
     if args.predictions and args.predictions.is_file():
         raise ValueError(f"--predictions {str(args.predictions)!r} is a file: name a folder")
+    if args.predictions:
+        args.predictions.mkdir(parents=True, exist_ok=True)
     if args.sheets < 0:
         raise ValueError(f"--sheets is {args.sheets}: give a number from 0")
     work_dir = Path(config.work_dir)

@@ -3,3 +3,4 @@
 _base_ = "shapes_tiny_hard.py"
 
 model = dict(test_cfg=dict(rcnn=dict(beta=_base_.model.test_cfg.rcnn.alpha)))
+work_dir = "work_dirs/fg_ovd_shapes_tuned"

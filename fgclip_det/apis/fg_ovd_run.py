@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -65,8 +66,8 @@ def run_subsets(
 
     A picture goes through the network once for all subsets and numbers of negatives. Predictions
     are kept in `folder`, one file for each subset and number, under a name that changes with the
-    detector's weights and settings, its pipeline and the annotations; what is there already is not
-    asked again. Lines of these files are entries of `fg_ovd_predictions`.
+    detector's weights and settings, its pipeline, the pictures' folder and the annotations; what is
+    there already is not asked again. Lines of these files are entries of `fg_ovd_predictions`.
 
     Args:
         detector: On the device where it is to run.
@@ -113,11 +114,13 @@ def run_subsets(
 
 def _key_of(detector: OpenVocabDetector, config: Config) -> str:
     model = {key: value for key, value in config.model.items() if key not in _NOT_IN_KEY}
+    data = config.test_dataloader.dataset
     settings: dict[str, Any] = {
         "version": fgclip_det.__version__,
         "encoder": detector.encoder.fingerprint,
         "model": model,
-        "pipeline": config.test_dataloader.dataset.get("pipeline"),
+        "pipeline": data.get("pipeline"),
+        "pictures": [os.path.abspath(data.get("data_root") or ""), data.get("data_prefix")],
     }
     plain = Config(settings).to_dict()
     return fingerprint({"settings": json.dumps(plain, default=str)}, detector.state_dict())

@@ -74,35 +74,47 @@ def find_subsets(
     """The subsets whose files lie beside the one that a config names.
 
     Args:
-        dataset: Config of an `FGOVDDataset`.
+        dataset: Config of an `FGOVDDataset`; its ``ann_file`` is one of the files of `SUBSETS`.
         names: Of `SUBSETS`, with commas, or "all": those that are there.
-        n_negatives: N; None takes each subset's published one.
+        n_negatives: N; None takes the config's for its own subset, and the published ones.
         sweep: Whether to ask for every number of negatives from 0 to N.
-        skip_missing: See `FGOVDDataset`.
+        skip_missing: See `FGOVDDataset`; the config may say it too.
 
     Returns:
         What can be run, and by name why another one cannot.
 
     Raises:
-        ValueError: A name is unknown, a file cannot be used, pictures are missing, or nothing can
-            be run.
+        ValueError: A name is unknown or has no file, the config's file is missing or none of
+            FG-OVD's, a file cannot be used, pictures are missing, or nothing can be run.
     """
     if dataset.get("type") != FGOVDDataset.__name__:
         raise ValueError(
             f"the config's test_dataloader has a dataset of type {dataset.get('type')!r}: use one "
             "of configs/fg_ovd, or one like them"
         )
-    folder = Path(os.path.abspath(Path(dataset.get("data_root") or "", dataset["ann_file"]))).parent
+    own = Path(os.path.abspath(Path(dataset.get("data_root") or "", dataset["ann_file"])))
+    if not own.is_file() or own.stem not in {stem for stem, _ in SUBSETS.values()}:
+        files = ", ".join(f"{stem}.json" for stem, _ in SUBSETS.values())
+        raise ValueError(
+            f"the config's ann_file {str(own)!r} must be there and be one of {files}: the other "
+            "subsets are looked for beside it (tools/test.py takes any file)"
+        )
+    skip_missing = skip_missing or bool(dataset.get("skip_missing"))
     init_default_scope("mmdet")
     found: list[Subset] = []
     left_out: dict[str, str] = {}
     for name in _wanted(names):
-        path = folder / f"{SUBSETS[name][0]}.json"
-        if names == "all" and not path.is_file():
+        stem, published = SUBSETS[name]
+        path = own.with_name(f"{stem}.json")
+        if not path.is_file():
+            if names != "all":
+                raise ValueError(f"--subsets {name}: there is no file {str(path)!r}")
             left_out[name] = f"there is no file {path}"
             continue
         file = read_fg_ovd(path)
-        number = SUBSETS[name][1] if n_negatives is None else n_negatives
+        number = n_negatives
+        if number is None:
+            number = dataset.get("n_negatives", published) if path == own else published
         if not file.vocabularies(number):
             left_out[name] = f"no caption has {number} negatives: at most {file.max_negatives}"
             continue

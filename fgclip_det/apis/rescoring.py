@@ -29,6 +29,7 @@ from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_p
 from fgclip_det.encoders import FGCLIP, FGCLIP2
 from fgclip_det.engine.checkpoint_files import replaced_file
 from fgclip_det.engine.resumable_lines import ResumableLines
+from fgclip_det.engine.running import check_target
 from fgclip_det.evaluation import OVCocoMetric, OVLVISMetric
 from fgclip_det.models import RegionEncoder, Regions, RegionTextHead
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -99,7 +100,7 @@ def rescore(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be 1 or more")
-    target = _check_target(Path(out), proposals, annotations)
+    target = check_target(Path(out), proposals, annotations)
     file, given, images = _read_inputs(proposals, annotations, image_root, trust_pickle)
     reader = RegionEncoder(encoder, **(frame or {})).to(resolve_device(device))
     texts = encode_texts(reader.encoder, texts).to(reader.encoder.device)
@@ -309,14 +310,6 @@ class _Job:
                 found.labels.tolist(), xywh.tolist(), found.scores.tolist(), strict=True
             )
         ]
-
-
-def _check_target(out: Path, *others: str | os.PathLike) -> Path:
-    if out.suffix != ".json" or not out.parent.is_dir() or out.is_dir():
-        raise ValueError(f"{str(out)!r} must be a .json file in a folder that is there")
-    if any(out.resolve() == Path(other).resolve() for other in others):
-        raise ValueError(f"{str(out)!r} would be written over what is read: name another file")
-    return out
 
 
 def _read_inputs(

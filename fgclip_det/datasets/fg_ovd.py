@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from typing import Any, ClassVar
 
+import cv2
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
@@ -38,7 +39,7 @@ class FGOVDDataset(BaseDetDataset):
 
     Raises:
         ValueError: The file cannot be used, no annotation has so many negatives, or pictures are
-            missing (the first ten are named).
+            missing (the first ten are named) or have no name or size.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {"classes": ()}
@@ -61,7 +62,7 @@ class FGOVDDataset(BaseDetDataset):
             raise ValueError(
                 f"{len(missing)} of {len(records)} pictures of {file.source} are missing, the "
                 f"first: {named}: FG-OVD needs COCO's train2017 and val2017 below data_prefix; "
-                "skip_missing=True goes on without them, and the scores tell that"
+                "skip_missing=True (--skip-missing) goes on without them, and the scores tell that"
             )
         gone = set(missing)
         kept = [record for record in records if record["img_path"] not in gone]
@@ -71,6 +72,21 @@ class FGOVDDataset(BaseDetDataset):
         self._metainfo["captions"] = tuple(dict.fromkeys(captions))
         self._metainfo["missing_images"] = len(missing)
         return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """The pipeline's result for one picture.
+
+        Raises:
+            ValueError: The picture cannot be read.
+        """
+        try:
+            return super().prepare_data(idx)
+        except (AssertionError, OSError, cv2.error) as error:
+            path, reason = self.get_data_info(idx)["img_path"], " ".join(str(error).split())
+            raise ValueError(
+                f"picture {path!r} cannot be read ({reason}): copy it again, or remove it and set "
+                "skip_missing=True (--skip-missing)"
+            ) from error
 
     def _records(self, file: FGOVDFile) -> list[dict[str, Any]]:
         vocabularies = defaultdict(list)
@@ -85,6 +101,9 @@ class FGOVDDataset(BaseDetDataset):
         for annotation in file.annotations:
             boxes[annotation["image_id"], annotation["category_id"]].append(annotation["bbox"])
         root = self.data_prefix.get("img") or ""
+        for image in file.images:
+            if image["id"] in vocabularies:
+                _check_image(image, file.source)
         return [
             {
                 "img_path": os.path.join(root, image["file_name"]),
@@ -104,3 +123,18 @@ class FGOVDDataset(BaseDetDataset):
             for image in file.images
             if image["id"] in vocabularies
         ]
+
+
+def _check_image(image: dict[str, Any], source: str) -> None:
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            f"image {image['id']} of {source} has the file_name {name!r}: give its path below "
+            "COCO's folder"
+        )
+    for key in ("height", "width"):
+        size = image.get(key)
+        if not isinstance(size, int | float) or not size > 0:
+            raise ValueError(
+                f"image {image['id']} of {source} has the {key} {size!r}: give its pixels"
+            )

@@ -17,6 +17,8 @@ from mmengine.runner import Runner
 from fgclip_det.compat import load_checkpoint_file
 
 EXIT_USER_ERROR = 2
+# What a shell gives a command that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
 _OTHER_KEYS = {
@@ -88,6 +90,26 @@ def read_config(
     return config
 
 
+def check_target(out: Path, *read: str | os.PathLike) -> Path:
+    """Say what is wrong with a file of results before anything is computed.
+
+    Args:
+        out: The file.
+        read: What the tool reads, which must not be written over.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: It is no ``.json`` file in a folder that is there, or one of `read`.
+    """
+    if out.suffix != ".json" or not out.parent.is_dir() or out.is_dir():
+        raise ValueError(f"{str(out)!r} must be a .json file in a folder that is there")
+    if any(out.resolve() == Path(other).resolve() for other in read):
+        raise ValueError(f"{str(out)!r} would be written over what is read: name another file")
+    return out
+
+
 def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
     """Take over how the processes were started.
 
@@ -113,6 +135,8 @@ def check_checkpoint(path: str | None) -> None:
 def run_tool(main: Callable[[], None], cfg_options: Collection[str] | None = None) -> int:
     """Run a tool: errors of the user's become one line and exit code 2, bugs keep a traceback.
 
+    Ctrl-C is one line too, and exit code 130.
+
     Args:
         main: The tool.
         cfg_options: Dotted keys that the user set; an argument that no class knows is the user's
@@ -120,6 +144,9 @@ def run_tool(main: Callable[[], None], cfg_options: Collection[str] | None = Non
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except (ValueError, OSError) as error:
         message = _message(error)
     except TypeError as error:
@@ -141,4 +168,6 @@ def _message(error: Exception) -> str:
         message = message.strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, FileNotFoundError):
         message += ": check the paths in the config"
+    elif isinstance(error, NotADirectoryError):
+        message += ": a part of this path is a file, name another"
     return message

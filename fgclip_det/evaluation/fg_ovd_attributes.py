@@ -10,7 +10,8 @@ from typing import Any
 
 from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile
 
-# The attributes of PACO, from which FG-OVD draws the words of its negatives.
+# The attributes of PACO, from which FG-OVD draws the words of its negatives; last what Shapes tells
+# besides.
 _HUES = ("blue", "brown", "green", "grey", "orange", "pink", "purple", "red", "yellow")
 _MATERIALS = """stone wood rattan fabric crochet wool leather velvet metal paper plastic glass
 ceramic"""
@@ -22,6 +23,8 @@ ATTRIBUTES: dict[str, frozenset[str]] = {
     "material": frozenset(_MATERIALS.split()),
     "pattern": frozenset(_PATTERNS.split()),
     "transparency": frozenset(("opaque", "translucent", "transparent")),
+    "size": frozenset(("small", "medium", "large")),
+    "shape": frozenset(("circle", "square", "triangle", "star", "cross", "ring")),
 }
 OTHER = "other"
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")

@@ -4,7 +4,8 @@
   and suppress each other.
 * random label: the ground-truth boxes with captions drawn at random, about 1 / (N + 1).
 * text only: the ground-truth boxes with the caption that a bag of words prefers.
-* N = 0: the detector's own boxes, asked for the right caption alone: how well it localises.
+* N = 0: the detector's own boxes, asked for the right caption alone: how well it localises with
+  nothing to be confused with. Close to a ceiling, but none: other captions also suppress boxes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer
 from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, FGOVDVocabulary, read_fg_ovd
 
 ORACLE, RANDOM = "oracle (true boxes and captions)", "random caption (true boxes)"
-TEXT_ONLY, CEILING = "text only (true boxes)", "N = 0, localisation alone"
+TEXT_ONLY, ALONE = "text only (true boxes)", "N = 0, the right caption alone"
 
 
 def oracle_predictions(ground_truth: GroundTruth, n_negatives: int) -> list[FGOVDPrediction]:
@@ -84,7 +85,7 @@ def reference_rows(
     file = read_fg_ovd(ground_truth)
     rows = {}
     if predictions is not None:
-        rows[CEILING] = evaluate_fg_ovd(file, predictions, 0, strict=strict)
+        rows[ALONE] = evaluate_fg_ovd(file, predictions, 0, strict=strict)
     rows[ORACLE] = evaluate_fg_ovd(file, oracle_predictions(file, n_negatives), n_negatives)
     drawn = random_predictions(file, n_negatives, seed)
     rows[RANDOM] = evaluate_fg_ovd(file, drawn, n_negatives)

@@ -28,7 +28,7 @@ from fgclip_det.encoders import (
 )
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction
-from fgclip_det.evaluation.fg_ovd_references import CEILING, TEXT_ONLY, oracle_predictions
+from fgclip_det.evaluation.fg_ovd_references import ALONE, TEXT_ONLY, oracle_predictions
 from fgclip_det.evaluation.region_accuracy import long_captions
 
 Make = Callable[..., Config]
@@ -52,12 +52,12 @@ def test_each_number_is_scored_with_its_own_predictions(
     values = score_subset(hard, found, fg_ovd_detector.encoder, sweep=True)
     assert values["result"] == evaluate_fg_ovd(hard.file, found[3], 3)
     assert values["result"]["map"] == 1 and values["result"]["n_negatives"] == 3
-    assert values["references"][CEILING]["map"] == 0
+    assert values["references"][ALONE]["map"] == 0
     assert [round(values["sweep"][n]["map"]) for n in range(4)] == [0, 1, 1, 1]
     assert TEXT_ONLY not in values["references"] and values["confused"] == []
     assert (values["images"], values["missing_images"], values["cut_captions"]) == (8, 0, 0)
     page = summary({"hard": values}, {"color": "it is grey"})
-    assert "| hard | 3 | 100.00 |" in page and f"| hard: {CEILING} | 0 | 0.00 |" in page
+    assert "| hard | 3 | 100.00 |" in page and f"| hard: {ALONE} | 0 | 0.00 |" in page
     assert "\n| hard | 0.00 | 100.00 | 100.00 | 100.00 |" in page
     assert "color is left out: it is grey." in page
 

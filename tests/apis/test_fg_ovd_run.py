@@ -180,11 +180,15 @@ def test_results_of_something_else_are_not_used(
     pipeline = fg_ovd_config(root)
     pipeline.test_dataloader.dataset.pipeline[1].scale = (96, 96)
     assert pictures(pipeline) == 8
+    elsewhere = fg_ovd_config(root)
+    other_root = shutil.copytree(root, tmp_path / "other pictures")
+    elsewhere.test_dataloader.dataset.data_prefix.img = str(other_root)
+    assert [pictures(elsewhere), pictures(elsewhere)] == [8, 0]
     with torch.no_grad():
         fg_ovd_detector.roi_head.bbox_head.fc_embed.bias.add_(1e-3)
     assert [pictures(config), pictures(config)] == [8, 0]
     path = root / "fg_ovd" / "1_attributes.json"
-    path.write_text(path.read_text().replace("a red plain circle", "a red plain disc") + " ")
+    path.write_text(path.read_text().replace("red plain circle", "red plain disc") + " ")
     assert pictures(config) == 8
 
 

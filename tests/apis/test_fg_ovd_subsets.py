@@ -79,7 +79,7 @@ def test_what_cannot_be_run(fg_ovd_config: Make, fg_ovd_data: Path, tmp_path: Pa
     for names in ("hrad", "hard,", "all,hard"):
         with pytest.raises(ValueError, match="choose all, or of hard,medium,easy,trivial,color"):
             find_subsets(dataset, names)
-    with pytest.raises(ValueError, match=r"material\.json' cannot be read"):
+    with pytest.raises(ValueError, match=r"--subsets material: there is no file .*material\.json"):
         find_subsets(dataset, "hard,material")
     with pytest.raises(ValueError, match="n_negatives is -1"):
         find_subsets(dataset, "hard", -1)
@@ -87,6 +87,28 @@ def test_what_cannot_be_run(fg_ovd_config: Make, fg_ovd_data: Path, tmp_path: Pa
         find_subsets({**dataset, "type": "OVCocoDataset"}, "hard")
     (tmp_path / "1_attributes.json").write_text(json.dumps({"images": []}))
     with pytest.raises(ValueError, match="not in FG-OVD's format"):
-        find_subsets({**dataset, "ann_file": str(tmp_path / "2_attributes.json")})
-    with pytest.raises(ValueError, match=r"nothing to run \(hard: there is no file"):
-        find_subsets({**dataset, "ann_file": str(tmp_path / "none" / "hard.json")})
+        find_subsets({**dataset, "ann_file": str(tmp_path / "1_attributes.json")})
+    # A file that the config names is not left aside for those beside it.
+    (tmp_path / "mine.json").write_text((fg_ovd_data / "fg_ovd" / "1_attributes.json").read_text())
+    for name in ("2_attributes.json", "mine.json"):
+        with pytest.raises(ValueError, match=rf"{name}' must be there and be one of 1_attributes"):
+            find_subsets({**dataset, "ann_file": str(tmp_path / name)})
+    with pytest.raises(ValueError, match=r"nothing to run \(hard: no caption has 11 negatives"):
+        find_subsets(dataset, "hard", 11)
+
+
+def test_what_the_config_says_counts(
+    fg_ovd_config: Make, fg_ovd_data: Path, tmp_path: Path
+) -> None:
+    dataset = fg_ovd_config().test_dataloader.dataset
+    (hard, medium), _ = find_subsets({**dataset, "n_negatives": 4}, "hard,medium")
+    assert (hard.n_negatives, medium.n_negatives) == (4, 5)
+    (hard,), _ = find_subsets({**dataset, "n_negatives": 4}, "hard", 3)
+    assert hard.n_negatives == 3
+    shutil.copytree(fg_ovd_data, tmp_path / "data")
+    (tmp_path / "data" / hard.file.images[0]["file_name"]).unlink()
+    lost = fg_ovd_config(tmp_path / "data").test_dataloader.dataset
+    with pytest.raises(ValueError, match=r"skip_missing=True \(--skip-missing\) goes on"):
+        find_subsets(lost, "hard")
+    (hard,), _ = find_subsets({**lost, "skip_missing": True}, "hard")
+    assert hard.dataset.metainfo["missing_images"] == 1

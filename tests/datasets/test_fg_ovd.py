@@ -125,3 +125,30 @@ def test_a_missing_category_is_named(tmp_path: Path, content: dict) -> None:
     content["categories"] = content["categories"][:-1]
     with pytest.raises(ValueError, match="annotation 5 has the category_id 9"):
         build(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file_name": None}, "has the file_name None: give its path"),
+        ({"file_name": 5}, "has the file_name 5: give its path"),
+        ({"height": None}, "has the height None: give its pixels"),
+        ({"width": -3}, "has the width -3: give its pixels"),
+        ({"height": "x"}, "has the height 'x': give its pixels"),
+    ],
+)
+def test_images_need_a_name_and_a_size(
+    tmp_path: Path, content: dict, change: dict, message: str
+) -> None:
+    content["images"][0].update(change)
+    with pytest.raises(ValueError, match=f"image 7 of .* {message}"):
+        build(tmp_path, content)
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: dict, kept: int) -> None:
+    path = tmp_path / "train2017" / "2.png"
+    path.write_bytes(path.read_bytes()[:kept])
+    dataset = build(tmp_path, content)
+    with pytest.raises(ValueError, match=r"picture '.*2\.png' cannot be read .*--skip-missing"):
+        dataset[1]

@@ -73,7 +73,7 @@ def test_numbers_are_those_of_the_function(ann_file: str, tmp_path: Path) -> Non
     read = read_predictions(written)
     assert [one.annotation_id for one in read.items] == [1, 2, 3] and read.n_negatives == 2
     _, page = metric.summarize(list(read.items))
-    assert "1 pictures were missing" in page and "| N = 0, localisation alone |" in page
+    assert "1 pictures were missing" in page and "| N = 0, the right caption alone |" in page
     assert page.count("\n| 1 |") == 1  # of the sweep
 
 

@@ -1,4 +1,4 @@
-"""Oracle, random captions, text alone and localisation alone."""
+"""Oracle, random captions, text alone and the right caption alone."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_rows_are_what_they_claim_to_be() -> None:
     detector = [(i, boxes, np.roll(scores, 1, axis=1)) for i, boxes, scores in oracle]
     rows = references.reference_rows(data, 5, detector, scorer)
     assert list(rows) == [
-        references.CEILING,
+        references.ALONE,
         references.ORACLE,
         references.RANDOM,
         references.TEXT_ONLY,
     ]
     assert evaluate_fg_ovd(data, detector, 5)["map"] == 0
-    assert rows[references.CEILING]["map"] == rows[references.ORACLE]["map"] == 1
-    assert rows[references.CEILING]["n_negatives"] == 0
+    assert rows[references.ALONE]["map"] == rows[references.ORACLE]["map"] == 1
+    assert rows[references.ALONE]["n_negatives"] == 0
     # 600 draws: three standard deviations are 0.046.
     assert rows[references.RANDOM]["map"] == pytest.approx(1 / 6, abs=0.046)
     assert rows[references.RANDOM]["ranks"]["mean"] == pytest.approx(3.5, abs=0.21)

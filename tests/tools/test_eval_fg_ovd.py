@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_official_pickles_score_the_same(
 ) -> None:
     results = []
     for name, options in (("mine.json", []), ("official.pkl", ["--trust-pickle", "--sweep"])):
-        out = tmp_path / f"{name}.scores"
+        out = tmp_path / f"{name}.scores.json"
         paths = [str(data / "test.json"), str(data / name)]
         assert main([*paths, "--out", str(out), *options]) == 0
         results.append(json.loads(out.read_text(encoding="utf-8"))["results"][name])
@@ -117,12 +118,13 @@ def test_official_pickles_score_the_same(
     path.write_bytes(pickle.dumps(entries))
     arguments = [str(data / "test.json"), str(path), "--trust-pickle"]
     capsys.readouterr()
-    assert main([*arguments, "--n-negatives", "10", "--words"]) == 0
+    assert main([*arguments, "--n-negatives", "10"]) == 0
     assert "| - | - | - | - |" in capsys.readouterr().out
     best = json.loads((tmp_path / "best.pkl.scores.json").read_text(encoding="utf-8"))["results"]
     assert best["best.pkl"]["map"] == results[0]["map"] and best["best.pkl"]["ranks"] is None
-    assert main([*arguments, "--n-negatives", "10", "--sweep"]) == 2
-    assert "--sweep needs every caption's score" in capsys.readouterr().err
+    for flag in ("--sweep", "--words"):
+        assert main([*arguments, "--n-negatives", "10", flag]) == 2
+        assert f"{flag} needs every caption's score" in capsys.readouterr().err
 
 
 class Hostile:
@@ -156,7 +158,9 @@ def test_a_hostile_pickle_does_not_run(
         (["test.json", "mine.json", "--n-negatives", "11"], "has 11 negatives: use at most 10"),
         (["small.json", "mine.json"], "does not have: use the annotation file"),
         (["test.json", "mine.json", "--validation", "test.json"], "is the file to be scored"),
-        (["test.json", "mine.json", "--out", "none/scores.json"], "no folder"),
+        (["test.json", "mine.json", "--out", "none/scores.json"], "in a folder that is there"),
+        (["test.json", "mine.json", "--out", "scores"], "must be a .json file"),
+        (["test.json", "mine.json", "--trust-pickle"], "is JSON: leave out --trust-pickle"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -173,3 +177,17 @@ def test_mistakes_are_one_line(
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert message in captured.err
     assert not list(data.glob("*.scores.json"))
+
+
+@pytest.mark.parametrize("read", ["test.json", "mine.json", "valid.json"])
+def test_what_is_read_is_not_written_over(
+    main: Callable, data: Path, read: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    here = tmp_path / "data"
+    shutil.copy(here / "small.json", here / "valid.json")
+    before = (here / read).read_bytes()
+    arguments = [str(here / "test.json"), str(here / "mine.json"), "--out", str(here / read)]
+    assert main([*arguments, "--validation", str(here / "valid.json")]) == 2
+    assert "would be written over what is read: name another file" in capsys.readouterr().err
+    assert (here / read).read_bytes() == before
