@@ -47,10 +47,14 @@ class Description:
         return f"a {self.size} {self.composition.name}"
 
 
-def describe(item: PlacedObject) -> Description:
-    """Description of an object."""
-    composition = item.composition
-    return Description(_size(item), composition.color, composition.pattern, composition.shape)
+def describe(composition: Composition, side: float) -> Description:
+    """Description of an object.
+
+    Args:
+        composition: What it is.
+        side: The longer one of its box, in pixels: small below 35, large from 48 on.
+    """
+    return Description(_size(side), composition.color, composition.pattern, composition.shape)
 
 
 def attribute_swaps(composition: Composition) -> list[Composition]:
@@ -99,8 +103,11 @@ def _position(item: PlacedObject) -> str:
     return f"{row} {column}"
 
 
-def _size(item: PlacedObject) -> str:
-    side = max(item.box[2] - item.box[0], item.box[3] - item.box[1])
+def _side(item: PlacedObject) -> float:
+    return max(item.box[2] - item.box[0], item.box[3] - item.box[1])
+
+
+def _size(side: float) -> str:
     return SIZES[(side >= 35) + (side >= 48)]
 
 
@@ -130,7 +137,7 @@ def long_caption(rng: np.random.Generator, scene: Scene) -> str:
     sentences = [
         f"There {verb} {_COUNTS[count]} {noun} on a {scene.background} background.",
         *(
-            f"A {_size(item)} {item.composition.name} is at the {_position(item)}."
+            f"A {_size(_side(item))} {item.composition.name} is at the {_position(item)}."
             for item in items
         ),
         *(

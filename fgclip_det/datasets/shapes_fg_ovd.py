@@ -16,7 +16,7 @@ import numpy as np
 
 from fgclip_det.datasets.prepared_files import PreparedFile
 from fgclip_det.datasets.shapes_captions import NUM_NEGATIVES, SIZES, Description, describe
-from fgclip_det.datasets.shapes_render import COLORS, PATTERNS, SHAPES, Composition, PlacedObject
+from fgclip_det.datasets.shapes_render import COLORS, PATTERNS, SHAPES, Composition
 
 ATTRIBUTES = {"size": SIZES, "color": tuple(COLORS), "pattern": PATTERNS, "shape": SHAPES}
 SUBSETS = ("1_attributes", "2_attributes", "3_attributes", "shuffle_negatives", "color", "pattern")
@@ -95,7 +95,14 @@ def subsets(
         By subset its content. Every caption of every annotation is a category.
     """
     known = {category["id"]: category["name"] for category in coco["categories"]}
-    owned = [(one, _described(one, known[one["category_id"]])) for one in coco["annotations"]]
+    owned = [
+        (
+            one,
+            # Of the sides as they stand in the file: corners would be rounded again.
+            describe(Composition(*known[one["category_id"]].split()), max(one["bbox"][2:])),
+        )
+        for one in coco["annotations"]
+    ]
     draws: dict[str, Draw] = {
         **{
             f"{number}_attributes": _swapped(itertools.combinations(ATTRIBUTES, number), allowed)
@@ -113,11 +120,6 @@ def subsets(
         }
         for name in names
     }
-
-
-def _described(annotation: dict[str, Any], name: str) -> Description:
-    x, y, width, height = annotation["bbox"]
-    return describe(PlacedObject(Composition(*name.split()), (x, y, x + width, y + height)))
 
 
 def _annotations(

@@ -8,7 +8,7 @@ import pytest
 
 from fgclip_det.datasets.shapes import Composition, generate, is_novel
 from fgclip_det.datasets.shapes_captions import Description
-from fgclip_det.datasets.shapes_fg_ovd import SUBSETS, swaps
+from fgclip_det.datasets.shapes_fg_ovd import SUBSETS, subsets, swaps
 from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
 
 
@@ -79,6 +79,20 @@ def test_captions_tell_the_size_of_the_box(root: Path) -> None:
         assert least <= max(one["bbox"][2:]) < most
         seen.add(size)
     assert seen == set(sides)
+
+
+def test_a_side_of_35_pixels_is_medium() -> None:
+    """Added to a corner and taken off again it may come out below 35."""
+    coco = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 128, "height": 128}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [87.47, 33.32, 31.68, 35.0]}
+            | {"area": 1108.8}
+        ],
+        "categories": [{"id": 1, "name": "purple striped triangle"}],
+    }
+    made = subsets(coco, "val", names=("color",))["color"]
+    assert made["categories"][0]["name"] == "a medium purple striped triangle"
 
 
 def test_training_never_shows_a_novel_composition(root: Path) -> None:
