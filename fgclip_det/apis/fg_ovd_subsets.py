@@ -92,13 +92,7 @@ def find_subsets(
             f"the config's test_dataloader has a dataset of type {dataset.get('type')!r}: use one "
             "of configs/fg_ovd, or one like them"
         )
-    own = Path(os.path.abspath(Path(dataset.get("data_root") or "", dataset["ann_file"])))
-    if not own.is_file() or own.stem not in {stem for stem, _ in SUBSETS.values()}:
-        files = ", ".join(f"{stem}.json" for stem, _ in SUBSETS.values())
-        raise ValueError(
-            f"the config's ann_file {str(own)!r} must be there and be one of {files}: the other "
-            "subsets are looked for beside it (tools/test.py takes any file)"
-        )
+    own = _own_file(dataset)
     skip_missing = skip_missing or bool(dataset.get("skip_missing"))
     init_default_scope("mmdet")
     found: list[Subset] = []
@@ -128,6 +122,17 @@ def find_subsets(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ValueError(f"there is nothing to run ({reasons}): check --subsets and --n-negatives")
     return found, left_out
+
+
+def _own_file(dataset: Mapping[str, Any]) -> Path:
+    path = Path(os.path.abspath(Path(dataset.get("data_root") or "", dataset["ann_file"])))
+    files = [f"{stem}.json" for stem, _ in SUBSETS.values()]
+    if not path.is_file() or path.name not in files:
+        raise ValueError(
+            f"the config's ann_file {str(path)!r} must be there and be one of {', '.join(files)}: "
+            "the other subsets are looked for beside it (tools/test.py takes any file)"
+        )
+    return path
 
 
 def _wanted(names: str) -> Sequence[str]:
