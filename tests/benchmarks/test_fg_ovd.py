@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 from fgclip_det.encoders import FGCLIP
 from fgclip_det.models import OpenVocabTwoStageDetector
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script as a module; threads that a run sets are set back."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    threads = torch.get_num_threads()
-    yield importlib.import_module("benchmarks.fg_ovd")
-    torch.set_num_threads(threads)
 
 
 def test_captions_are_as_many_and_as_long_as_fg_ovd_s(benchmark: ModuleType) -> None:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script as a module; threads that a run sets are set back."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    threads = torch.get_num_threads()
-    yield importlib.import_module("benchmarks.fg_ovd_metric")
-    torch.set_num_threads(threads)
 
 
 def test_the_input_has_the_numbers_of_the_real_files(benchmark: ModuleType) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
@@ -18,18 +16,15 @@ import fgclip_det.compat  # noqa: F401
 # isort: split
 from mmengine.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture
+def cases(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return import_benchmark("detector_cases")
 
 
 @pytest.fixture
-def cases(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    return importlib.import_module("benchmarks.detector_cases")
-
-
-@pytest.fixture
-def calls(cases: ModuleType) -> ModuleType:
-    return importlib.import_module("benchmarks.detector_calls")
+def calls(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return import_benchmark("detector_calls")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import importlib
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 import torchvision
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORD = {
     "name",
     "label",
@@ -30,13 +29,9 @@ RECORD = {
 
 
 @pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
-    """Both scripts by name; threads that a run sets are set back."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    threads = torch.get_num_threads()
-    names = ("train_step", "inference")
-    yield {name: importlib.import_module(f"benchmarks.{name}") for name in names}
-    torch.set_num_threads(threads)
+def scripts(import_benchmark: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    """Both scripts by name."""
+    return {name: import_benchmark(name) for name in ("train_step", "inference")}
 
 
 @pytest.mark.parametrize("which", ["train_step", "inference"])

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 from fgclip_det.models import Regions
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script; threads that a run sets are set back."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    threads = torch.get_num_threads()
-    yield importlib.import_module("benchmarks.requery")
-    torch.set_num_threads(threads)
-
 
 def test_quick_run_writes_json_and_page(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+    benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "new" / "cpu.json"
-    assert script.main(["--quick", "--threads", "1", "--out", str(out)]) == 0
+    assert benchmark.main(["--quick", "--threads", "1", "--out", str(out)]) == 0
     result = json.loads(out.read_text(encoding="utf-8"))
     (record,) = result["cases"]
     assert (record["name"], record["images"], record["rounds"]) == ("shapes", 2, 2)
@@ -52,14 +37,14 @@ def test_quick_run_writes_json_and_page(
     assert "| 10 |" in page and "- threads: 1" in page
 
 
-def test_each_call_asks_for_other_names(script: ModuleType) -> None:
-    names = script.new_names(3)
+def test_each_call_asks_for_other_names(benchmark: ModuleType) -> None:
+    names = benchmark.new_names(3)
     first, second = next(names).names, next(names).names
     assert len(first) == 3 and not set(first) & set(second)
 
 
 def test_unlike_results_get_no_share(
-    script: ModuleType,
+    benchmark: ModuleType,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -73,7 +58,7 @@ def test_unlike_results_get_no_share(
 
     monkeypatch.setattr(Regions, "load", load_other)
     out = tmp_path / "cpu.json"
-    assert script.main(["--quick", "--threads", "1", "--out", str(out)]) == 1
+    assert benchmark.main(["--quick", "--threads", "1", "--out", str(out)]) == 1
     (record,) = json.loads(out.read_text(encoding="utf-8"))["cases"]
     assert any(entry["share"] is None for entry in record["names"])
     captured = capsys.readouterr()
@@ -91,9 +76,9 @@ def test_unlike_results_get_no_share(
     ],
 )
 def test_mistakes_are_one_line(
-    arguments: list[str], message: str, script: ModuleType, capsys: pytest.CaptureFixture
+    arguments: list[str], message: str, benchmark: ModuleType, capsys: pytest.CaptureFixture
 ) -> None:
-    assert script.main(arguments) == 2
+    assert benchmark.main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1

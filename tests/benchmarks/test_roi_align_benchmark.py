@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +14,6 @@ import pytest
 import torch
 import torchvision
 
-ROOT = Path(__file__).resolve().parents[2]
 # Of the JSON: everything that a page about it may read.
 SETTINGS = {
     "date",
@@ -40,13 +38,10 @@ PASS = {"difference", "seconds", "ratio", "peak_bytes"}
 
 
 @pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The folder as a package; threads that a run sets are set back."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    threads = torch.get_num_threads()
-    importlib.import_module("benchmarks.roi_align")
-    yield sys.modules["benchmarks"]
-    torch.set_num_threads(threads)
+def benchmarks(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    """The folder as a package."""
+    import_benchmark("roi_align")
+    return sys.modules["benchmarks"]
 
 
 def test_quick_run_writes_json_page_and_chart(

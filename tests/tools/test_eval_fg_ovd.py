@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -18,16 +17,6 @@ from fgclip_det.datasets.shapes import generate
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.evaluation.fg_ovd_predictions import write_predictions
 from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "eval_fg_ovd.py"
-
-
-@pytest.fixture(scope="module")
-def main() -> Callable[[list[str]], int]:
-    spec = importlib.util.spec_from_file_location("eval_fg_ovd", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture(scope="module")

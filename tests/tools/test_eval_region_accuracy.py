@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -16,16 +15,7 @@ from fgclip_det.datasets.shapes import generate
 from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, load_encoder, train_tokenizer
 from fgclip_det.evaluation import region_accuracy
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "eval_region_accuracy.py"
 ENCODER = str(BUNDLED / "encoder")
-
-
-@pytest.fixture(scope="module")
-def main() -> Callable[[list[str]], int]:
-    spec = importlib.util.spec_from_file_location("eval_region_accuracy", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture(scope="module")

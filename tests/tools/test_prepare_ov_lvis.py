@@ -1,20 +1,6 @@
-import importlib.util
 import json
 import os
 import shutil
-from pathlib import Path
-
-import pytest
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_ov_lvis.py"
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("prepare_ov_lvis", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def one_line(capsys):

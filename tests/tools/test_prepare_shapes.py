@@ -1,18 +1,4 @@
-import importlib.util
-from pathlib import Path
-
-import pytest
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_shapes.py"
 SMALL = [f"--num-{split}=3" for split in ("pretrain", "pretrain-val", "train", "val")]
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("prepare_shapes", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def test_makes_keeps_and_checks(main, tmp_path, capsys):

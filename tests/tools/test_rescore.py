@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,18 +10,6 @@ import pytest
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.datasets.shapes import generate
 from fgclip_det.vocabulary import Vocabulary
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def main():
-    """`main` of the tool."""
-    path = ROOT / "tools" / "rescore.py"
-    spec = importlib.util.spec_from_file_location("rescore", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -20,14 +19,6 @@ from fgclip_det.models import OpenVocabTwoStageDetector
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = str(BUNDLED / "detector.pth")
 Main = Callable[[list[str]], int]
-
-
-@pytest.fixture(scope="module")
-def main() -> Main:
-    spec = importlib.util.spec_from_file_location("test_fg_ovd", ROOT / "tools" / "test_fg_ovd.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture(scope="module")
