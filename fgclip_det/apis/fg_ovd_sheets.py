@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +14,13 @@ from PIL import Image, ImageDraw
 
 from fgclip_det.apis.fg_ovd_subsets import Subset
 from fgclip_det.apis.images import read_image
+from fgclip_det.evaluation.fg_ovd_attributes import WORD, changed_spans
 from fgclip_det.evaluation.fg_ovd_nms import box_area, overlap, suppress
 from fgclip_det.evaluation.fg_ovd_predictions import FGOVDPrediction
 
 # Longer side of a picture on the page, and what of the object's size is shown around it.
 _SIDE, _MARGIN = 320, 0.5
 _TRUE, _FOUND = "#2ca25f", "#e6550d"
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _STYLE = f"""
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 60em; color: #222; }}
 section {{ display: flex; gap: 1.5em; padding: 1em 0; border-top: 1px solid #ccc; }}
@@ -109,17 +107,12 @@ def answer_of(prediction: FGOVDPrediction, box: np.ndarray) -> Answer | None:
 
 def marked(right: str, other: str) -> str:
     """HTML of a caption, with the words marked that are not those of the right one."""
-    words = list(_WORD.finditer(other))
-    one, two = ([w.group().lower() for w in _WORD.finditer(text)] for text in (right, other))
-    if len(one) == len(two):
-        changed = [(place, place + 1) for place in range(len(two)) if one[place] != two[place]]
-    else:
-        matcher = difflib.SequenceMatcher(None, one, two, autojunk=False)
-        changed = [
-            (c, d) for kind, _, _, c, d in matcher.get_opcodes() if kind != "equal" and d > c
-        ]
+    words = list(WORD.finditer(other))
+    one, two = ([w.group().lower() for w in WORD.finditer(text)] for text in (right, other))
     parts, end = [], 0
-    for first, last in changed:
+    for _, _, first, last in changed_spans(one, two):
+        if first == last:
+            continue
         start, stop = words[first].start(), words[last - 1].end()
         parts += [html.escape(other[end:start]), f"<mark>{html.escape(other[start:stop])}</mark>"]
         end = stop

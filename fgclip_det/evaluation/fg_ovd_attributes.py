@@ -27,7 +27,8 @@ ATTRIBUTES: dict[str, frozenset[str]] = {
     "shape": frozenset(("circle", "square", "triangle", "star", "cross", "ring")),
 }
 OTHER = "other"
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+# A word of a caption.
+WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _ARTICLES = {"a", "an", "the"}
 
 
@@ -153,21 +154,24 @@ def word_changes(positive: str, negative: str) -> list[tuple[str, str]]:
     case and punctuation do not count.
     """
     one, other = _words(positive), _words(negative)
-    if len(one) == len(other):
-        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
-    else:
-        matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-        pairs = [
-            (" ".join(one[a:b]), " ".join(other[c:d]))
-            for kind, a, b, c, d in matcher.get_opcodes()
-            if kind != "equal"
-        ]
+    pairs = ((" ".join(one[a:b]), " ".join(other[c:d])) for a, b, c, d in changed_spans(one, other))
     return list(dict.fromkeys(pairs))
+
+
+def changed_spans(one: Sequence[str], other: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """Where two lists of words differ: ``one[a:b]`` stands for ``other[c:d]``, for each a, b, c, d.
+
+    Lists of the same length are compared place by place.
+    """
+    if len(one) == len(other):
+        return [(i, i + 1, i, i + 1) for i in range(len(one)) if one[i] != other[i]]
+    codes = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    return [(a, b, c, d) for kind, a, b, c, d in codes if kind != "equal"]
 
 
 def _words(text: str) -> list[str]:
     words: list[str] = []
-    for word in _WORD.findall(text.lower()):
+    for word in WORD.findall(text.lower()):
         if words and words[-1] in ("light", "dark") and word in ATTRIBUTES["color"]:
             words[-1] += f" {word}"
         elif word not in _ARTICLES:
