@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,13 @@ class Subset:
     n_negatives: int
     numbers: tuple[int, ...]
 
-    @property
+    @cached_property
     def img_paths(self) -> dict[int, str]:
         """Path of each picture by its id."""
         infos = (self.dataset.get_data_info(index) for index in range(len(self.dataset)))
         return {info["img_id"]: info["img_path"] for info in infos}
 
-    @property
+    @cached_property
     def captions(self) -> list[str]:
         """Each text that is asked for once, whatever the number of negatives."""
         shown = self.img_paths
