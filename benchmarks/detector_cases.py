@@ -19,8 +19,8 @@ from benchmarks import full_size_step
 from benchmarks.plain_recipe import make_plain
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.datasets import OVCocoDataset
-from fgclip_det.datasets.shapes import generate
-from fgclip_det.engine.running import read_config
+from fgclip_det.datasets.shapes.generator import generate
+from fgclip_det.engine.command_line import read_config
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.vocabulary import Vocabulary
 

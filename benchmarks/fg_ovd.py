@@ -34,7 +34,7 @@ from benchmarks.detector_cases import Case, Workbench
 from benchmarks.publishing import announce, publish
 from benchmarks.recipe_comparison import TOLERANCE, difference, parse_args, prepare, ratio_text
 from fgclip_det.models import OpenVocabTwoStageDetector
-from fgclip_det.models.image_vocabularies import CaptionEmbeddings, classify_vocabularies
+from fgclip_det.models.regions.image_vocabularies import CaptionEmbeddings, classify_vocabularies
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 # What differs from the case of the same name: label, config, pictures of a call and a quick one.

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
-from fgclip_det.engine.running import run_tool
+from fgclip_det.engine.command_line import run_tool
 from fgclip_det.evaluation import evaluate_fg_ovd
 
 SCORES = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")

@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from fgclip_det.apis import OpenVocabInferencer
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
 from fgclip_det.vocabulary import Vocabulary
 

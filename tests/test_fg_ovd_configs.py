@@ -13,9 +13,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from fgclip_det.apis.fg_ovd_subsets import SUBSETS
+from fgclip_det.apis.fg_ovd.subsets import SUBSETS
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "fg_ovd"

@@ -20,7 +20,7 @@ from torch import Tensor
 from fgclip_det.apis import OpenVocabInferencer
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.cli import main
-from fgclip_det.datasets import shapes
+from fgclip_det.datasets.shapes import generator as shapes
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.vocabulary import Vocabulary
 

@@ -17,7 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "region_text"

@@ -1,6 +1,6 @@
 """Scores any detector's predictions for a file of FG-OVD, as the official scripts do.
 
-Predictions are JSON (`fgclip_det.evaluation.fg_ovd_predictions` tells the format) or, with
+Predictions are JSON (`fgclip_det.fg_ovd.predictions` tells the format) or, with
 `--trust-pickle`, what the official inference scripts write.
 """
 
@@ -14,16 +14,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.engine.checkpoint_files import replaced_file
-from fgclip_det.engine.running import check_target, run_tool
+from fgclip_det.engine.command_line import check_target, run_tool
+from fgclip_det.engine.resume.checkpoint_files import replaced_file
 from fgclip_det.evaluation import evaluate_fg_ovd, sweep_fg_ovd
-from fgclip_det.evaluation import fg_ovd_tables as tables
-from fgclip_det.evaluation.fg_ovd_attributes import mistakes
-from fgclip_det.evaluation.fg_ovd_official_pickle import read_official_predictions
-from fgclip_det.evaluation.fg_ovd_predictions import read_predictions
-from fgclip_det.evaluation.fg_ovd_references import reference_rows
-from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer, caption_groups
-from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+from fgclip_det.fg_ovd import tables
+from fgclip_det.fg_ovd.confusions import mistakes
+from fgclip_det.fg_ovd.files import read_fg_ovd
+from fgclip_det.fg_ovd.official_pickle import read_official_predictions
+from fgclip_det.fg_ovd.predictions import read_predictions
+from fgclip_det.fg_ovd.references import reference_rows
+from fgclip_det.fg_ovd.text_prior import CaptionScorer, caption_groups
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

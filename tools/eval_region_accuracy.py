@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis.inferencer import resolve_device
 from fgclip_det.encoders import load_encoder
-from fgclip_det.engine.checkpoint_files import replaced_file
-from fgclip_det.engine.running import run_tool
-from fgclip_det.evaluation.region_accuracy import fit_scorer, region_accuracies
-from fgclip_det.evaluation.region_features import described
-from fgclip_det.evaluation.region_tables import region_page
+from fgclip_det.engine.command_line import run_tool
+from fgclip_det.engine.resume.checkpoint_files import replaced_file
+from fgclip_det.evaluation.region_accuracy.accuracy import fit_scorer, region_accuracies
+from fgclip_det.evaluation.region_accuracy.features import described
+from fgclip_det.evaluation.region_accuracy.tables import region_page
 
 OPTIONS = (
     "n_negatives", "image_size", "keep_ratio", "text_length", "batch_size", "skip_missing",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.ov_coco_files import PROTOCOLS, ov_coco_files
-from fgclip_det.datasets.prepared_files import check_files, write_files
-from fgclip_det.engine.running import run_tool
+from fgclip_det.datasets.prepare.ov_coco import PROTOCOLS, ov_coco_files
+from fgclip_det.datasets.prepare.prepared_files import check_files, write_files
+from fgclip_det.engine.command_line import run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

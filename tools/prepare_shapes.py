@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.shapes import DEFAULT_SPLITS, check, generate
+from fgclip_det.datasets.shapes.generator import DEFAULT_SPLITS, check, generate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

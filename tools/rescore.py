@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis.rescoring import rescore
-from fgclip_det.engine.running import run_tool
+from fgclip_det.engine.command_line import run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

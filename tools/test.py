@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.engine.running import ConfigOptionsAction, read_config, run_tool, set_launcher
+from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool, set_launcher
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
 

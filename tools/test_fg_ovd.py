@@ -17,13 +17,13 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis.detector_loading import load_detector
-from fgclip_det.apis.fg_ovd_report import read_scorers, score_subset, write_report
-from fgclip_det.apis.fg_ovd_run import run_subsets
-from fgclip_det.apis.fg_ovd_sheets import write_sheet
-from fgclip_det.apis.fg_ovd_subsets import find_subsets
+from fgclip_det.apis.fg_ovd.report import read_scorers, score_subset, write_report
+from fgclip_det.apis.fg_ovd.run import run_subsets
+from fgclip_det.apis.fg_ovd.sheets import write_sheet
+from fgclip_det.apis.fg_ovd.subsets import find_subsets
 from fgclip_det.apis.inferencer import resolve_device
-from fgclip_det.engine.running import ConfigOptionsAction, read_config, run_tool
-from fgclip_det.evaluation.fg_ovd_predictions import write_predictions
+from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool
+from fgclip_det.fg_ovd.predictions import write_predictions
 
 NEEDS = ("model", "test_dataloader")
 

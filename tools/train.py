@@ -17,15 +17,15 @@ from mmengine.registry import RUNNERS
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.engine.autocast_optim_wrapper import AMP_DTYPES
-from fgclip_det.engine.checkpoint_files import find_resumable
-from fgclip_det.engine.resumable_runner import ResumableRunner
-from fgclip_det.engine.running import (
+from fgclip_det.engine.command_line import (
     ConfigOptionsAction,
     check_checkpoint,
     read_config,
     run_tool,
     set_launcher,
 )
+from fgclip_det.engine.resume.checkpoint_files import find_resumable
+from fgclip_det.engine.resume.resumable_runner import ResumableRunner
 
 NEEDS = ("model", "train_cfg", "train_dataloader", "optim_wrapper")
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.encoders.packed_images import keep_ratio_size
-from fgclip_det.models.image_frames import normalize_and_pad, resize_picture
+from fgclip_det.encoders.fgclip2.packed_images import keep_ratio_size
+from fgclip_det.models.regions.image_frames import normalize_and_pad, resize_picture
 
 _MOST_TEXTS = 35
 # The size FG-CLIP 2's authors draw dense maps at; twice the side takes gigabytes.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.structures import InstanceData
 
 from fgclip_det.apis.detections import Detections
-from fgclip_det.models.regions import Regions, read_regions
+from fgclip_det.models.regions.regions import Regions, read_regions
 from fgclip_det.vocabulary import TextEmbeddings
 
 if TYPE_CHECKING:

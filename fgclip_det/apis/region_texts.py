@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.models.open_vocabulary import read_texts
+from fgclip_det.models.detectors.open_vocabulary import read_texts
 from fgclip_det.vocabulary import TextEmbeddings
 
 

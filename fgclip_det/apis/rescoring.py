@@ -27,10 +27,10 @@ from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.engine.checkpoint_files import replaced_file
-from fgclip_det.engine.resumable_lines import ResumableLines
-from fgclip_det.engine.running import check_target
+from fgclip_det.engine.command_line import check_target
+from fgclip_det.engine.resume.checkpoint_files import replaced_file
 from fgclip_det.evaluation import OVCocoMetric, OVLVISMetric
+from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.models import RegionEncoder, Regions, RegionTextHead
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 

@@ -11,8 +11,9 @@ this on a half-installed machine.
 
 from . import checkpoint, mmcv_ext
 from .checkpoint import load_checkpoint_file
+from .safe_pickle import decode_tensor
 
-__all__ = ["load_checkpoint_file", "setup"]
+__all__ = ["decode_tensor", "load_checkpoint_file", "setup"]
 
 
 def setup() -> None:

@@ -11,7 +11,7 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
 from fgclip_det.datasets.image_files import missing_image_paths
-from fgclip_det.vocabulary.fg_ovd_files import FGOVDFile, read_fg_ovd
+from fgclip_det.fg_ovd.files import FGOVDFile, read_fg_ovd
 
 _NUM_NAMED = 10
 

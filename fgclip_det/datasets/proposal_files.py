@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fgclip_det.compat.plain_pickle import load_plain_pickle
+from fgclip_det.compat import decode_tensor
+from fgclip_det.io import read_pickle
 
 _KEYS = ("image_id", "bbox", "score")
 _PICKLES = (".pkl", ".pickle")
@@ -84,7 +85,7 @@ def read_proposals(
                 f"{where} is a pickle, which is a program: say that you trust where it is from "
                 "(--trust-pickle), or give results in JSON"
             )
-        columns = _columns_of_pickle(load_plain_pickle(path, tensors=True), where, sizes)
+        columns = _columns_of_pickle(read_pickle(path, decode_tensor), where, sizes)
     else:
         columns = _columns_of_json(_read_json(path, where), where)
     ids, boxes, scores, categories = columns

@@ -1,17 +1,17 @@
 """FG-CLIP image-text encoders, read from the published Hugging Face layout."""
 
-from fgclip_det.encoders.config import FGCLIPConfig, TextConfig, VisionConfig
-from fgclip_det.encoders.fgclip import FGCLIP
-from fgclip_det.encoders.fgclip2 import FGCLIP2
-from fgclip_det.encoders.fgclip2_config import (
+from fgclip_det.encoders.fgclip.config import FGCLIPConfig, TextConfig, VisionConfig
+from fgclip_det.encoders.fgclip.fgclip import FGCLIP
+from fgclip_det.encoders.fgclip.image_encoder import FGCLIPImageEncoder
+from fgclip_det.encoders.fgclip.text_encoder import FGCLIPTextEncoder
+from fgclip_det.encoders.fgclip2.config import (
     FGCLIP2Config,
     FGCLIP2TextConfig,
     FGCLIP2VisionConfig,
 )
-from fgclip_det.encoders.image_encoder import FGCLIPImageEncoder
+from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
+from fgclip_det.encoders.fgclip2.packed_images import PackedImages, pack_images
 from fgclip_det.encoders.loading import load_encoder
-from fgclip_det.encoders.packed_images import PackedImages, pack_images
-from fgclip_det.encoders.text_encoder import FGCLIPTextEncoder
 from fgclip_det.encoders.tokenizer import train_tokenizer
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from fgclip_det.encoders import pretrained
-from fgclip_det.encoders.config import SIGLIP_MODEL_TYPES
-from fgclip_det.encoders.fgclip import FGCLIP
-from fgclip_det.encoders.fgclip2 import FGCLIP2
+from fgclip_det.encoders.fgclip.config import SIGLIP_MODEL_TYPES
+from fgclip_det.encoders.fgclip.fgclip import FGCLIP
+from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
 
 
 def load_encoder(name_or_path: str | os.PathLike) -> FGCLIP | FGCLIP2:

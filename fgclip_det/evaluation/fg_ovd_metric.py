@@ -10,22 +10,22 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from fgclip_det.evaluation.fg_ovd import check_columns, evaluate_fg_ovd, sweep_fg_ovd
-from fgclip_det.evaluation.fg_ovd_attributes import mistakes
-from fgclip_det.evaluation.fg_ovd_predictions import (
+from fgclip_det.fg_ovd.confusions import mistakes
+from fgclip_det.fg_ovd.evaluate import check_columns, evaluate_fg_ovd, sweep_fg_ovd
+from fgclip_det.fg_ovd.files import read_fg_ovd
+from fgclip_det.fg_ovd.predictions import (
     FGOVDPrediction,
     check_predictions,
     write_predictions,
 )
-from fgclip_det.evaluation.fg_ovd_references import reference_rows
-from fgclip_det.evaluation.fg_ovd_tables import (
+from fgclip_det.fg_ovd.references import reference_rows
+from fgclip_det.fg_ovd.tables import (
     attribute_table,
     confusion_table,
     result_table,
     sweep_table,
 )
-from fgclip_det.evaluation.fg_ovd_text_only import CaptionScorer, caption_groups
-from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+from fgclip_det.fg_ovd.text_prior import CaptionScorer, caption_groups
 
 # Keys of `evaluate_fg_ovd` that are shares, and what they are called in percent.
 _PERCENT = {

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.encoders.packed_images import keep_ratio_size
-from fgclip_det.models.frozen_encoder import FrozenEncoder
-from fgclip_det.models.image_frames import (
+from fgclip_det.encoders.fgclip2.packed_images import keep_ratio_size
+from fgclip_det.models.backbones.frozen_encoder import FrozenEncoder
+from fgclip_det.models.regions.image_frames import (
     Resize,
     Size,
     map_boxes,
     normalize_and_pad,
     resize_picture,
 )
-from fgclip_det.models.region_classification import pool_tokens
+from fgclip_det.models.regions.region_classification import pool_tokens
 
 
 class RegionEncoder(FrozenEncoder):

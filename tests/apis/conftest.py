@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from fgclip_det.apis.detector_loading import BUNDLED, OpenVocabDetector, load_detector
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "fg_ovd"
 

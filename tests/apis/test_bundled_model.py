@@ -3,8 +3,8 @@
 import pytest
 
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.datasets.shapes import generate
-from fgclip_det.evaluation.region_accuracy import region_accuracy
+from fgclip_det.datasets.shapes.generator import generate
+from fgclip_det.evaluation.region_accuracy.accuracy import region_accuracy
 
 
 def test_the_demo_finds_the_three_novel_shapes(bundled_detector) -> None:

@@ -16,7 +16,7 @@ from fgclip_det.apis import draw_heatmap, read_image, similarity_maps
 from fgclip_det.apis.heatmap import peaks, save_maps
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.region_texts import encode_texts
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, train_tokenizer
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+from fgclip_det.fg_ovd.files import read_fg_ovd
 
 
 def test_the_input_has_the_numbers_of_the_real_files(benchmark: ModuleType) -> None:

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from fgclip_det.datasets import OVCocoDataset
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 REPO = Path(__file__).resolve().parents[2]
 NAMES = ["zebra", "ant", "cow", "bee"]

@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import DATASETS
 
 from fgclip_det.datasets import RegionCaptionDataset
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from fgclip_det.evaluation import FGOVDMetric, evaluate_fg_ovd
-from fgclip_det.evaluation.fg_ovd_predictions import read_predictions
+from fgclip_det.fg_ovd.predictions import read_predictions
 
 CORNERS = [10.0, 10.0, 50.0, 50.0]
 

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, FGCLIPConfig
 from fgclip_det.models import RegionEncoder
-
-from .test_image_frames import SIZES, ramps
+from tests.models.regions.test_image_frames import SIZES, ramps
 
 FRAMES = [
     dict(resize="canvas"),

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.evaluation import evaluate_fg_ovd
-from fgclip_det.evaluation.fg_ovd_predictions import write_predictions
-from fgclip_det.vocabulary.fg_ovd_files import read_fg_ovd
+from fgclip_det.fg_ovd.files import read_fg_ovd
+from fgclip_det.fg_ovd.predictions import write_predictions
 
 
 @pytest.fixture(scope="module")

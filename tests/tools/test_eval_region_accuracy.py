@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, load_encoder, train_tokenizer
 from fgclip_det.evaluation import region_accuracy
 

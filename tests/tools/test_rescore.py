@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.vocabulary import Vocabulary
 
 

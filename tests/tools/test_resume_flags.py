@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs" / "shapes" / "ovdet_tiny.py"

@@ -11,9 +11,9 @@ import pytest
 from mmengine.config import Config
 
 from fgclip_det.apis.detector_loading import BUNDLED
-from fgclip_det.datasets.shapes import generate
+from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.evaluation import evaluate_fg_ovd
-from fgclip_det.evaluation.fg_ovd_predictions import read_predictions
+from fgclip_det.fg_ovd.predictions import read_predictions
 from fgclip_det.models import OpenVocabTwoStageDetector
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.datasets.shapes import generate
-from fgclip_det.engine.running import run_tool
+from fgclip_det.datasets.shapes.generator import generate
+from fgclip_det.engine.command_line import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs" / "shapes" / "ovdet_tiny.py"

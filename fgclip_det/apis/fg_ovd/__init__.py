@@ -1,0 +1,1 @@
+"""FG-OVD from the config to the page."""

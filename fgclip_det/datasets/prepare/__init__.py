@@ -1,0 +1,1 @@
+"""Annotation files of benchmarks, prepared from the published ones."""

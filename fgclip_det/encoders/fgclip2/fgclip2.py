@@ -1,0 +1,300 @@
+"""FG-CLIP 2 (arXiv 2510.10921): two SigLIP 2 towers, heads for regions and for long captions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase, Siglip2ImageProcessor
+
+from fgclip_det.encoders import pretrained
+from fgclip_det.encoders.baselines.plain_siglip import complete_plain_siglip
+from fgclip_det.encoders.dual_encoder import (
+    DualEncoder,
+    check_texts,
+    maybe_normalize,
+    read_pixel_statistics,
+)
+from fgclip_det.encoders.fgclip2.config import FGCLIP2Config
+from fgclip_det.encoders.fgclip2.image_encoder import FGCLIP2ImageEncoder
+from fgclip_det.encoders.fgclip2.packed_images import PackedImages, resized_shape
+from fgclip_det.encoders.fgclip2.pooling_head import PoolingHead
+from fgclip_det.encoders.fgclip2.text_encoder import FGCLIP2TextEncoder, FGCLIP2TextLength
+from fgclip_det.encoders.tokenizer import read_fast_tokenizer
+
+SIGLIP_MEAN = (0.5, 0.5, 0.5)
+SIGLIP_STD = (0.5, 0.5, 0.5)
+
+# Patches that FG-CLIP 2's own evaluation grants a picture: the least that hold it, or the last.
+PATCH_BUDGETS = (128, 256, 576, 784, 1024)
+
+
+class FGCLIP2(DualEncoder):
+    """Dual encoder for images of any aspect ratio, with region-aligned features.
+
+    ``FGCLIP2(config)`` has random weights; ``FGCLIP2.from_pretrained`` reads published ones.
+    Parameter names are those of the published checkpoints.
+
+    Images are either (N, 3, H, W) normalised pixels of one shape or `PackedImages` of any shapes.
+    """
+
+    region_text_length = "box"
+    tokenizer_files = "tokenizer.json"
+
+    def __init__(
+        self,
+        config: FGCLIP2Config,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        image_mean: Sequence[float] = SIGLIP_MEAN,
+        image_std: Sequence[float] = SIGLIP_STD,
+    ) -> None:
+        super().__init__(tokenizer, image_mean, image_std)
+        self.config = config
+        text_width = config.text.hidden_size
+        self.vision_model = FGCLIP2ImageEncoder(config.vision)
+        self.text_model = FGCLIP2TextEncoder(config.text)
+        self.dense_feature_head = PoolingHead(config.vision)
+        self.longtext_head = nn.Linear(text_width, config.projection_dim)
+        self.boxtext_head = nn.Linear(text_width, config.projection_dim)
+        # Where SigLIP starts its training; no verb below needs them.
+        self.logit_scale = nn.Parameter(torch.full((1,), 10.0).log())
+        self.logit_bias = nn.Parameter(torch.full((1,), -10.0))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike) -> FGCLIP2:
+        """Read a checkpoint in the published layout.
+
+        Args:
+            name_or_path: A directory, or a hub id such as ``qihoo360/fg-clip2-base``. Plain SigLIP
+                2, such as ``google/siglip2-base-patch16-naflex``, will do: see
+                `complete_plain_siglip`.
+
+        Returns:
+            The model in float32, in eval mode, without gradients.
+
+        Raises:
+            ValueError: Not such a checkpoint, or its weights do not fit its config exactly.
+        """
+        directory = pretrained.resolve_directory(name_or_path)
+        values = pretrained.read_json(directory / pretrained.CONFIG_NAME)
+        try:
+            config = FGCLIP2Config.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{directory / pretrained.CONFIG_NAME}: {error}") from None
+        mean, std = read_pixel_statistics(directory, SIGLIP_MEAN, SIGLIP_STD)
+        model = cls(config, read_fast_tokenizer(directory), mean, std)
+        weights = complete_plain_siglip(pretrained.read_weights(directory))
+        pretrained.load_strictly(model, weights, directory)
+        return model.eval().requires_grad_(False)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture whose patches fill the position table, in pixels."""
+        return self.config.vision.grid[0] * self.patch_size
+
+    @property
+    def image_processor(self) -> Siglip2ImageProcessor:
+        """Resize to a number of patches with the aspect ratio kept, normalise, flatten, pad."""
+        return Siglip2ImageProcessor(
+            patch_size=self.patch_size,
+            max_num_patches=self.config.vision.num_patches,
+            image_mean=list(self.image_mean),
+            image_std=list(self.image_std),
+        )
+
+    def preprocess(
+        self, images: Sequence[Image.Image], max_num_patches: int | None = None
+    ) -> PackedImages:
+        """Pictures -> packed images, each resized with its aspect ratio about kept.
+
+        Args:
+            images: Any sizes and modes.
+            max_num_patches: Each picture is resized to the most patches within this; if None, to
+                what FG-CLIP 2's own evaluation grants one of its size, at most 1024.
+
+        Returns:
+            The batch, on the device of the model.
+
+        Raises:
+            ValueError: There is no picture, or no room for a patch.
+        """
+        if not len(images):
+            raise ValueError("images is empty: give at least one")
+        if max_num_patches is not None and max_num_patches < 1:
+            raise ValueError(f"max_num_patches is {max_num_patches}: it must be at least 1")
+        processor = self.image_processor
+        batches = [
+            processor(
+                images=[image.convert("RGB")],
+                max_num_patches=max_num_patches or self.patch_budget(image.height, image.width),
+                return_tensors="pt",
+            )
+            for image in images
+        ]
+        return PackedImages(
+            pad_sequence([batch["pixel_values"][0] for batch in batches], batch_first=True),
+            pad_sequence([batch["pixel_attention_mask"][0] for batch in batches], batch_first=True),
+            torch.cat([batch["spatial_shapes"] for batch in batches]),
+        ).to(self.device)
+
+    def patch_budget(self, height: int, width: int) -> int:
+        """Patches that FG-CLIP 2's own evaluation grants a picture of this size in pixels."""
+        patches = (height // self.patch_size) * (width // self.patch_size)
+        return next((n for n in PATCH_BUDGETS if n >= patches), PATCH_BUDGETS[-1])
+
+    def resized_shape(self, height: int, width: int, max_num_patches: int) -> tuple[int, int]:
+        """Height and width in pixels that `preprocess` resizes a picture of this size to."""
+        return resized_shape(height, width, self.patch_size, max_num_patches)
+
+    def encode_image(self, images: Tensor | PackedImages, normalize: bool = False) -> Tensor:
+        """Global features.
+
+        Args:
+            images: (N, 3, H, W) float, normalised pixels, any H and W of at least one patch, or
+                packed images.
+            normalize: Whether to scale each row to unit length.
+
+        Returns:
+            (N, D).
+        """
+        return maybe_normalize(self.vision_model(images), normalize)
+
+    def encode_dense(self, images: Tensor | PackedImages, normalize: bool = False) -> Tensor:
+        """Features of each patch.
+
+        Args:
+            images: (N, 3, H, W) normalised pixels, or packed images.
+            normalize: Whether to scale each patch's feature to unit length.
+
+        Returns:
+            (N, h, w, D); of packed images (N, L, D), where row ``y * w + x`` is patch (y, x) in
+            the image's own grid (h, w) and the rows behind it are padding without meaning.
+        """
+        tokens = self.vision_model.forward_tokens(images)
+        dense = self.dense_feature_head.forward_dense(tokens.hidden, tokens.mask)
+        dense = maybe_normalize(dense, normalize)
+        return dense if tokens.grid is None else dense.unflatten(1, tokens.grid)
+
+    def project_dense(self, tap: Tensor) -> Tensor:
+        """Last tap of ``vision_model.forward_taps`` (N, h, w, E) -> (N, h, w, D)."""
+        hidden = self.vision_model.post_layernorm(tap.flatten(1, 2))
+        dense = self.dense_feature_head.forward_dense(hidden)
+        return dense.unflatten(1, (tap.shape[1], tap.shape[2]))
+
+    def encode_regions(
+        self,
+        images: Tensor | PackedImages,
+        boxes: Sequence[Tensor],
+        normalize: bool = False,
+        image_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+    ) -> Tensor:
+        """Features of boxes, to be compared with texts of ``text_length="box"``.
+
+        Args:
+            images: (N, 3, H, W) normalised pixels, or packed images.
+            boxes: One (K_i, 4) float tensor for each image, xyxy, in pixels of pictures of
+                `image_sizes`.
+            normalize: Whether to scale each row to unit length.
+            image_sizes: Height and width of each picture in the frame of its boxes, in pixels;
+                that of `images` themselves if None (of packed ones: patches times patch size).
+
+        Returns:
+            (sum K_i, D), image by image.
+
+        Raises:
+            ValueError: Not as many box tensors, or sizes, as images.
+        """
+        if len(boxes) != len(images):
+            raise ValueError(f"{len(images)} images but {len(boxes)} box tensors: give one each")
+        if image_sizes is not None and len(image_sizes) != len(images):
+            raise ValueError(f"{len(images)} images but {len(image_sizes)} sizes: give one each")
+        dense = self.encode_dense(images)
+        if not isinstance(images, PackedImages):
+            if image_sizes is not None:
+                grid = (dense.shape[1], dense.shape[2])
+                boxes = self._to_pixels(boxes, [grid] * len(boxes), image_sizes)
+            return maybe_normalize(self.pool_regions(dense, boxes), normalize)
+        if image_sizes is not None:
+            boxes = self._to_pixels(boxes, images.grids, image_sizes)
+        pooled = [
+            self.pool_regions(rows[: height * width].view(1, height, width, -1), [own])
+            for rows, own, (height, width) in zip(dense, boxes, images.grids, strict=True)
+        ]
+        features = torch.cat(pooled) if pooled else dense.new_zeros(0, self.projection_dim)
+        return maybe_normalize(features, normalize)
+
+    def encode_tokens(
+        self,
+        input_ids: Tensor,
+        text_length: FGCLIP2TextLength = "short",
+        normalize: bool = False,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Features of tokenized captions.
+
+        Args:
+            input_ids: (B, L) int64; L at most 64 (short, box) or 196 (long). The model knows rows
+                padded to that length, as `tokenize` makes them.
+            text_length: "short" for whole pictures, "box" for regions, or "long": its own head
+                each, and "long" its own positions.
+            normalize: Whether to scale each row to unit length.
+            attention_mask: (B, L), nonzero for the tokens that may be attended to. FG-CLIP 2 was
+                trained without, with padding seen.
+
+        Returns:
+            (B, D).
+        """
+        pooled = self.text_model(input_ids, text_length, attention_mask)
+        heads = {"short": self.text_model.head, "box": self.boxtext_head}
+        head = heads.get(text_length, self.longtext_head)
+        return maybe_normalize(head(pooled), normalize)
+
+    def encode_text(
+        self,
+        texts: Sequence[str],
+        text_length: FGCLIP2TextLength = "short",
+        normalize: bool = False,
+    ) -> Tensor:
+        """Features of captions: B strings -> (B, D). Case does not matter.
+
+        Longer captions are cut, which is said once.
+        """
+        check_texts(texts)
+        if not len(texts):
+            return torch.zeros(0, self.projection_dim, device=self.device)
+        input_ids = self.tokenize(texts, text_length).to(self.device)
+        return self.encode_tokens(input_ids, text_length, normalize)
+
+    def tokenize(self, texts: Sequence[str], text_length: FGCLIP2TextLength = "short") -> Tensor:
+        """B strings, lower-cased -> (B, L) int64, cut and padded to L = 64 or 196 tokens."""
+        longest = self.text_model.max_length(text_length)
+        lowered = [text.lower() for text in texts]
+        lengths = [len(row) for row in self.tokenizer(lowered)["input_ids"]]
+        cut = [text for text, length in zip(texts, lengths, strict=True) if length > longest]
+        self._warn_of_cut(cut, longest, _long_hint(text_length))
+        options: dict[str, Any] = {"padding": "max_length", "truncation": True}
+        rows = self.tokenizer(lowered, max_length=longest, **options)["input_ids"]
+        return torch.tensor(rows)
+
+    def _to_pixels(
+        self,
+        boxes: Sequence[Tensor],
+        grids: Sequence[tuple[int, int]],
+        image_sizes: Sequence[tuple[int, int]] | Tensor,
+    ) -> list[Tensor]:
+        """Boxes of pictures of `image_sizes` -> in pixels of what the grids cover."""
+        scaled = []
+        for own, (rows, columns), size in zip(boxes, grids, image_sizes, strict=True):
+            height, width = (int(side) for side in size)
+            x, y = columns * self.patch_size / width, rows * self.patch_size / height
+            scaled.append(own.float() * own.new_tensor([x, y, x, y], dtype=torch.float32))
+        return scaled
+
+
+def _long_hint(text_length: FGCLIP2TextLength) -> str:
+    return "" if text_length == "long" else '; text_length="long" takes more'

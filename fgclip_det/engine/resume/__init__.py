@@ -1,0 +1,1 @@
+"""Training that resumes to the same bits."""

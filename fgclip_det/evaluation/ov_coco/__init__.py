@@ -1,0 +1,1 @@
+"""Open-vocabulary COCO: its metric and what it is made of."""

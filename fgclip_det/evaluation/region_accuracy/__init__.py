@@ -1,0 +1,1 @@
+"""FG-CLIP's accuracy on given boxes."""

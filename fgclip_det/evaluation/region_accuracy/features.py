@@ -1,0 +1,217 @@
+"""Features of boxes in pictures, by the protocols of FG-CLIP and at a detector's resolution.
+
+* FG-CLIP: the picture is squeezed to the square that the encoder was trained on.
+* FG-CLIP 2: its own processor keeps the aspect ratio, within a number of patches that depends on
+  the size of the picture.
+* Either, at a side that one names: as a square, or with the aspect ratio kept, as a detector sees
+  pictures; then the dense map is rectangular.
+
+Boxes follow the picture axis by axis.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fgclip_det.encoders import FGCLIP2
+from fgclip_det.encoders.fgclip2.packed_images import keep_ratio_size
+
+# Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
+_OVERHANG = 2.0
+
+
+class RegionEncoder(Protocol):
+    """What is needed of an encoder; ``FGCLIP`` and ``FGCLIP2`` have it.
+
+    Attributes:
+        image_mean: Of each channel, of pixels in 0..1.
+        image_std: Of each channel, of pixels in 0..1.
+        image_size: Side of the square pictures it was trained on, px.
+        patch_size: Pixels per cell of the dense map.
+        region_text_length: Text length whose features are made to be compared with regions.
+        text_model: With ``max_length(text_length)``, tokens that a caption may have.
+        tokenizer: As of transformers.
+        device: Where it computes.
+    """
+
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+    image_size: int
+    patch_size: int
+    region_text_length: str
+    text_model: Any
+    tokenizer: Any
+    device: Any
+
+    def encode_regions(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """(N, 3, H, W) normalised pixels, N (K_i, 4) xyxy in their pixels -> (sum K_i, D)."""
+
+    def encode_text(self, texts: Sequence[str], text_length: str) -> Tensor:
+        """B captions -> (B, D)."""
+
+
+@torch.no_grad()
+def region_features(
+    encoder: RegionEncoder,
+    paths: Sequence[Path],
+    boxes: Sequence[Sequence[float]],
+    image_size: int | None = None,
+    keep_ratio: bool = False,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> Tensor:
+    """Features of boxes; each picture is read and encoded once.
+
+    Args:
+        encoder: See `RegionEncoder`.
+        paths: Picture of each of K boxes.
+        boxes: K boxes xyxy, in px of the pictures as stored.
+        image_size: Side in px of the square, or of the longest side; see `described`.
+        keep_ratio: Whether to keep the aspect ratio.
+        batch_size: Pictures in memory at once.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        (K, D) float32 on the encoder's device, of unit length; NaN where a box covers no cell of
+        the map.
+
+    Raises:
+        ValueError: A picture cannot be read or is another than the annotated one, or `image_size`
+            does not suit the encoder.
+    """
+    check_image_size(encoder, image_size, keep_ratio)
+    by_picture: dict[Path, list[int]] = defaultdict(list)
+    for index, path in enumerate(paths):
+        by_picture[path].append(index)
+    files, groups = list(by_picture), list(by_picture.values())
+    found: list[Tensor] = []
+    with tqdm(total=len(files), desc="pictures", disable=None if progress else True) as bar:
+        for start in range(0, len(files), batch_size):
+            part = slice(start, start + batch_size)
+            pictures = [read_picture(path) for path in files[part]]
+            corners = [
+                torch.tensor([boxes[i] for i in group], dtype=torch.float32).view(-1, 4)
+                for group in groups[part]
+            ]
+            for path, picture, own in zip(files[part], pictures, corners, strict=True):
+                _check_boxes(path, picture, own)
+            found.append(_encode(encoder, pictures, corners, image_size, keep_ratio).float())
+            bar.update(len(pictures))
+    order = torch.tensor([index for group in groups for index in group])
+    features = torch.cat(found)
+    in_order = torch.empty_like(features)
+    in_order[order.to(features.device)] = features
+    # No guard against 0 / 0: a cosine with nothing is no number.
+    return in_order / in_order.norm(dim=-1, keepdim=True)
+
+
+def described(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> str:
+    """The way of the pictures in words, for a table."""
+    if _is_packed(encoder, image_size, keep_ratio):
+        return "aspect ratio and number of patches by FG-CLIP 2's processor"
+    side = image_size or encoder.image_size
+    return f"aspect ratio kept, longest side {side} px" if keep_ratio else f"{side} x {side} px"
+
+
+def check_image_size(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> None:
+    """Refuse a side that leaves the encoder pixels without a patch.
+
+    Raises:
+        ValueError: As said.
+    """
+    if _is_packed(encoder, image_size, keep_ratio):
+        return
+    side, patch = encoder.image_size if image_size is None else image_size, encoder.patch_size
+    if side < patch or side % patch:
+        raise ValueError(
+            f"image_size is {side} px, but the encoder's patches have {patch}: take a multiple of "
+            f"that, such as {max(1, round(side / patch)) * patch}"
+        )
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture as stored, in RGB.
+
+    Raises:
+        ValueError: It is missing, no picture, truncated or too large.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # broken bytes raise whatever a format's reader runs into
+        raise ValueError(
+            f"picture {str(path)!r} cannot be read ({error}): check image_root"
+        ) from None
+
+
+def _is_packed(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> bool:
+    return isinstance(encoder, FGCLIP2) and image_size is None and not keep_ratio
+
+
+def _encode(
+    encoder: RegionEncoder,
+    pictures: Sequence[Image.Image],
+    boxes: Sequence[Tensor],
+    image_size: int | None,
+    keep_ratio: bool,
+) -> Tensor:
+    """(sum K_i, D) of (K_i, 4) xyxy boxes in px of the pictures."""
+    if _is_packed(encoder, image_size, keep_ratio):
+        sizes = [(picture.height, picture.width) for picture in pictures]
+        return encoder.encode_regions(encoder.preprocess(pictures), boxes, image_sizes=sizes)
+    side = image_size or encoder.image_size
+    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, picture in enumerate(pictures):
+        by_size[_resized(picture.size, side, encoder.patch_size, keep_ratio)].append(index)
+    parts: dict[int, Tensor] = {}
+    for size, indices in by_size.items():
+        pixels = torch.stack([_to_pixels(encoder, pictures[i], size) for i in indices])
+        scaled = [boxes[i] * _scale(pictures[i].size, size) for i in indices]
+        features = encoder.encode_regions(
+            pixels.to(encoder.device), [own.to(encoder.device) for own in scaled]
+        )
+        rows = features.split([len(own) for own in scaled])
+        parts.update(zip(indices, rows, strict=True))
+    return torch.cat([parts[i] for i in range(len(pictures))])
+
+
+def _resized(size: tuple[int, int], side: int, patch: int, keep_ratio: bool) -> tuple[int, int]:
+    """(width, height) of a picture on its way in; with its ratio kept, to whole patches."""
+    if not keep_ratio:
+        return side, side
+    return keep_ratio_size(size, side, patch)
+
+
+def _scale(size: tuple[int, int], resized: tuple[int, int]) -> Tensor:
+    """(4,) factors of a box xyxy; both sizes are (width, height)."""
+    return torch.tensor([resized[0] / size[0], resized[1] / size[1]] * 2)
+
+
+def _to_pixels(encoder: RegionEncoder, picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """Normalised (3, H, W), resized by Pillow, as FG-CLIP's own evaluation does it."""
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    mean = torch.tensor(encoder.image_mean).view(3, 1, 1)
+    std = torch.tensor(encoder.image_std).view(3, 1, 1)
+    return (torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255 - mean) / std
+
+
+def _check_boxes(path: Path, picture: Image.Image, boxes: Tensor) -> None:
+    limit = torch.tensor([picture.width, picture.height], dtype=torch.float32) + _OVERHANG
+    outside = ((boxes[:, :2] < -_OVERHANG) | (boxes[:, 2:] > limit)).any(dim=1)
+    if outside.any():
+        x1, y1, x2, y2 = boxes[outside][0].tolist()
+        raise ValueError(
+            f"bbox {[x1, y1, x2 - x1, y2 - y1]} (x, y, width, height) leaves the picture "
+            f"{str(path)!r} of {picture.width} x {picture.height} px: are corners given for width "
+            "and height, or is it another picture?"
+        )

@@ -1,0 +1,244 @@
+"""FG-OVD's scores of a detector's predictions, equal to those of the official scripts.
+
+The protocol, with N negatives: each distinct caption of the file that has N negatives is asked for
+together with the first N of them, in the image of the first annotation that bears it. A box belongs
+to the caption that it scores highest. Boxes of one vocabulary suppress each other whatever their
+caption; the vocabularies of an image are then thrown together, and mean average precision is
+computed over the right captions. Negatives have no ground truth: a wrong label takes the right one
+away, and that is all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from fgclip_det.fg_ovd.average_precision import LabelledBoxes, coco_summary
+from fgclip_det.fg_ovd.files import (
+    FGOVDFile,
+    FGOVDVocabulary,
+    check_n_negatives,
+    read_fg_ovd,
+)
+from fgclip_det.fg_ovd.nms import suppress
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions
+from fgclip_det.fg_ovd.ranks import rank_boxes, summarize_ranks
+
+GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
+
+
+def evaluate_fg_ovd(
+    ground_truth: GroundTruth,
+    predictions: Iterable[tuple[int, Any, Any]],
+    n_negatives: int = 10,
+    *,
+    strict: bool = False,
+    with_ranks: bool = True,
+    with_choices: bool = False,
+) -> dict[str, Any]:
+    """Score predictions as the official scripts do.
+
+    As there, a caption without a prediction is left out, so that a detector that fails on some
+    pictures gains: look at ``coverage``, or set ``strict``.
+
+    Args:
+        ground_truth: Official JSON: its path, its content, or `read_fg_ovd` of it.
+        predictions: (annotation_id, boxes, scores) for each distinct caption, named by the first
+            annotation that bears it, in any order: boxes (B, 4) xyxy in pixels of the picture,
+            scores (B, 1 + N) of the right caption and of its first N negatives. Of more columns
+            the first ones are used and boxes labelled anew, so one inference with many negatives
+            serves every smaller number. B may be 0. Entries for other annotations, and for those
+            with fewer than N negatives, are not used.
+        n_negatives: N; the published tables have 5 for the difficulty subsets and 2 for the
+            attribute subsets.
+        strict: Count what has no prediction as not found instead of leaving it out.
+        with_ranks: Whether to compute ranks, which need every caption's score.
+        with_choices: Whether to tell each box's rank and choice too.
+
+    Returns:
+        ``map``, ``map_50``, ``map_75``, ``map_small``, ``map_medium``, ``map_large``, ``mar_1``,
+        ``mar_10``, ``mar_100``, ``mar_small``, ``mar_medium``, ``mar_large`` in 0..1, -1 where
+        there is no such ground truth; ``n_images``; ``n_negatives``; ``strict``; ``ranks`` as of
+        `summarize_ranks`, or None; ``coverage``: ``evaluated`` and ``eligible`` vocabularies, their
+        ``share``, and predictions ``not_used``. With ``with_choices``, ``choices``: by annotation
+        id the ``rank`` and the ``chosen`` place in the vocabulary, -1 where no box overlaps.
+
+    Raises:
+        ValueError: The annotation file or a prediction cannot be used, scores have fewer columns
+            than 1 + N, or no annotation has N negatives.
+    """
+    file = read_fg_ovd(ground_truth)
+    checked = check_predictions(file, predictions)
+    return _evaluate(file, checked, n_negatives, strict, with_ranks, with_choices)
+
+
+def sweep_fg_ovd(
+    ground_truth: GroundTruth,
+    predictions: Iterable[tuple[int, Any, Any]],
+    max_negatives: int = 10,
+    *,
+    strict: bool = False,
+    progress: bool = False,
+) -> dict[int, dict[str, Any]]:
+    """Score one inference with every number of negatives from 0.
+
+    Not for detectors in which captions influence each other's scores or boxes: theirs with fewer
+    negatives are others than the first ones of many.
+
+    Args:
+        ground_truth: See `evaluate_fg_ovd`.
+        predictions: See `evaluate_fg_ovd`; taken once.
+        max_negatives: The last number; scores need so many columns and one.
+        strict: See `evaluate_fg_ovd`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        `evaluate_fg_ovd`'s answer for each number of negatives that some annotation has.
+
+    Raises:
+        ValueError: See `evaluate_fg_ovd`.
+    """
+    file = read_fg_ovd(ground_truth)
+    check_n_negatives(max_negatives)
+    checked = check_predictions(file, predictions)
+    _eligible(file, 0)
+    numbers = [n for n in range(max_negatives + 1) if file.vocabularies(n)]
+    shown = tqdm(numbers, desc="negatives", disable=None if progress else True, leave=False)
+    return {n: _evaluate(file, checked, n, strict, True, False) for n in shown}
+
+
+def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:
+    """Refuse boxes with too few scores.
+
+    Raises:
+        ValueError: There are fewer columns than captions.
+    """
+    width = prediction.scores.shape[1]
+    if len(prediction.boxes) and width < 1 + n_negatives:
+        raise ValueError(
+            f"scores of annotation {prediction.annotation_id} have {width} columns, but "
+            f"{1 + n_negatives} are needed for {n_negatives} negatives: use fewer, or run the "
+            "detector with as many"
+        )
+
+
+class _Truth(NamedTuple):
+    """Ground truth of the vocabularies that count; G boxes, each in one of them."""
+
+    annotation_ids: np.ndarray
+    vocabulary: np.ndarray
+    boxes: np.ndarray
+
+
+class _Detections(NamedTuple):
+    """D boxes of all vocabularies: (D,) vocabulary, (D, 4) boxes and (D, 1 + N) scores."""
+
+    vocabulary: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def _evaluate(
+    file: FGOVDFile,
+    predictions: Mapping[int, FGOVDPrediction],
+    n_negatives: int,
+    strict: bool,
+    with_ranks: bool,
+    with_choices: bool,
+) -> dict[str, Any]:
+    eligible = _eligible(file, n_negatives)
+    answered = [v for v in eligible if v.annotation_id in predictions]
+    counted = eligible if strict else answered
+    truth = _ground_truth(file, counted, n_negatives)
+    found = _flatten(counted, predictions, n_negatives)
+    keep = suppress(found.vocabulary, found.boxes, found.scores.max(axis=1, initial=-np.inf))
+    found = _Detections(*(values[keep] for values in found))
+    result: dict[str, Any] = _average_precision(file, counted, found, truth)
+    result["n_images"] = len({vocabulary.image_id for vocabulary in counted})
+    result |= {"n_negatives": int(n_negatives), "strict": strict, "ranks": None}
+    result["coverage"] = {
+        "evaluated": len(answered),
+        "eligible": len(eligible),
+        "share": len(answered) / len(eligible),
+        "not_used": len(predictions) - len(answered),
+    }
+    if with_ranks or with_choices:
+        ranks, choices = rank_boxes(*found, truth.vocabulary, truth.boxes)
+    if with_ranks:
+        result["ranks"] = summarize_ranks(ranks, choices, n_negatives)
+    if with_choices:
+        rows = zip(truth.annotation_ids.tolist(), ranks.tolist(), choices.tolist(), strict=True)
+        result["choices"] = {number: {"rank": r, "chosen": c} for number, r, c in rows}
+    return result
+
+
+def _eligible(file: FGOVDFile, n_negatives: int) -> list[FGOVDVocabulary]:
+    eligible = file.vocabularies(n_negatives)
+    if not eligible:
+        raise ValueError(
+            f"no annotation of {file.source} has {n_negatives} negatives: use at most "
+            f"{file.max_negatives}"
+        )
+    return eligible
+
+
+def _ground_truth(file: FGOVDFile, vocabularies: list[FGOVDVocabulary], n_negatives: int) -> _Truth:
+    """Boxes of the right captions, in the images that these were asked for in."""
+    places = {(v.image_id, v.category_ids[0]): index for index, v in enumerate(vocabularies)}
+    rows = [
+        (annotation["id"], place, annotation["bbox"])
+        for annotation in file.annotations
+        if len(annotation["neg_category_ids"]) >= n_negatives
+        and (place := places.get((annotation["image_id"], annotation["category_id"]))) is not None
+    ]
+    xywh = np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4)
+    # The corner is added up in doubles, then rounded, as reading the file into float32 would.
+    boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
+    ids, places_of = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(2))
+    return _Truth(ids, places_of, boxes)
+
+
+def _flatten(
+    vocabularies: list[FGOVDVocabulary],
+    predictions: Mapping[int, FGOVDPrediction],
+    n_negatives: int,
+) -> _Detections:
+    width = 1 + n_negatives
+    indices, boxes, scores = [], [np.zeros((0, 4), np.float32)], [np.zeros((0, width), np.float32)]
+    for index, vocabulary in enumerate(vocabularies):
+        prediction = predictions.get(vocabulary.annotation_id)
+        if prediction is None or not len(prediction.boxes):
+            continue
+        check_columns(prediction, n_negatives)
+        indices.append(np.full(len(prediction.boxes), index))
+        boxes.append(prediction.boxes)
+        scores.append(prediction.scores[:, :width])
+    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
+    return _Detections(found, np.concatenate(boxes), np.concatenate(scores))
+
+
+def _average_precision(
+    file: FGOVDFile,
+    vocabularies: list[FGOVDVocabulary],
+    found: _Detections,
+    truth: _Truth,
+) -> dict[str, float]:
+    order = {image["id"]: index for index, image in enumerate(file.images)}
+    images = np.array([order[v.image_id] for v in vocabularies], dtype=np.int64)
+    captions = np.array([v.category_ids for v in vocabularies], dtype=np.int64)
+    captions = captions.reshape(len(vocabularies), found.scores.shape[1])
+    labels = captions[found.vocabulary, found.scores.argmax(axis=1)]
+    best = found.scores.max(axis=1, initial=-np.inf)
+    return coco_summary(
+        LabelledBoxes(images[found.vocabulary], labels, found.boxes, best),
+        LabelledBoxes(
+            images[truth.vocabulary],
+            captions[truth.vocabulary, 0],
+            truth.boxes,
+            np.zeros(len(truth.boxes), np.float32),
+        ),
+    )

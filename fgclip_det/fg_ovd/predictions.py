@@ -1,0 +1,299 @@
+"""Predictions for FG-OVD: what they must be like, and a file for those of any detector.
+
+The file is JSON, gzipped where its name ends in ``.gz``::
+
+    {"format": "fgclip_det/fg_ovd_predictions", "version": 1, "n_negatives": 10,
+     "predictions": [{"annotation_id": 3,
+                      "boxes": [[x1, y1, x2, y2], ...],
+                      "scores": [[right caption, first negative, ...], ...]}, ...]}
+
+One entry for each distinct caption (category) of the annotation file, named by the first annotation
+that bears it; in any order. Boxes are corners in pixels of the picture as stored. Each has a score
+for the right caption and for each of the first ``n_negatives`` negatives, in the order of
+``neg_category_ids``; where an annotation has fewer, for those. All boxes are given, before any
+suppression among captions; an entry without boxes says that the detector ran and found nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import operator
+import os
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from fgclip_det.fg_ovd.files import FGOVDFile, check_n_negatives
+
+FORMAT, VERSION = "fgclip_det/fg_ovd_predictions", 1
+_ENTRY_KEYS = ("annotation_id", "boxes", "scores")
+
+
+class FGOVDPrediction(NamedTuple):
+    """What a detector says of one vocabulary.
+
+    Attributes:
+        annotation_id: Of the vocabulary.
+        boxes: (B, 4) float32, xyxy, in pixels of the picture as stored.
+        scores: (B, 1 + N) float32, the right caption first, then its negatives.
+    """
+
+    annotation_id: int
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class FGOVDPredictions:
+    """Predictions from a file.
+
+    Attributes:
+        n_negatives: Negatives that the detector was asked for.
+        items: One for each vocabulary.
+        has_all_scores: Whether each caption's score is known, or the best one's only; ranks and
+            fewer negatives need all.
+    """
+
+    n_negatives: int
+    items: tuple[FGOVDPrediction, ...]
+    has_all_scores: bool = True
+
+
+def to_prediction(annotation_id: Any, boxes: Any, scores: Any) -> FGOVDPrediction:
+    """Check the prediction for one vocabulary.
+
+    Args:
+        annotation_id: A whole number.
+        boxes: (B, 4) numbers, xyxy, as an array, a tensor on the CPU or lists.
+        scores: (B, M) numbers, M from 1.
+
+    Raises:
+        ValueError: Another shape, NaN or an infinity, or boxes that are no corners.
+    """
+    try:
+        number = operator.index(None if isinstance(annotation_id, bool) else annotation_id)
+    except TypeError:
+        raise ValueError(f"a prediction has the annotation id {annotation_id!r}: no int") from None
+    boxes = _numbers(boxes, f"boxes of annotation {number}")
+    scores = _numbers(scores, f"scores of annotation {number}")
+    if not boxes.size and boxes.shape[0] == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(
+            f"boxes of annotation {number} have the shape {boxes.shape}: (B, 4) is needed"
+        )
+    if not len(boxes) and scores.ndim < 2:
+        scores = scores.reshape(len(scores), -1 if len(scores) else 0)
+    if scores.ndim != 2 or len(scores) != len(boxes) or (len(boxes) and not scores.shape[1]):
+        raise ValueError(
+            f"scores of annotation {number} have the shape {scores.shape} for {len(boxes)} boxes: "
+            "one row a box is needed, the right caption's score and then its negatives'"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"scores of annotation {number} are not all finite (NaN or inf): the detector diverged "
+            "or divided by 0; mend it there"
+        )
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"boxes of annotation {number} are not all finite (NaN or inf)")
+    reversed_boxes = np.flatnonzero((boxes[:, :2] > boxes[:, 2:]).any(axis=1))
+    if len(reversed_boxes):
+        raise ValueError(
+            f"box {boxes[reversed_boxes[0]].tolist()} of annotation {number} ends before it "
+            "begins: corners x1, y1, x2, y2 are needed; these look like x, y, width, height"
+        )
+    return FGOVDPrediction(number, boxes, scores)
+
+
+def to_entry(prediction: FGOVDPrediction) -> dict[str, Any]:
+    """A prediction as the file has it; ``to_prediction(**entry)`` gives the same one back."""
+    return {
+        "annotation_id": prediction.annotation_id,
+        "boxes": _shortest(prediction.boxes),
+        "scores": _shortest(prediction.scores),
+    }
+
+
+def check_predictions(
+    file: FGOVDFile, predictions: Iterable[tuple[int, Any, Any]]
+) -> dict[int, FGOVDPrediction]:
+    """Check predictions against the annotations that they are for.
+
+    Args:
+        file: Ground truth.
+        predictions: (annotation_id, boxes, scores) in any order; see `to_prediction`.
+
+    Returns:
+        By annotation id.
+
+    Raises:
+        ValueError: An id is unknown or comes twice, or an entry is malformed.
+    """
+    known = {annotation["id"] for annotation in file.annotations}
+    found: dict[int, FGOVDPrediction] = {}
+    for item in predictions:
+        prediction = to_prediction(*_parts(item))
+        number = prediction.annotation_id
+        if number not in known:
+            raise ValueError(
+                f"a prediction is for annotation {number}, which {file.source} does not have: use "
+                "the annotation file that the detector ran on"
+            )
+        if number in found:
+            raise ValueError(f"two predictions are for annotation {number}: keep one")
+        found[number] = prediction
+    return found
+
+
+def write_predictions(
+    path: str | Path, predictions: Iterable[tuple[int, Any, Any]], n_negatives: int
+) -> None:
+    """Write the file that this module describes, or nothing.
+
+    Args:
+        path: ``.json`` or ``.json.gz``; its folder is made.
+        predictions: (annotation_id, boxes, scores); see `to_prediction`. Taken one at a time.
+        n_negatives: Negatives that the detector was asked for.
+
+    Raises:
+        ValueError: A prediction is malformed, has too many scores or comes twice, or the file
+            cannot be written.
+    """
+    check_n_negatives(n_negatives)
+    head = {"format": FORMAT, "version": VERSION, "n_negatives": int(n_negatives)}
+    seen: set[int] = set()
+    with _replaced(Path(path)) as stream:
+        stream.write(json.dumps(head)[:-1] + ', "predictions": [')
+        for index, item in enumerate(predictions):
+            prediction = to_prediction(*_parts(item))
+            _check_entry(prediction, n_negatives, seen, repr(str(path)))
+            stream.write((",\n" if index else "\n") + json.dumps(to_entry(prediction)))
+        stream.write("\n]}\n")
+
+
+def read_predictions(path: str | Path) -> FGOVDPredictions:
+    """Read the file that this module describes.
+
+    Raises:
+        ValueError: The file is missing, truncated, of another format or version, or an entry is
+            malformed.
+    """
+    where = repr(str(path))
+    values = _read(Path(path))
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"{where} is of the format {found!r}: {FORMAT!r} is needed")
+    if values.get("version") != VERSION:
+        raise ValueError(
+            f"{where} is of version {values.get('version')!r}: this is for version {VERSION}"
+        )
+    n_negatives, entries = values.get("n_negatives"), values.get("predictions")
+    try:
+        check_n_negatives(n_negatives)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{where} has no list 'predictions'")
+    seen: set[int] = set()
+    items = []
+    for index, entry in enumerate(tqdm(entries, desc="predictions", disable=None, leave=False)):
+        lacking = [key for key in _ENTRY_KEYS if not isinstance(entry, dict) or key not in entry]
+        if lacking:
+            raise ValueError(f"{where}: prediction number {index} has no {lacking[0]!r}")
+        try:
+            prediction = to_prediction(*(entry[key] for key in _ENTRY_KEYS))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        _check_entry(prediction, n_negatives, seen, where)
+        items.append(prediction)
+    return FGOVDPredictions(n_negatives, tuple(items))
+
+
+def _parts(item: Any) -> tuple[Any, Any, Any]:
+    try:
+        annotation_id, boxes, scores = item
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a prediction is {type(item).__name__}: give (annotation_id, boxes, scores)"
+        ) from None
+    return annotation_id, boxes, scores
+
+
+def _check_entry(prediction: FGOVDPrediction, n_negatives: int, seen: set[int], where: str) -> None:
+    number, width = prediction.annotation_id, prediction.scores.shape[1]
+    if width > 1 + n_negatives:
+        raise ValueError(
+            f"{where}: scores of annotation {number} have {width} columns, but with n_negatives "
+            f"{n_negatives} there are {1 + n_negatives} captions"
+        )
+    if number in seen:
+        raise ValueError(f"{where}: two predictions are for annotation {number}: keep one")
+    seen.add(number)
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """Any array of numbers as float32, in which the official script computes."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} are no array of numbers ({error})") from None
+    if array.ndim == 0 or array.dtype.kind not in "iuf":
+        raise ValueError(f"{what} are no array of numbers, but of {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _shortest(array: np.ndarray) -> list[list[float]]:
+    # numpy writes the shortest text that reads back as the same float32.
+    return array.astype(str).astype(np.float64).tolist()
+
+
+def _read(path: Path) -> Any:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as stream:
+            text = stream.read()
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{str(path)!r} cannot be read ({reason}): check it") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{str(path)!r} is no text ({error.reason}): an official pickle needs --trust-pickle"
+        ) from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{str(path)!r} is no complete JSON ({error}): truncated? Write it again"
+        ) from error
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[TextIO]:
+    """A text file that takes the place of `path` when it is whole."""
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(partial, "wt", encoding="utf-8") as stream:
+            yield stream
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be written ({error.strerror or error}): make room, or choose "
+            "another place"
+        ) from error
+    finally:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Image backbones: FG-CLIP as the frozen body of a detector."""

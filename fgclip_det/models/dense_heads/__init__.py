@@ -1,0 +1,1 @@
+"""Dense heads: region proposals."""

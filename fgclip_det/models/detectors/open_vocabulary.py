@@ -1,0 +1,204 @@
+"""What every open-vocabulary detector does with words, whatever gives it its regions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import scale_boxes
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from fgclip_det.encoders import FGCLIP
+from fgclip_det.models.regions.image_vocabularies import (
+    CaptionEmbeddings,
+    RegionClassifier,
+    classify_vocabularies,
+)
+from fgclip_det.models.regions.regions import Regions
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+
+Texts = TextEmbeddings | Vocabulary | str | os.PathLike | Sequence[str]
+
+
+class OpenVocabulary:
+    """Mixed into a detector of MMDetection's that has `encoder`, `propose`, `region_classifier`."""
+
+    encoder: FGCLIP
+    region_classifier: RegionClassifier
+    test_cfg: Any
+
+    def _init_vocabulary(self, vocabulary: Texts | None, text_cache_dir: str | None) -> None:
+        """To be called by the constructor.
+
+        Args:
+            vocabulary: What training labels index (its base group, or all of it where it has no
+                groups), and what `predict` looks for until `set_vocabulary` is called.
+            text_cache_dir: Directory that keeps encoded vocabularies; None keeps none.
+        """
+        self.text_cache_dir = text_cache_dir
+        self.training_vocabulary = read_texts(vocabulary) if vocabulary is not None else None
+        self._texts: TextEmbeddings | Vocabulary | None = self.training_vocabulary
+        self._training_texts: Tensor | None = None
+        self._captions: CaptionEmbeddings | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary | TextEmbeddings | None:
+        """What `predict` looks for."""
+        return self._texts
+
+    @property
+    def text_embeddings(self) -> TextEmbeddings:
+        """Embeddings of what `predict` looks for, encoded when first asked for.
+
+        Raises:
+            ValueError: The detector has no vocabulary.
+        """
+        if self._texts is None:
+            raise ValueError("the detector has no vocabulary: call set_vocabulary first")
+        self._texts = self.encode_vocabulary(self._texts)
+        return self._texts
+
+    def encode_vocabulary(self, vocabulary: Texts) -> TextEmbeddings:
+        """Embeddings of a vocabulary by this detector's encoder.
+
+        Raises:
+            ValueError: It cannot be parsed, or its embeddings are another encoder's.
+        """
+        texts = read_texts(vocabulary)
+        if isinstance(texts, TextEmbeddings):
+            texts.check_encoder(self.encoder)
+            return texts
+        device_type = self.encoder.device.type
+        with torch.no_grad(), torch.autocast(device_type, enabled=False):
+            return TextEmbeddings.encode(
+                texts,
+                self.encoder,
+                self.encoder.region_text_length,
+                cache_dir=self.text_cache_dir,
+            )
+
+    def set_vocabulary(self, vocabulary: Texts) -> None:
+        """Change what `predict` looks for; what training labels index stays as it is."""
+        self._texts = self.encode_vocabulary(vocabulary)
+
+    @property
+    def captions(self) -> CaptionEmbeddings:
+        """Embeddings of the captions that images brought with them, or that were added before."""
+        if self._captions is None:
+            self._captions = CaptionEmbeddings(
+                self.encoder, self._base_names(), self.encoder.region_text_length
+            )
+        return self._captions
+
+    @torch.no_grad()
+    def classify(
+        self,
+        regions: Sequence[Regions],
+        text_embeddings: TextEmbeddings | Sequence[TextEmbeddings],
+        rescale: bool = True,
+    ) -> list[InstanceData]:
+        """Detections in regions.
+
+        Args:
+            regions: One for each image, from `propose`.
+            text_embeddings: What to look for, in all images or one for each.
+            rescale: Whether boxes are wanted in pixels of the original picture; otherwise they
+                are in pixels of the network input.
+
+        Returns:
+            For each image ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64
+            rows of its text embeddings, ``regions`` (M,) int64 rows of its regions.
+
+        Raises:
+            ValueError: Not as many text embeddings as images, or those or the regions are another
+                encoder's.
+        """
+        if isinstance(text_embeddings, TextEmbeddings):
+            texts = [text_embeddings] * len(regions)
+        else:
+            texts = list(text_embeddings)
+        if len(texts) != len(regions):
+            raise ValueError(f"{len(texts)} text embeddings for {len(regions)} images")
+        for image in regions:
+            image.check_encoder(self.encoder.fingerprint)
+        distinct = {id(text): text for text in texts}
+        ready = {key: self._ready(text) for key, text in distinct.items()}
+        return [
+            self.region_classifier.classify(image, *ready[id(text)], rescale=rescale)
+            for image, text in zip(regions, texts, strict=True)
+        ]
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
+        """`propose`, then `classify` with `text_embeddings`, into ``pred_instances``.
+
+        With ``test_cfg.keep_proposals``, ``proposals`` holds what `classify` chose from: the
+        ``bboxes`` of all regions, in the frame of the detections, with objectness as ``scores``.
+
+        Samples with ``vocabularies`` (`FGOVDDataset`) get ``vocabulary_predictions`` instead, from
+        one `propose`: a list of what `classify_vocabularies` yields.
+        """
+        regions = self.propose(batch_inputs, batch_data_samples)
+        if "vocabularies" in batch_data_samples[0]:
+            for sample, image in zip(batch_data_samples, regions, strict=True):
+                asked = [vocabulary["captions"] for vocabulary in sample.vocabularies]
+                found = classify_vocabularies(
+                    self.region_classifier, image, asked, self.captions, rescale
+                )
+                sample.vocabulary_predictions = list(found)
+            return batch_data_samples
+        detections = self.classify(regions, self.text_embeddings, rescale)
+        if self.test_cfg.get("keep_proposals", False):
+            for sample, image in zip(batch_data_samples, regions, strict=True):
+                x, y = image.image_meta.get("scale_factor", (1, 1))[:2] if rescale else (1, 1)
+                boxes = scale_boxes(image.boxes, (1 / x, 1 / y))
+                sample.proposals = InstanceData(bboxes=boxes, scores=image.objectness)
+        return self.add_pred_to_datasample(batch_data_samples, detections)
+
+    def _ready(self, texts: TextEmbeddings) -> tuple[Tensor, Tensor]:
+        """(C, D) embeddings and (C,) bool `is_base`, on the detector's device."""
+        texts.check_encoder(self.encoder)
+        device = self.encoder.device
+        return texts.embeddings.to(device), texts.is_base(self._base_names()).to(device)
+
+    def _base_names(self) -> list[str]:
+        vocabulary = self.training_vocabulary
+        if vocabulary is None:
+            return []
+        return list((vocabulary.groups or {}).get("base", vocabulary.names))
+
+    def _training_embeddings(self) -> Tensor:
+        if self._training_texts is None:
+            if self.training_vocabulary is None:
+                raise ValueError(
+                    "the detector has no vocabulary to train on: set model.vocabulary in the config"
+                )
+            texts = self.encode_vocabulary(self.training_vocabulary)
+            self._training_texts = texts.embeddings[texts.is_base(self._base_names())]
+        self._training_texts = self._training_texts.to(self.encoder.device)
+        return self._training_texts
+
+
+def read_texts(texts: Texts) -> TextEmbeddings | Vocabulary:
+    """What texts of any form say, encoded where they are so already.
+
+    Args:
+        texts: What `Vocabulary.parse` takes, or `TextEmbeddings` or their ``.safetensors`` file.
+
+    Raises:
+        ValueError: They name nothing or cannot be read.
+    """
+    if isinstance(texts, TextEmbeddings | Vocabulary):
+        return texts
+    if isinstance(texts, str | os.PathLike) and Path(texts).suffix == ".safetensors":
+        return TextEmbeddings.load(texts)
+    return Vocabulary.parse(texts)

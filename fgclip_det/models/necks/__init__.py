@@ -1,0 +1,1 @@
+"""Necks: from one map of a ViT to a pyramid."""

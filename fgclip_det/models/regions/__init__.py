@@ -1,0 +1,1 @@
+"""Regions of pictures: their frames, their names, their targets."""

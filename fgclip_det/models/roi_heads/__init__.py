@@ -1,0 +1,1 @@
+"""RoI heads: boxes, masks and names of regions."""

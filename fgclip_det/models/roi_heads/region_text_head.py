@@ -1,0 +1,163 @@
+"""Boxes of any detector, named by texts: FG-CLIP's scores fused with the detector's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from fgclip_det.models.regions.region_classification import classify_regions
+from fgclip_det.models.regions.regions import Regions
+from fgclip_det.models.roi_heads.score_fusion import geometric_score_ensemble
+from fgclip_det.models.roi_heads.zero_shot_classifier import cosine_logits
+
+_FUSIONS = ("geometric_mean", "ensemble")
+_TEST_CFG: dict[str, Any] = {
+    "score_thr": 0.0,
+    "nms": {"iou_threshold": 0.5, "class_agnostic": False},
+    "max_per_img": 300,
+}
+
+
+@MODELS.register_module()
+class RegionTextHead(BaseModule):
+    """Detections from boxes of anywhere: nothing is trained, and nothing is known of pixels.
+
+    Of each region it needs its box, ``objectness`` (how sure the detector is of the box) and its
+    ``region_embeddings``::
+
+        regions = Regions(
+            boxes=boxes, objectness=scores, region_embeddings=embeddings, image_meta=meta
+        )
+        RegionTextHead().classify(regions, texts.embeddings, texts.find(detector_classes))
+
+    The score of a text is ``d ** (1 - w) * p ** w``: p is the softmax over the cosines of the
+    region with all texts, w is `alpha` for names that the detector was trained on and `beta` for
+    others. Where both are 0.5, that is the geometric mean of FG-CLIP 2's detection results
+    (arXiv 2510.10921). The two ways to fuse differ in d:
+
+    * "geometric_mean": ``objectness``, whatever the text;
+    * "ensemble": for names that the detector was trained on, its own probability of that class, in
+      ``class_scores``; for other names, ``objectness``.
+
+    Args:
+        fusion: See above.
+        temperature: What cosines are multiplied by before the softmax.
+        alpha: Weight of FG-CLIP for names that the detector was trained on, in [0, 1].
+        beta: Weight of FG-CLIP for all other names, in [0, 1].
+        one_label: Whether a box is detected only as the text that fits it best (FG-CLIP 2's
+            arg-max), or as each text above ``score_thr``.
+        test_cfg: See `classify_regions`; what it leaves out is ``score_thr=0``,
+            ``nms=dict(iou_threshold=0.5, class_agnostic=False)``, ``max_per_img=300``.
+
+    Raises:
+        ValueError: A setting is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        fusion: Literal["geometric_mean", "ensemble"] = "geometric_mean",
+        temperature: float = 100.0,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        one_label: bool = True,
+        test_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if fusion not in _FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}: choose one of {', '.join(_FUSIONS)}")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        for name, weight in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= weight <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {weight}")
+        self.fusion = fusion
+        self.temperature = temperature
+        self.alpha = alpha
+        self.beta = beta
+        self.one_label = one_label
+        self.test_cfg = _completed("test_cfg", test_cfg or {}, _TEST_CFG)
+        self.test_cfg["nms"] = _completed("test_cfg.nms", self.test_cfg["nms"], _TEST_CFG["nms"])
+
+    def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
+        """Fused scores.
+
+        Args:
+            regions: K of one image; in "ensemble" with ``class_scores``.
+            text_embeddings: (C, D).
+            is_base: (C,) int64, which of the detector's classes each text is, -1 for none, as of
+                `TextEmbeddings.find`; or (C,) bool, names that it was trained on, whichever of its
+                classes they are: then each has ``objectness`` for its probability.
+
+        Returns:
+            (K, C) float32 in [0, 1].
+
+        Raises:
+            ValueError: The embeddings differ in D, or "ensemble" lacks ``class_scores``.
+        """
+        logits = cosine_logits(regions.region_embeddings, text_embeddings, self.temperature)
+        det = self._detector_scores(regions, is_base)
+        known = is_base if is_base.dtype == torch.bool else is_base >= 0
+        return geometric_score_ensemble(det, logits.softmax(dim=-1), self.alpha, self.beta, known)
+
+    def classify(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
+    ) -> InstanceData:
+        """Detections of one image.
+
+        Args:
+            regions: See `score`.
+            text_embeddings: (C, D).
+            is_base: See `score`.
+            rescale: Whether boxes are wanted in pixels of the original picture, from
+                ``regions.image_meta``.
+
+        Returns:
+            See `classify_regions`; labels are rows of `text_embeddings`.
+
+        Raises:
+            ValueError: See `score`.
+        """
+
+        def score(some: Regions) -> Tensor:
+            scores = self.score(some, text_embeddings, is_base)
+            return _only_best(scores) if self.one_label else scores
+
+        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale)
+
+    def _detector_scores(self, regions: Regions, is_base: Tensor) -> Tensor:
+        """(K, C) or, for all texts the same, (K, 1)."""
+        objectness = regions.objectness.float()[:, None]
+        if self.fusion == "geometric_mean" or is_base.dtype == torch.bool:
+            return objectness
+        if regions.class_scores is None:
+            raise ValueError(
+                'fusion="ensemble" needs class_scores of the regions: use "geometric_mean" where '
+                "the detector's are not known"
+            )
+        by_class = torch.cat([regions.class_scores.float(), objectness], dim=1)
+        # Column -1 is the objectness.
+        return by_class[:, is_base.to(by_class.device)]
+
+
+def _completed(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(given) - set(defaults)
+    if unknown:
+        raise ValueError(
+            f"{name} has {', '.join(sorted(unknown))}: it takes {', '.join(defaults)} alone"
+        )
+    return {**defaults, **given}
+
+
+def _only_best(scores: Tensor) -> Tensor:
+    """(K, C) scores with all but the first of the largest ones of each row below any threshold."""
+    if not scores.numel():
+        return scores
+    best, columns = scores.max(dim=1, keepdim=True)
+    return torch.full_like(scores, -1.0).scatter_(1, columns, best)

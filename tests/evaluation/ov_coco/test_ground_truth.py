@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from fgclip_det.evaluation.ov_coco.average_precision import average_precision
+from fgclip_det.evaluation.ov_coco.ground_truth import category_ids, read_ground_truth
+
+ANNOTATION = {
+    "id": 1,
+    "image_id": 7,
+    "category_id": 2,
+    "bbox": [1, 2, 30, 40],
+    "area": 1200,
+    "iscrowd": 0,
+}
+FILE = {
+    "images": [{"id": 7}],
+    "categories": [{"id": 2, "name": "ant"}, {"id": 5, "name": "bee"}],
+    "annotations": [ANNOTATION],
+}
+
+
+def write(path, values):
+    path.write_text(values if isinstance(values, str) else json.dumps(values))
+    return str(path)
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (3, 3), ("a", "b")], ids=str)
+def test_ids_of_annotations_decide_nothing(tmp_path, ids):
+    """pycocotools by itself loses the box with the id 0 and one of two with the same id."""
+    boxes = [[1, 2, 30, 40], [50, 50, 20, 20]]
+    annotations = [{**ANNOTATION, "id": i, "bbox": b} for i, b in zip(ids, boxes, strict=True)]
+    truth = read_ground_truth(write(tmp_path / "a.json", {**FILE, "annotations": annotations}))
+    found = [{"image_id": 7, "category_id": 2, "bbox": box, "score": 0.5} for box in boxes]
+    assert average_precision(truth, found, [2]) == pytest.approx(1.0)
+    assert average_precision(truth, found[:1], [2]) == pytest.approx(51 / 101)
+
+
+def test_a_file_without_annotations_will_do(tmp_path):
+    values = {key: FILE[key] for key in ("images", "categories")}
+    truth = read_ground_truth(write(tmp_path / "a.json", values))
+    assert average_precision(truth, [], [2, 5]).tolist() == [[-1, -1], [-1, -1]]
+
+
+def test_ids_come_in_the_order_of_the_names(tmp_path):
+    truth = read_ground_truth(write(tmp_path / "a.json", FILE))
+    assert category_ids(truth, ["bee", "ant"]) == [5, 2]
+    with pytest.raises(ValueError, match=r"1 of 2 classes .*the first is 'yak': use the vocab"):
+        category_ids(truth, ["ant", "yak"])
+    FILE_TWICE = {**FILE, "categories": [*FILE["categories"], {"id": 6, "name": "ant"}]}
+    truth = read_ground_truth(write(tmp_path / "b.json", FILE_TWICE))
+    with pytest.raises(ValueError, match="2 categories of the annotation file are named 'ant'"):
+        category_ids(truth, ["ant"])
+
+
+WHOLE = json.dumps(FILE)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (WHOLE[: len(WHOLE) // 2], r"is no complete JSON \(.*\): truncated\? Get it again"),
+        ("", "is no complete JSON"),
+        ("[" * 100_000, "is no complete JSON"),
+        ([], "it holds a list, not an object"),
+        ({**FILE, "images": None}, "it has no list of objects 'images'"),
+        ({**FILE, "categories": {}}, "it has no list of objects 'categories'"),
+        ({**FILE, "annotations": [1]}, "it has no list of objects 'annotations'"),
+        ({**FILE, "images": [{}]}, r"images\[0\] has no 'id'"),
+        ({**FILE, "categories": [{"id": 1}]}, r"categories\[0\] has no 'name'"),
+        *(
+            (
+                {
+                    **FILE,
+                    "annotations": [
+                        ANNOTATION,
+                        {name: value for name, value in ANNOTATION.items() if name != key},
+                    ],
+                },
+                rf"annotations\[1\] has no '{key}'",
+            )
+            for key in ("image_id", "category_id", "bbox", "area", "iscrowd")
+        ),
+        *(
+            ({**FILE, "annotations": [{**ANNOTATION, "bbox": box}]}, r"annotations\[0\] has the b")
+            for box in ([1, 2, 3], "box", [1, 2, 3, None], [1, 2, 3, float("nan")])
+        ),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, values, message):
+    path = write(tmp_path / "a.json", values)
+    with pytest.raises(ValueError, match=message) as error:
+        read_ground_truth(path)
+    assert path in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
+    with pytest.raises(ValueError, match="is no complete JSON"):
+        read_ground_truth(str(tmp_path / "a.json"))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ValueError, match=r"no annotation file .*: check val_evaluator\.ann_file"):
+        read_ground_truth(str(tmp_path / "a.json"))

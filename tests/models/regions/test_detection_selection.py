@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from fgclip_det.models.regions.detection_selection import select_detections
+
+BOXES = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [20.0, 20, 30, 30]])
+SCORES = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.3, 0.2]])
+
+ROOM = "fgclip_det.models.regions.detection_selection"
+
+
+def select(boxes=BOXES, scores=SCORES, **settings):
+    settings = {"score_thr": 0.05, "iou_threshold": 0.5, "max_per_img": 10, **settings}
+    return select_detections(boxes, scores, **settings)
+
+
+def triples(detections):
+    rows = zip(detections.regions, detections.labels, detections.scores, strict=True)
+    return [(int(r), int(c), round(float(s), 3)) for r, c, s in rows]
+
+
+def test_each_category_is_suppressed_by_itself():
+    assert triples(select()) == [(0, 0, 0.9), (1, 1, 0.7), (2, 0, 0.3), (2, 1, 0.2)]
+
+
+def test_class_agnostic_keeps_one_category_for_a_place():
+    assert triples(select(class_agnostic=True)) == [(0, 0, 0.9), (2, 0, 0.3)]
+
+
+def test_threshold_and_limit():
+    assert triples(select(score_thr=0.25, max_per_img=2)) == [(0, 0, 0.9), (1, 1, 0.7)]
+    assert len(select(score_thr=0.95)) == 0
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_nothing_to_select_from(shape, class_agnostic):
+    boxes = torch.rand(shape[0], 4)
+    got = select(boxes, torch.rand(shape), class_agnostic=class_agnostic)
+    assert len(got) == 0
+    assert got.bboxes.shape == (0, 4)
+    assert got.labels.dtype == torch.int64
+
+
+def greedy(boxes, scores, iou_threshold, class_agnostic):
+    """All survivors by the definition: one candidate after another."""
+    iou = box_iou(boxes, boxes)
+    kept = []
+    order = scores.flatten().argsort(descending=True, stable=True)
+    for row, column in [divmod(int(i), scores.shape[1]) for i in order]:
+        rivals = [r for r, c in kept if class_agnostic or c == column]
+        if not any(iou[row, r] > iou_threshold for r in rivals):
+            kept.append((row, column))
+    return kept
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("max_per_img", [3, 30, 500])
+def test_equals_the_definition(max_per_img, class_agnostic, monkeypatch):
+    monkeypatch.setattr(f"{ROOM}._CANDIDATES_PER_DETECTION", 2)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 10], dim=1)
+    scores = torch.rand(40, 6, generator=generator)
+    expected = greedy(boxes, scores, 0.4, class_agnostic)[:max_per_img]
+    settings = dict(score_thr=0.0, iou_threshold=0.4, max_per_img=max_per_img)
+    for joint in (20_000, 10):
+        monkeypatch.setattr(f"{ROOM}._MAX_JOINT_CANDIDATES", joint)
+        got = select_detections(boxes, scores, class_agnostic=class_agnostic, **settings)
+        assert list(zip(got.regions.tolist(), got.labels.tolist(), strict=True)) == expected
+
+
+def test_the_last_of_many_names_is_suppressed_as_the_first():
+    # The two overlap by 0.4 less 1e-5; moved apart in float32, they would not by 5000 names.
+    boxes = torch.tensor([[600.0, 600, 614.00021, 610], [608.0, 600, 622, 610]])
+    iou = float(box_iou(boxes[:1], boxes[1:]))
+    scores = torch.zeros(2, 5000)
+    scores[:, 0] = scores[:, -1] = torch.tensor([0.9, 0.8])
+    for threshold, survivors in ((iou - 1e-6, 1), (iou + 1e-6, 2)):
+        got = select(boxes, scores, iou_threshold=threshold)
+        assert [(got.labels == label).sum() for label in (0, 4999)] == [survivors] * 2
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_blocks_of_rows_give_what_the_whole_gives(class_agnostic):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(30, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 10], dim=1)
+    scores = torch.rand(30, 7, generator=generator)
+    expected = select(boxes, scores, class_agnostic=class_agnostic)
+    blocks = iter(scores.split([11, 0, 1, 18]))
+    got = select(boxes, blocks, class_agnostic=class_agnostic)
+    assert triples(got) == triples(expected) and len(got) == 10
+
+
+def test_of_equal_scores_the_first_are_looked_at(monkeypatch):
+    monkeypatch.setattr(f"{ROOM}._CANDIDATES_PER_DETECTION", 1)
+    # Far apart, so that nothing is suppressed: 5 and 6 are better, of the others the order decides.
+    corners = 100.0 * torch.arange(8)[:, None].repeat(1, 2)
+    scores = torch.full((8, 3), 0.5)
+    scores[5, 1] = scores[6, 0] = 0.75
+    got = select(torch.cat([corners, corners + 10], dim=1), scores, max_per_img=5)
+    assert triples(got)[:2] == [(5, 1, 0.75), (6, 0, 0.75)]
+    assert triples(got)[2:] == [(0, 0, 0.5), (0, 1, 0.5), (0, 2, 0.5)]

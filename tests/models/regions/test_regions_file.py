@@ -1,0 +1,147 @@
+"""Regions in a file: all of them comes back, and they are asked with the texts of their encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fgclip_det.models import MaskRegions, Regions
+from fgclip_det.models.regions.regions import read_regions
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+
+META = {
+    "img_shape": (48, 64),
+    "ori_shape": (96, 128),
+    "scale_factor": (np.float32(0.5), 0.5),
+    "img_id": np.int64(7),
+    "img_path": Path("a/b.png"),
+}
+
+
+def make(count: int = 3, **given) -> dict:
+    return dict(
+        boxes=torch.rand(count, 4),
+        objectness=torch.rand(count),
+        region_embeddings=torch.randn(count, 5),
+        image_meta=META,
+        encoder_fingerprint="0123456789abcdef",
+        **given,
+    )
+
+
+def assert_equal(one: Regions, other: Regions) -> None:
+    assert type(one) is type(other)
+    for name, value in vars(one).items():
+        if torch.is_tensor(value):
+            assert torch.equal(getattr(other, name), value)
+            assert getattr(other, name).dtype == value.dtype
+        elif name != "image_meta":
+            assert getattr(other, name) == value
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_everything_comes_back(tmp_path: Path, count: int) -> None:
+    kinds = [
+        Regions(**make(count)),
+        Regions(**make(count, class_scores=torch.rand(count, 2))),
+        Regions(**make(count, detector_embeddings=torch.randn(count, 5).half())),
+        MaskRegions(**make(count, mask_logits=torch.randn(count, 4, 4))),
+    ]
+    for number, regions in enumerate(kinds):
+        path = tmp_path / "new" / f"{number}.safetensors"
+        regions.save(path, {"note": "红"})
+        loaded, labels = read_regions(path)
+        assert_equal(loaded, regions)
+        assert_equal(Regions.load(path), regions)
+        assert labels == {"note": "红"}
+        assert loaded.image_meta == {**META, "img_path": "a/b.png"}
+        assert isinstance(loaded.image_meta["img_shape"], tuple)
+
+
+def test_tensors_that_share_their_memory_are_written(tmp_path: Path) -> None:
+    embeddings = torch.randn(6, 5)
+    regions = Regions(**{**make(3), "region_embeddings": embeddings[:3]})
+    regions.detector_embeddings = embeddings[:3]
+    regions.save(tmp_path / "r.safetensors")
+    assert_equal(Regions.load(tmp_path / "r.safetensors"), regions)
+    assert (tmp_path / "r.safetensors").stat().st_size < 2000
+
+
+def test_what_is_not_known_to_be_of_an_encoder_is_not_written(tmp_path: Path) -> None:
+    regions = Regions(**{**make(), "encoder_fingerprint": ""})
+    with pytest.raises(ValueError, match="do not say which encoder made them"):
+        regions.save(tmp_path / "r.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_detector_says_whose_its_regions_are(build, make_batch, tmp_path: Path) -> None:
+    detector, batch = build(), make_batch()
+    data = detector.data_preprocessor(batch, False)
+    regions = detector.propose(data["inputs"], data["data_samples"])
+    texts = detector.text_embeddings
+    expected = detector.classify(regions, texts)
+    for number, image in enumerate(regions):
+        assert image.encoder_fingerprint == detector.encoder.fingerprint
+        assert image[:2].encoder_fingerprint == detector.encoder.fingerprint
+        image.save(tmp_path / "r.safetensors")
+        (found,) = detector.classify([Regions.load(tmp_path / "r.safetensors")], texts)
+        for key in ("bboxes", "scores", "labels", "regions"):
+            assert torch.equal(found[key], expected[number][key])
+    foreign = regions[0][:2]
+    foreign.encoder_fingerprint = "0" * 16
+    with pytest.raises(ValueError, match="regions of encoder 0000000000000000 cannot be compared"):
+        detector.classify([foreign], texts)
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    Regions(**make()).save(good)
+    bad = tmp_path / "bad.safetensors"
+    with pytest.raises(ValueError, match="check the path"):
+        Regions.load(tmp_path / "none.safetensors")
+    for content in (b"", good.read_bytes()[:-7], b"{" * 100):
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.safetensors.* cannot be read .* truncated"):
+            Regions.load(bad)
+    TextEmbeddings(Vocabulary.parse("a"), torch.ones(1, 5), "0" * 16).save(bad)
+    with pytest.raises(ValueError, match="holds no regions of fgclip_det"):
+        Regions.load(bad)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "labels"),
+    [
+        (dict(boxes=torch.rand(2, 4)), {}),
+        (dict(boxes=torch.rand(3, 5)), {}),
+        (dict(more=torch.rand(3)), {}),
+        (dict(objectness=torch.rand(2)), {}),
+        ({}, {"class": "Other"}),
+        ({}, {"image_meta": "{"}),
+        ({}, {"image_meta": "[1]"}),
+    ],
+)
+def test_altered_files_are_refused(tmp_path: Path, tensors: dict, labels: dict) -> None:
+    values = {k: v for k, v in make().items() if torch.is_tensor(v)}
+    told = dict(kind="fgclip_det.Regions", image_meta="{}", encoder_fingerprint="0", labels="{}")
+    told["class"] = "Regions"
+    save_file({**values, **tensors}, tmp_path / "r", metadata={**told, **labels})
+    with pytest.raises(ValueError, match="was altered after it was written"):
+        Regions.load(tmp_path / "r")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "r.safetensors"
+    Regions(**make(2)).save(path)
+
+    def fill_up(tensors, file, metadata) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fgclip_det.models.regions.regions.save_file", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        Regions(**make(3)).save(path)
+    assert len(Regions.load(path)) == 2 and list(tmp_path.iterdir()) == [path]
