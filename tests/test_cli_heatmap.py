@@ -12,8 +12,9 @@ from PIL import Image
 
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.cli import main
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.tiny_encoders import tiny_fgclip2
 
 PICTURES = sorted((BUNDLED / "images").glob("*.png"))
 
@@ -88,9 +89,8 @@ def test_one_bad_picture_of_three(tmp_path: Path, capsys: pytest.CaptureFixture)
 def test_mistakes_are_one_line_and_leave_no_trace(
     arguments: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    torch.manual_seed(0)
     own = {name: tmp_path / name for name in ("encoder2", "texts.safetensors")}
-    FGCLIP2(FGCLIP2Config.tiny()).save_pretrained(own["encoder2"])
+    tiny_fgclip2().save_pretrained(own["encoder2"])
     texts = TextEmbeddings(Vocabulary.parse("a"), torch.ones(1, 32), "0" * 16)
     texts.save(own["texts.safetensors"])
     places = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from fgclip_det.apis.heatmap import peaks, save_maps
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, train_tokenizer
+from fgclip_det.encoders import FGCLIP, FGCLIP2
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 PICTURES = sorted((BUNDLED / "images").glob("*.png"))
@@ -32,14 +31,8 @@ def encoder() -> FGCLIP:
 
 
 @pytest.fixture(scope="module")
-def encoder2(tmp_path_factory: pytest.TempPathFactory) -> FGCLIP2:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(NAMES, 520)
-    config = FGCLIP2Config.tiny()
-    config = replace(config, text=replace(config.text, vocab_size=len(tokenizer)))
-    directory = tmp_path_factory.mktemp("encoder2")
-    FGCLIP2(config, tokenizer).save_pretrained(directory)
-    return FGCLIP2.from_pretrained(directory)
+def encoder2(encoder2_dir: str) -> FGCLIP2:
+    return FGCLIP2.from_pretrained(encoder2_dir)
 
 
 @pytest.fixture

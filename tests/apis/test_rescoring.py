@@ -16,8 +16,9 @@ from fgclip_det.apis import read_image, rescore
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.rescoring import Rescored
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.tiny_encoders import tiny_fgclip2
 
 COUNT = 6
 ENCODER, WORDS = BUNDLED / "encoder", BUNDLED / "vocabulary.json"
@@ -242,8 +243,7 @@ def test_notes_and_long_captions_are_said(root: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    torch.manual_seed(0)
-    FGCLIP2(FGCLIP2Config.tiny()).save_pretrained(tmp_path / "second")
+    tiny_fgclip2().save_pretrained(tmp_path / "second")
     texts = TextEmbeddings.encode(Vocabulary.parse(WORDS), FGCLIP.from_pretrained(ENCODER))
     texts.save(tmp_path / "t.safetensors")
     cases: list[tuple[dict, str]] = [
@@ -285,8 +285,7 @@ def test_pictures_that_are_others_are_refused(root: Path, tmp_path: Path) -> Non
 
 def test_the_second_generation(root: Path, tmp_path: Path) -> None:
     """With a tokenizer of its own; random weights name at random."""
-    torch.manual_seed(0)
-    encoder = FGCLIP2(FGCLIP2Config.tiny()).eval()
+    encoder = tiny_fgclip2()
     vocabulary = Vocabulary.parse(WORDS)
     rows = torch.nn.functional.normalize(torch.randn(192, 32), dim=1)
     texts = TextEmbeddings(vocabulary, rows, encoder.fingerprint, "box")

@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, pretrained
+from tests.tiny_encoders import tiny_fgclip
 
 
 @pytest.fixture
 def directory(tmp_path):
-    torch.manual_seed(0)
-    FGCLIP(FGCLIPConfig.tiny()).save_pretrained(tmp_path / "encoder")
+    tiny_fgclip().save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder"
 
 

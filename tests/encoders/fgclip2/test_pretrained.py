@@ -13,16 +13,15 @@ from fgclip_det.encoders import (
     FGCLIP,
     FGCLIP2,
     FGCLIP2Config,
-    FGCLIPConfig,
     load_encoder,
     pretrained,
-    train_tokenizer,
 )
+from tests.tiny_encoders import tiny_fgclip2, tiny_tokenizer
 
 
 @pytest.fixture
 def directory(tmp_path):
-    FGCLIP2(FGCLIP2Config.tiny()).save_pretrained(tmp_path / "encoder")
+    tiny_fgclip2().save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder"
 
 
@@ -134,15 +133,13 @@ def test_an_absent_projection_size_is_the_width_of_the_tower(golden_dir, tmp_pat
     assert FGCLIP2.from_pretrained(tmp_path / "encoder").projection_dim == 32
 
 
-def test_each_generation_is_loaded_by_its_own_class(directory, tmp_path):
-    first = tmp_path / "first"
-    FGCLIP(FGCLIPConfig.tiny()).save_pretrained(first)
-    assert type(load_encoder(first)) is FGCLIP
+def test_each_generation_is_loaded_by_its_own_class(directory, encoder_dir):
+    assert type(load_encoder(encoder_dir)) is FGCLIP
     assert type(load_encoder(directory)) is FGCLIP2
     with pytest.raises(ValueError, match="'fgclip2': read it with FGCLIP2"):
         FGCLIP.from_pretrained(directory)
     with pytest.raises(ValueError, match="not that of an FG-CLIP 2"):
-        FGCLIP2.from_pretrained(first)
+        FGCLIP2.from_pretrained(encoder_dir)
 
 
 def test_hub_id_reads_the_downloaded_directory(directory, monkeypatch):
@@ -168,13 +165,13 @@ def test_pixel_statistics_are_the_checkpoints(directory):
 
 
 def test_the_stored_tokenizer_is_taken_as_it_is(directory):
-    train_tokenizer(["a red mug"], 520).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)
     path = directory / "tokenizer_config.json"
     values = json.loads(path.read_text())
     # The class of the published checkpoints, which has another pipeline than the stored one.
     path.write_text(json.dumps({**values, "tokenizer_class": "GemmaTokenizer"}))
     tokenizer = FGCLIP2.from_pretrained(directory).tokenizer
-    expected = train_tokenizer(["a red mug"], 520)(["a red mug"])["input_ids"]
+    expected = tiny_tokenizer()(["a red mug"])["input_ids"]
     assert tokenizer(["a red mug"])["input_ids"] == expected
 
 
@@ -195,7 +192,7 @@ def test_an_end_token_precedes_the_padding_and_survives_a_cut(directory):
 
 def test_broken_tokenizers_are_named(directory):
     assert FGCLIP2.from_pretrained(directory)._tokenizer is None
-    train_tokenizer(["a red mug"], 520).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)
     (directory / "tokenizer_config.json").write_text("{}")
     with pytest.raises(ValueError, match="names no pad_token"):
         FGCLIP2.from_pretrained(directory)

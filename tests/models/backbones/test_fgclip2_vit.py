@@ -8,7 +8,7 @@ import torch
 from fgclip_det.encoders import FGCLIP2
 from fgclip_det.models import FGCLIP2ViT, FGCLIPViT, build_encoder
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-from tests.models.conftest import BASE, NOVEL, prepared, total, train_step
+from tests.models.detectors_for_tests import BASE, NOVEL, prepared, total, train_step
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 
 from fgclip_det.models import OpenVocabWrapper
 from fgclip_det.models.detectors.detector_boxes import merge_classes
-from tests.models.conftest import BASE, NOVEL
+from tests.models.detectors_for_tests import BASE, NOVEL
 
 SIZE = (64, 96)
 

@@ -19,7 +19,7 @@ from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_di
 
 from fgclip_det.models import OpenVocabWrapper, build_encoder
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-from tests.models.conftest import BASE, NOVEL, assert_same_detections
+from tests.models.detectors_for_tests import BASE, NOVEL, assert_same_detections
 
 CONFIGS = {
     "FasterRCNN": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
