@@ -5,6 +5,7 @@ from torch.export import export
 
 from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, PackedImages, pack_images
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.messages import says
 from tests.tiny_encoders import tiny_fgclip, tiny_fgclip2
 
 TOLERANCE = dict(atol=1e-5, rtol=1e-4)
@@ -164,7 +165,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
         ),
         (
             lambda m: m.encode_image(pack_images([torch.zeros(3, 64, 64)], 8)),
-            "rows of 192 numbers, but a patch of 16 x 16 pixels has 768",
+            "192 .*16 x 16 pixels.* 768.* patch_size 16",
         ),
         (lambda m: m.encode_tokens(torch.zeros(1, 65, dtype=torch.long)), "L <= 64"),
         (lambda m: m.encode_tokens(torch.zeros(1, 197, dtype=torch.long), "long"), "L <= 196"),
@@ -174,7 +175,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
             lambda m: m.encode_tokens(
                 torch.zeros(2, 9, dtype=torch.long), attention_mask=torch.ones(2, 8)
             ),
-            r"attention_mask is \(2, 8\), input_ids are \(2, 9\)",
+            r"attention_mask .*\(2, 8\).*input_ids .*\(2, 9\)",
         ),
         (
             lambda m: m.encode_tokens(
@@ -182,7 +183,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
             ),
             "all zero",
         ),
-        (lambda m: m.encode_text(["a mug"]), "no tokenizer: add tokenizer.json to"),
+        (lambda m: m.encode_text(["a mug"]), "no tokenizer.*tokenizer.json"),
         (lambda m: m.encode_text("a mug"), "list of strings"),
         (lambda m: m.preprocess([]), "images is empty"),
         (lambda m: m.preprocess([Image.new("L", (9, 9))], 0), "max_num_patches is 0"),
@@ -214,13 +215,13 @@ def test_text_embeddings_of_the_first_generation_are_refused_by_hash(speaking_mo
     vocabulary = Vocabulary.parse(CAPTIONS)
     made = TextEmbeddings.encode(vocabulary, first)
     assert made.dim == speaking_model.projection_dim
-    with pytest.raises(ValueError, match=f"of encoder {first.fingerprint} cannot be used with"):
+    with pytest.raises(ValueError, match=says(first.fingerprint, speaking_model.fingerprint)):
         made.check_encoder(speaking_model)
     own = TextEmbeddings.encode(vocabulary, speaking_model, speaking_model.region_text_length)
     own.check_encoder(speaking_model)
     expected = speaking_model.encode_text(CAPTIONS, "box", normalize=True)
     torch.testing.assert_close(own.embeddings, expected, **TOLERANCE)
-    with pytest.raises(ValueError, match="encode the vocabulary again"):
+    with pytest.raises(ValueError, match=says("encode the vocabulary again")):
         own.check_encoder(first)
 
 
