@@ -59,6 +59,18 @@ def no_default_scope() -> None:
         visualizer.Visualizer._instance_dict.clear()
 
 
+@pytest.fixture(autouse=True)
+def unformatted_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dumps configs as they are, not laid out by yapf.
+
+    That takes seconds, and MMEngine reports whatever interrupts it, be it the timeout of a test, as
+    a syntax error of the config.
+    """
+    config = sys.modules.get("mmengine.config.config")
+    if config is not None:
+        monkeypatch.setattr(config, "FormatCode", lambda text, **_: (text, False))
+
+
 @pytest.fixture
 def mmdet_scope(no_default_scope: None) -> None:
     """The scope of a config of ours, for a test that builds its parts without a `Runner`."""

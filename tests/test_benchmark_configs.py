@@ -106,7 +106,7 @@ def test_one_step_at_full_size_fits_a_laptop() -> None:
     config = OV_COCO / "ovdet_fgclip_b_640_3e_ov_coco.py"
     script = ROOT / "benchmarks" / "full_size_step.py"
     command = [sys.executable, str(script), str(config), "--threads", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "FG-CLIP base, 640 x 640" in done.stdout
     values = dict(line.split(": ", 1) for line in done.stdout.splitlines())
@@ -126,7 +126,7 @@ def _shrink(config: Config, encoder: str, folder: Path) -> Config:
     norm_cfg = dict(type="BN")
     config.merge_from_dict(
         {
-            "model.backbone": dict(encoder=encoder, out_indices=(0, 1)),
+            "model.backbone": dict(encoder=encoder, out_indices=(1, 2)),
             "model.neck": dict(out_channels=8, scales=(2, 1), num_outs=3, norm_cfg=norm_cfg),
             "model.roi_head.bbox_head": dict(
                 num_shared_convs=1, conv_out_channels=8, fc_out_channels=16, norm_cfg=norm_cfg

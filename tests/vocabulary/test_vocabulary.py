@@ -128,10 +128,15 @@ def test_duplicates_are_merged_and_said_once():
     assert len(warned) == 1
 
 
-def test_five_thousand_names_are_quick():
-    start = time.perf_counter()
-    assert len(Vocabulary.parse(". ".join(f"thing {i}" for i in range(5000)))) == 5000
-    assert time.perf_counter() - start < 2
+def test_ten_times_the_names_take_about_ten_times_as_long():
+    def seconds(count):
+        """Of the processor, so that other processes do not count."""
+        start = time.process_time()
+        assert len(Vocabulary.parse(". ".join(f"thing {i}" for i in range(count)))) == count
+        return time.process_time() - start
+
+    # With each name compared to all others it would be a hundred times.
+    assert min(seconds(5000) for _ in range(5)) < 40 * min(seconds(500) for _ in range(5))
 
 
 @pytest.mark.parametrize(
