@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, FGCLIPConfig
 from fgclip_det.models import RegionEncoder
 from tests.models.regions.test_image_frames import SIZES, ramps
+from tests.tiny_encoders import tiny_fgclip, tiny_fgclip2
 
 FRAMES = [
     dict(resize="canvas"),
@@ -27,12 +27,12 @@ def mean_colors(encoder):
 
 @pytest.fixture
 def first():
-    return FGCLIP(FGCLIPConfig.tiny())
+    return tiny_fgclip()
 
 
 @pytest.fixture
 def second():
-    return FGCLIP2(FGCLIP2Config.tiny())
+    return tiny_fgclip2()
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

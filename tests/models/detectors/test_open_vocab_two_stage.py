@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 
 from fgclip_det.models import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-from tests.models.conftest import (
+from tests.models.detectors_for_tests import (
     BASE,
     CONFIGS,
     NOVEL,
