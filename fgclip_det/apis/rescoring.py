@@ -298,7 +298,7 @@ class _Job:
         with torch.no_grad():
             # Columns of `class_scores`: the base names, one after another.
             classes = torch.where(is_base, is_base.cumsum(0) - 1, -1)
-            found = self.head.classify(regions, self.texts.embeddings, classes)
+            found = self.head.classify(regions, self.texts.embeddings, is_base, classes=classes)
         xywh = found.bboxes.clone()
         xywh[:, 2:] -= xywh[:, :2]
         return [

@@ -198,10 +198,10 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
             )
         ]
 
-    def _ready(self, texts: TextEmbeddings) -> tuple[Tensor, Tensor]:
+    def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
         # What the detector was trained on is told by its classes, not by a vocabulary's groups.
-        embeddings, _ = super()._ready(texts)
-        return embeddings, texts.find(self.class_names).to(embeddings.device)
+        classes = texts.find(self.class_names).to(self.encoder.device)
+        return {**super()._ready(texts), "is_base": classes >= 0, "classes": classes}
 
     def _base_names(self) -> list[str]:
         return self.class_names
