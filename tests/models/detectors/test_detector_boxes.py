@@ -132,14 +132,15 @@ def test_class_scores_count_for_names_that_it_knows(wrap):
     )
     regions = wrapper.propose(images(1))
     texts = wrapper.encode_vocabulary([BASE[0], "a " + BASE[2], NOVEL[0]])
-    embeddings, is_base = wrapper._ready(texts)
-    assert is_base.tolist() == [2, 1, -1]
+    ready = wrapper._ready(texts)
+    assert ready["classes"].tolist() == [2, 1, -1]
+    assert ready["is_base"].tolist() == [True, True, False]
     # Its own scores alone: 0.2 and 0.6 for its classes, and for another name the larger one.
-    scores = wrapper.region_classifier.score(regions[0], embeddings, is_base)
+    scores = wrapper.region_classifier.score(regions[0], **ready)
     torch.testing.assert_close(scores, torch.tensor([[0.2, 0.6, 0.6]]))
     grouped = {"names": NOVEL, "groups": {"base": NOVEL[:1], "novel": NOVEL[1:]}}
     # What a vocabulary calls base is not what this detector was trained on.
-    assert wrapper._ready(wrapper.encode_vocabulary(grouped))[1].tolist() == [-1, -1]
+    assert not wrapper._ready(wrapper.encode_vocabulary(grouped))["is_base"].any()
 
 
 def test_proposals_are_kept_where_asked_for(wrap, make_batch):

@@ -208,6 +208,8 @@ def test_nothing_is_fetched_and_nothing_is_trained(retina, monkeypatch, make_bat
     before = copy.deepcopy(wrapper.state_dict())
     wrapper.init_weights()
     wrapper.train()
+    assert not wrapper.encoder.training
+    assert all(key.startswith("detector.") for key in before)
     assert not wrapper.detector.training and not wrapper.encoder.training
     assert all(value.equal(before[key]) for key, value in wrapper.state_dict().items())
     with pytest.raises(ValueError, match=says("RetinaNet", "train", "config")):
