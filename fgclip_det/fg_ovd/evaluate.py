@@ -25,7 +25,7 @@ from fgclip_det.fg_ovd.files import (
     read_fg_ovd,
 )
 from fgclip_det.fg_ovd.nms import suppress
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_columns, check_predictions
 from fgclip_det.fg_ovd.ranks import rank_boxes, summarize_ranks
 
 GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
@@ -72,8 +72,14 @@ def evaluate_fg_ovd(
             than 1 + N, or no annotation has N negatives.
     """
     file = read_fg_ovd(ground_truth)
-    checked = check_predictions(file, predictions)
-    return _evaluate(file, checked, n_negatives, strict, with_ranks, with_choices)
+    return evaluate_checked(
+        file,
+        check_predictions(file, predictions),
+        n_negatives,
+        strict=strict,
+        with_ranks=with_ranks,
+        with_choices=with_choices,
+    )
 
 
 def sweep_fg_ovd(
@@ -104,53 +110,24 @@ def sweep_fg_ovd(
     """
     file = read_fg_ovd(ground_truth)
     check_n_negatives(max_negatives)
+    file.eligible(0)
     checked = check_predictions(file, predictions)
-    _eligible(file, 0)
     numbers = [n for n in range(max_negatives + 1) if file.vocabularies(n)]
     shown = tqdm(numbers, desc="negatives", disable=None if progress else True, leave=False)
-    return {n: _evaluate(file, checked, n, strict, True, False) for n in shown}
+    return {n: evaluate_checked(file, checked, n, strict=strict) for n in shown}
 
 
-def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:
-    """Refuse boxes with too few scores.
-
-    Raises:
-        ValueError: There are fewer columns than captions.
-    """
-    width = prediction.scores.shape[1]
-    if len(prediction.boxes) and width < 1 + n_negatives:
-        raise ValueError(
-            f"scores of annotation {prediction.annotation_id} have {width} columns, but "
-            f"{1 + n_negatives} are needed for {n_negatives} negatives: use fewer, or run the "
-            "detector with as many"
-        )
-
-
-class _Truth(NamedTuple):
-    """Ground truth of the vocabularies that count; G boxes, each in one of them."""
-
-    annotation_ids: np.ndarray
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-
-
-class _Detections(NamedTuple):
-    """D boxes of all vocabularies: (D,) vocabulary, (D, 4) boxes and (D, 1 + N) scores."""
-
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-
-
-def _evaluate(
+def evaluate_checked(
     file: FGOVDFile,
     predictions: Mapping[int, FGOVDPrediction],
     n_negatives: int,
-    strict: bool,
-    with_ranks: bool,
-    with_choices: bool,
+    *,
+    strict: bool = False,
+    with_ranks: bool = True,
+    with_choices: bool = False,
 ) -> dict[str, Any]:
-    eligible = _eligible(file, n_negatives)
+    """`evaluate_fg_ovd` of what `check_predictions` gave, which serves several numbers."""
+    eligible = file.eligible(n_negatives)
     answered = [v for v in eligible if v.annotation_id in predictions]
     counted = eligible if strict else answered
     truth = _ground_truth(file, counted, n_negatives)
@@ -176,14 +153,20 @@ def _evaluate(
     return result
 
 
-def _eligible(file: FGOVDFile, n_negatives: int) -> list[FGOVDVocabulary]:
-    eligible = file.vocabularies(n_negatives)
-    if not eligible:
-        raise ValueError(
-            f"no annotation of {file.source} has {n_negatives} negatives: use at most "
-            f"{file.max_negatives}"
-        )
-    return eligible
+class _Truth(NamedTuple):
+    """Ground truth of the vocabularies that count; G boxes, each in one of them."""
+
+    annotation_ids: np.ndarray
+    vocabulary: np.ndarray
+    boxes: np.ndarray
+
+
+class _Detections(NamedTuple):
+    """D boxes of all vocabularies: (D,) vocabulary, (D, 4) boxes and (D, 1 + N) scores."""
+
+    vocabulary: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
 
 
 def _ground_truth(file: FGOVDFile, vocabularies: list[FGOVDVocabulary], n_negatives: int) -> _Truth:

@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fgclip_det.fg_ovd.evaluate import GroundTruth, evaluate_fg_ovd
-from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary, read_fg_ovd
+from fgclip_det.fg_ovd.evaluate import evaluate_fg_ovd
+from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.text_prior import CaptionScorer
 
@@ -24,32 +24,27 @@ ORACLE, RANDOM = "oracle (true boxes and captions)", "random caption (true boxes
 TEXT_ONLY, ALONE = "text only (true boxes)", "N = 0, the right caption alone"
 
 
-def oracle_predictions(ground_truth: GroundTruth, n_negatives: int) -> list[FGOVDPrediction]:
+def oracle_predictions(file: FGOVDFile, n_negatives: int) -> list[FGOVDPrediction]:
     """The ground truth as predictions: the right caption scores 1, the others 0."""
     scores = np.zeros(1 + n_negatives, np.float32)
     scores[0] = 1
-    return _on_true_boxes(
-        read_fg_ovd(ground_truth), n_negatives, lambda _, number: np.tile(scores, (number, 1))
-    )
+    return _on_true_boxes(file, n_negatives, lambda _, number: np.tile(scores, (number, 1)))
 
 
-def random_predictions(
-    ground_truth: GroundTruth, n_negatives: int, seed: int = 0
-) -> list[FGOVDPrediction]:
+def random_predictions(file: FGOVDFile, n_negatives: int, seed: int = 0) -> list[FGOVDPrediction]:
     """The true boxes, each caption of each box with a score drawn evenly from 0 to 1."""
     random = np.random.default_rng(seed)
     return _on_true_boxes(
-        read_fg_ovd(ground_truth),
+        file,
         n_negatives,
         lambda _, number: random.random((number, 1 + n_negatives), np.float32),
     )
 
 
 def text_only_predictions(
-    ground_truth: GroundTruth, n_negatives: int, scorer: CaptionScorer
+    file: FGOVDFile, n_negatives: int, scorer: CaptionScorer
 ) -> list[FGOVDPrediction]:
     """The true boxes, with the scorer's score of each caption, whatever is in the box."""
-    file = read_fg_ovd(ground_truth)
     return _on_true_boxes(
         file,
         n_negatives,
@@ -58,22 +53,14 @@ def text_only_predictions(
 
 
 def reference_rows(
-    ground_truth: GroundTruth,
-    n_negatives: int,
-    predictions: Iterable[tuple[int, Any, Any]] | None = None,
-    scorer: CaptionScorer | None = None,
-    *,
-    strict: bool = False,
-    seed: int = 0,
+    file: FGOVDFile, n_negatives: int, scorer: CaptionScorer | None = None, *, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """The rows that stand beside a detector's.
+    """The rows that stand beside a detector's and need no detector.
 
     Args:
-        ground_truth: See `evaluate_fg_ovd`.
+        file: Ground truth.
         n_negatives: N.
-        predictions: The detector's, for the row with N = 0; None leaves it out.
         scorer: Fitted on the matching validation file; None leaves the text-only row out.
-        strict: See `evaluate_fg_ovd`; for the row with N = 0.
         seed: Of the random captions.
 
     Returns:
@@ -82,17 +69,13 @@ def reference_rows(
     Raises:
         ValueError: See `evaluate_fg_ovd`.
     """
-    file = read_fg_ovd(ground_truth)
-    rows = {}
-    if predictions is not None:
-        rows[ALONE] = evaluate_fg_ovd(file, predictions, 0, strict=strict)
-    rows[ORACLE] = evaluate_fg_ovd(file, oracle_predictions(file, n_negatives), n_negatives)
-    drawn = random_predictions(file, n_negatives, seed)
-    rows[RANDOM] = evaluate_fg_ovd(file, drawn, n_negatives)
+    rows = {
+        ORACLE: oracle_predictions(file, n_negatives),
+        RANDOM: random_predictions(file, n_negatives, seed),
+    }
     if scorer is not None:
-        guessed = text_only_predictions(file, n_negatives, scorer)
-        rows[TEXT_ONLY] = evaluate_fg_ovd(file, guessed, n_negatives)
-    return rows
+        rows[TEXT_ONLY] = text_only_predictions(file, n_negatives, scorer)
+    return {name: evaluate_fg_ovd(file, given, n_negatives) for name, given in rows.items()}
 
 
 def _on_true_boxes(
