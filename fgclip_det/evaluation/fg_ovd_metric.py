@@ -14,12 +14,12 @@ from fgclip_det.fg_ovd.files import read_fg_ovd
 from fgclip_det.fg_ovd.predictions import (
     FGOVDPrediction,
     FGOVDPredictions,
-    check_columns,
     check_predictions,
     write_predictions,
 )
 from fgclip_det.fg_ovd.summary import Summary, summarize
 from fgclip_det.fg_ovd.text_prior import read_scorer
+from fgclip_det.fg_ovd.vocabulary_boxes import check_columns
 
 # Keys of `evaluate_fg_ovd` that are shares, and what they are called in percent.
 _PERCENT = {

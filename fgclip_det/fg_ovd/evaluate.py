@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,8 +25,9 @@ from fgclip_det.fg_ovd.files import (
     read_fg_ovd,
 )
 from fgclip_det.fg_ovd.nms import suppress
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_columns, check_predictions
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions
 from fgclip_det.fg_ovd.ranks import rank_boxes, summarize_ranks
+from fgclip_det.fg_ovd.vocabulary_boxes import FoundBoxes, TrueBoxes, found_boxes, true_boxes
 
 GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
 
@@ -130,10 +131,10 @@ def evaluate_checked(
     eligible = file.eligible(n_negatives)
     answered = [v for v in eligible if v.annotation_id in predictions]
     counted = eligible if strict else answered
-    truth = _ground_truth(file, counted, n_negatives)
-    found = _flatten(counted, predictions, n_negatives)
+    truth = true_boxes(file, counted)
+    found = found_boxes(counted, predictions, n_negatives)
     keep = suppress(found.vocabulary, found.boxes, found.scores.max(axis=1, initial=-np.inf))
-    found = _Detections(*(values[keep] for values in found))
+    found = FoundBoxes(*(values[keep] for values in found))
     result: dict[str, Any] = _average_precision(file, counted, found, truth)
     result["n_images"] = len({vocabulary.image_id for vocabulary in counted})
     result |= {"n_negatives": int(n_negatives), "strict": strict, "ranks": None}
@@ -153,62 +154,11 @@ def evaluate_checked(
     return result
 
 
-class _Truth(NamedTuple):
-    """Ground truth of the vocabularies that count; G boxes, each in one of them."""
-
-    annotation_ids: np.ndarray
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-
-
-class _Detections(NamedTuple):
-    """D boxes of all vocabularies: (D,) vocabulary, (D, 4) boxes and (D, 1 + N) scores."""
-
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-
-
-def _ground_truth(file: FGOVDFile, vocabularies: list[FGOVDVocabulary], n_negatives: int) -> _Truth:
-    """Boxes of the right captions, in the images that these were asked for in."""
-    places = {(v.image_id, v.category_ids[0]): index for index, v in enumerate(vocabularies)}
-    rows = [
-        (annotation["id"], place, annotation["bbox"])
-        for annotation in file.annotations
-        if len(annotation["neg_category_ids"]) >= n_negatives
-        and (place := places.get((annotation["image_id"], annotation["category_id"]))) is not None
-    ]
-    xywh = np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4)
-    # The corner is added up in doubles, then rounded, as reading the file into float32 would.
-    boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
-    ids, places_of = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(2))
-    return _Truth(ids, places_of, boxes)
-
-
-def _flatten(
-    vocabularies: list[FGOVDVocabulary],
-    predictions: Mapping[int, FGOVDPrediction],
-    n_negatives: int,
-) -> _Detections:
-    width = 1 + n_negatives
-    indices, boxes, scores = [], [np.zeros((0, 4), np.float32)], [np.zeros((0, width), np.float32)]
-    for index, vocabulary in enumerate(vocabularies):
-        prediction = predictions.get(vocabulary.annotation_id)
-        if prediction is None or not len(prediction.boxes):
-            continue
-        check_columns(prediction, n_negatives)
-        indices.append(np.full(len(prediction.boxes), index))
-        boxes.append(prediction.boxes)
-        scores.append(prediction.scores[:, :width])
-    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
-    return _Detections(found, np.concatenate(boxes), np.concatenate(scores))
-
-
 def _average_precision(
     file: FGOVDFile,
     vocabularies: list[FGOVDVocabulary],
-    found: _Detections,
-    truth: _Truth,
+    found: FoundBoxes,
+    truth: TrueBoxes,
 ) -> dict[str, float]:
     order = {image["id"]: index for index, image in enumerate(file.images)}
     images = np.array([order[v.image_id] for v in vocabularies], dtype=np.int64)

@@ -153,21 +153,6 @@ def check_predictions(
     return found
 
 
-def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:
-    """Refuse boxes with too few scores.
-
-    Raises:
-        ValueError: There are fewer columns than captions.
-    """
-    width = prediction.scores.shape[1]
-    if len(prediction.boxes) and width < 1 + n_negatives:
-        raise ValueError(
-            f"scores of annotation {prediction.annotation_id} have {width} columns, but "
-            f"{1 + n_negatives} are needed for {n_negatives} negatives: use fewer, or run the "
-            "detector with as many"
-        )
-
-
 def write_predictions(
     path: str | Path, predictions: Iterable[tuple[int, Any, Any]], n_negatives: int
 ) -> None:

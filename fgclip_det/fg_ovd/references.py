@@ -2,7 +2,7 @@
 
 * oracle: the ground-truth boxes with the right captions. Not 1, since boxes of one caption overlap
   and suppress each other.
-* random label: the ground-truth boxes with captions drawn at random, about 1 / (N + 1).
+* random caption: the ground-truth boxes with captions drawn at random, about 1 / (N + 1).
 * text only: the ground-truth boxes with the caption that a bag of words prefers.
 * N = 0: the detector's own boxes, asked for the right caption alone: how well it localises with
   nothing to be confused with. Close to a ceiling, but none: other captions also suppress boxes.
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from fgclip_det.fg_ovd.evaluate import evaluate_fg_ovd
+from fgclip_det.fg_ovd.evaluate import evaluate_checked
 from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.text_prior import CaptionScorer
+from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
 
 ORACLE, RANDOM = "oracle (true boxes and captions)", "random caption (true boxes)"
 TEXT_ONLY, ALONE = "text only (true boxes)", "N = 0, the right caption alone"
@@ -75,7 +76,10 @@ def reference_rows(
     }
     if scorer is not None:
         rows[TEXT_ONLY] = text_only_predictions(file, n_negatives, scorer)
-    return {name: evaluate_fg_ovd(file, given, n_negatives) for name, given in rows.items()}
+    return {
+        name: evaluate_checked(file, {one.annotation_id: one for one in given}, n_negatives)
+        for name, given in rows.items()
+    }
 
 
 def _on_true_boxes(
@@ -84,16 +88,12 @@ def _on_true_boxes(
     scores_of: Callable[[FGOVDVocabulary, int], np.ndarray],
 ) -> list[FGOVDPrediction]:
     """Predictions whose scores (B, 1 + N) come from `scores_of(vocabulary, B)`."""
-    boxes: dict[tuple[int, int], list[list[float]]] = {}
-    for one in file.annotations:
-        if len(one["neg_category_ids"]) >= n_negatives:
-            x, y, width, height = one["bbox"]
-            found = boxes.setdefault((one["image_id"], one["category_id"]), [])
-            found.append([x, y, x + width, y + height])
+    vocabularies = file.vocabularies(n_negatives)
+    truth = true_boxes(file, vocabularies)
+    order = np.argsort(truth.vocabulary, kind="stable")
+    starts = np.searchsorted(truth.vocabulary[order], np.arange(1, len(vocabularies)))
     answers = []
-    for vocabulary in file.vocabularies(n_negatives):
-        of_caption = boxes[vocabulary.image_id, vocabulary.category_ids[0]]
-        scores = scores_of(vocabulary, len(of_caption)).astype(np.float32)
-        corners = np.array(of_caption, dtype=np.float32)
-        answers.append(FGOVDPrediction(vocabulary.annotation_id, corners, scores))
+    for vocabulary, boxes in zip(vocabularies, np.split(truth.boxes[order], starts), strict=True):
+        scores = scores_of(vocabulary, len(boxes)).astype(np.float32)
+        answers.append(FGOVDPrediction(vocabulary.annotation_id, boxes, scores))
     return answers

@@ -86,8 +86,7 @@ def summarize(
             words are asked for.
     """
     file.eligible(n_negatives)
-    one_inference = isinstance(predictions, FGOVDPredictions)
-    all_scores = not one_inference or predictions.has_all_scores
+    all_scores = not isinstance(predictions, FGOVDPredictions) or predictions.has_all_scores
     for name, wanted in (("sweep", sweep), ("words", words)):
         if wanted and not all_scores:
             raise ValueError(
@@ -95,17 +94,10 @@ def summarize(
             )
     alone = references and all_scores
     least = {n_negatives, 0} if alone else {n_negatives}
-    numbers = range(n_negatives + 1) if sweep else sorted(least)
-    checked = (
-        dict.fromkeys(numbers, check_predictions(file, predictions.items))
-        if one_inference
-        else {number: check_predictions(file, predictions[number]) for number in numbers}
-    )
-    shown: Iterable[int] = tqdm(
-        numbers, desc="negatives", disable=None if progress else True, leave=False
-    )
-    results = {
-        number: evaluate_checked(
+    checked = _checked(file, predictions, range(n_negatives + 1) if sweep else sorted(least))
+    results = {}
+    for number in tqdm(checked, desc="negatives", disable=None if progress else True, leave=False):
+        results[number] = evaluate_checked(
             file,
             checked[number],
             number,
@@ -113,11 +105,20 @@ def summarize(
             with_ranks=all_scores,
             with_choices=words and number == n_negatives,
         )
-        for number in shown
-    }
     result = results[n_negatives]
     told = mistakes(file, result.pop("choices"), n_negatives) if words else {}
     rows = {ALONE: results[0]} if alone else {}
     if references:
         rows |= reference_rows(file, n_negatives, scorer)
     return Summary(result, rows, told, results if sweep else {})
+
+
+def _checked(
+    file: FGOVDFile,
+    predictions: FGOVDPredictions | Mapping[int, Sequence[FGOVDPrediction]],
+    numbers: Iterable[int],
+) -> dict[int, dict[int, FGOVDPrediction]]:
+    """By number of negatives, then by annotation id."""
+    if isinstance(predictions, FGOVDPredictions):
+        return dict.fromkeys(numbers, check_predictions(file, predictions.items))
+    return {number: check_predictions(file, predictions[number]) for number in numbers}

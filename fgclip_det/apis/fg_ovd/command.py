@@ -90,20 +90,11 @@ def evaluate_subsets(
     Raises:
         ValueError: An argument or a file cannot be used.
     """
-    if predictions is not None and predictions.is_file():
-        raise ValueError(f"--predictions {str(predictions)!r} is a file: name a folder")
-    if predictions is not None:
-        # A place that cannot be written is no news for after the work.
-        predictions.mkdir(parents=True, exist_ok=True)
-    if sheets < 0:
-        raise ValueError(f"--sheets is {sheets}: give a number from 0")
+    _check_outputs(predictions, sheets)
     work_dir = Path(config.work_dir)
+    data = config.test_dataloader.dataset
     wanted, left_out = find_subsets(
-        config.test_dataloader.dataset,
-        subsets,
-        n_negatives,
-        sweep=sweep,
-        skip_missing=skip_missing,
+        data, subsets, n_negatives, sweep=sweep, skip_missing=skip_missing
     )
     scorers = read_scorers(wanted, validation) if validation else {}
     detector = load_detector(config, checkpoint)[0].to(resolve_device(device)).eval()
@@ -120,3 +111,13 @@ def evaluate_subsets(
             write_sheet(work_dir / "sheets" / name, subset, answers[number], sheets)
     about = {"config": str(config.filename), "checkpoint": str(checkpoint)}
     return write_report(work_dir, about, scores, left_out)
+
+
+def _check_outputs(predictions: Path | None, sheets: int) -> None:
+    if predictions is not None:
+        if predictions.is_file():
+            raise ValueError(f"--predictions {str(predictions)!r} is a file: name a folder")
+        # A place that cannot be written is no news for after the work.
+        predictions.mkdir(parents=True, exist_ok=True)
+    if sheets < 0:
+        raise ValueError(f"--sheets is {sheets}: give a number from 0")
