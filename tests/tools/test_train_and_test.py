@@ -139,7 +139,7 @@ def test_a_short_tuning_on_captions_beats_as_much_training_without(tmp_path: Pat
         )
         test = [FG_OVD / "shapes_tiny_hard_tuned.py", folder / "epoch_1.pth", "--work-dir", folder]
         test += ["--subsets", "hard", "--n-negatives", 10, "--cfg-options", *options]
-        _run(tmp_path, "test_fg_ovd.py", *test)
+        _run(tmp_path, "test.py", *test)
         found = json.loads((folder / "fg_ovd.json").read_text(encoding="utf-8"))
         maps.append(100 * found["subsets"]["hard"]["result"]["map"])
     # 38 and 29 were measured.
