@@ -1,8 +1,9 @@
 """Stand-in for the compiled module `mmcv._ext` where only mmcv-lite is installed.
 
 mmdet imports `mmcv.ops`, every file of which asks `mmcv._ext` for its C++ functions at import.
-The stand-in implements those that mmdet's detectors need on torchvision and on our own op; any
-other name is a function that raises an error naming the op and the way to get it.
+The stand-in implements those that mmdet's detectors need on torchvision and on our own op
+(`docs/install.md` lists the detectors of each); any other name is a function that raises an error
+naming the op and the way to get it.
 """
 
 import importlib.util
