@@ -27,7 +27,7 @@ _ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
 class TextEncoder(Protocol):
-    """What is asked of an encoder; `FGCLIP` has it."""
+    """Attributes and method needed of an encoder; `FGCLIP` has them."""
 
     fingerprint: str
     projection_dim: int
