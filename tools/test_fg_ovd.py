@@ -16,13 +16,13 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis.detector_loading import load_detector
+from fgclip_det.apis import load_detector, resolve_device
 from fgclip_det.apis.fg_ovd.report import read_scorers, score_subset, write_report
 from fgclip_det.apis.fg_ovd.run import run_subsets
 from fgclip_det.apis.fg_ovd.sheets import write_sheet
 from fgclip_det.apis.fg_ovd.subsets import find_subsets
-from fgclip_det.apis.inferencer import resolve_device
-from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool
+from fgclip_det.engine import ConfigOptionsAction, read_config
+from fgclip_det.exit_codes import run_tool
 from fgclip_det.fg_ovd.predictions import write_predictions
 
 NEEDS = ("model", "test_dataloader")
