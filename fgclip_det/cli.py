@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fgclip_det
+from fgclip_det.exit_codes import EXIT_USER_ERROR, run_tool
 
-EXIT_USER_ERROR = 2
 _BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
 _SHOWN_ROWS = 20
 
@@ -96,14 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return doctor()
     with warnings.catch_warnings():
         warnings.showwarning = _say_warning
-        try:
-            return {"demo": demo, "heatmap": heatmap}[arguments.command](arguments)
-        except ValueError as error:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
-            return EXIT_USER_ERROR
-        except KeyboardInterrupt:
-            print("interrupted; what was written is complete", file=sys.stderr)
-            return 130
+        command = {"demo": demo, "heatmap": heatmap}[arguments.command]
+        return run_tool(lambda: command(arguments))
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -307,11 +301,7 @@ def _quiet_logging() -> None:
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"note: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.engine.command_line import check_target, run_tool
+from fgclip_det.engine import check_target
 from fgclip_det.engine.resume.checkpoint_files import replaced_file
+from fgclip_det.exit_codes import run_tool
 from fgclip_det.fg_ovd.files import read_fg_ovd
 from fgclip_det.fg_ovd.official_pickle import read_official_predictions
 from fgclip_det.fg_ovd.predictions import read_predictions

@@ -22,7 +22,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis.fg_ovd.command import add_flags, evaluate_subsets, given_flags
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool, set_launcher
+from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
+from fgclip_det.exit_codes import run_tool
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
 

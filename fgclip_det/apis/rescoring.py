@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.images import read_image
-from fgclip_det.apis.inferencer import resolve_device
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
