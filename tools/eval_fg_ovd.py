@@ -10,20 +10,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.engine.command_line import check_target, run_tool
 from fgclip_det.engine.resume.checkpoint_files import replaced_file
-from fgclip_det.evaluation import evaluate_fg_ovd, sweep_fg_ovd
-from fgclip_det.fg_ovd import tables
-from fgclip_det.fg_ovd.confusions import mistakes
 from fgclip_det.fg_ovd.files import read_fg_ovd
 from fgclip_det.fg_ovd.official_pickle import read_official_predictions
 from fgclip_det.fg_ovd.predictions import read_predictions
-from fgclip_det.fg_ovd.references import reference_rows
-from fgclip_det.fg_ovd.text_prior import CaptionScorer, caption_groups
+from fgclip_det.fg_ovd.summary import summarize
+from fgclip_det.fg_ovd.text_prior import read_scorer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,37 +46,29 @@ def evaluate(args: argparse.Namespace) -> None:
     file = read_fg_ovd(args.annotations)
     scorer = None
     if args.validation:
-        if Path(args.validation).resolve() == Path(args.annotations).resolve():
-            raise ValueError("--validation is the file to be scored: give the validation set's")
-        scorer = CaptionScorer(caption_groups(read_fg_ovd(args.validation)), progress=True)
+        scorer = read_scorer(args.validation, args.annotations, progress=True)
     given = (
         read_official_predictions(args.predictions, file, args.n_negatives)
         if args.trust_pickle
         else read_predictions(args.predictions)
     )
-    number = given.n_negatives if args.n_negatives is None else args.n_negatives
-    full = given.has_all_scores
-    for flag in ("sweep", "words"):
-        if getattr(args, flag) and not full:
-            raise ValueError(f"--{flag} needs every caption's score; the pickle has the best ones")
-    options = {"strict": args.strict, "with_ranks": full, "with_choices": args.words}
-    result = evaluate_fg_ovd(file, given.items, number, **options)
-    values: dict[str, Any] = {"annotations": args.annotations, "predictions": str(args.predictions)}
-    if args.words:
-        values |= mistakes(file, result.pop("choices"), number)
-    items = given.items if full else None
-    references = reference_rows(file, number, items, scorer, strict=args.strict)
-    values["results"] = {args.predictions.name: result, **references}
-    pages = [tables.result_table(values["results"])]
-    if args.sweep:
-        values["sweep"] = sweep_fg_ovd(file, items, number, strict=args.strict, progress=True)
-        pages.append(tables.sweep_table(values["sweep"]))
-    if args.words:
-        pages.append(tables.attribute_table(values["attributes"]))
-        pages.append(tables.confusion_table(values["confused"]))
+    summary = summarize(
+        file,
+        given,
+        given.n_negatives if args.n_negatives is None else args.n_negatives,
+        strict=args.strict,
+        sweep=args.sweep,
+        words=args.words,
+        scorer=scorer,
+        progress=args.sweep,
+    )
+    name = args.predictions.name
+    values = {"annotations": args.annotations, "predictions": str(args.predictions)}
+    values |= summary.values
+    values["results"] = {name: values.pop("result"), **values.pop("references")}
     with replaced_file(out) as partial:
         partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    print("\n\n".join(pages))
+    print(summary.page(name))
 
 
 def main(argv: list[str] | None = None) -> int:

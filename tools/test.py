@@ -1,6 +1,7 @@
-"""Evaluate the checkpoint of a detector, with MMDetection's flags.
+"""Evaluate the checkpoint of a detector, with MMDetection's flags; or on FG-OVD's subsets.
 
 python tools/test.py configs/shapes/ovdet_tiny.py work_dirs/shapes_ovdet/epoch_10.pth
+python tools/test.py configs/fg_ovd/ovdet_fgclip_b_640_hard.py epoch_3.pth --subsets all
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mmengine.runner import Runner
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from fgclip_det.apis.fg_ovd.command import add_flags, evaluate_subsets, given_flags
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool, set_launcher
 
@@ -42,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    add_flags(parser)
     return parser
 
 
@@ -71,7 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 
     def test() -> None:
+        options = given_flags(args)
+        if options and (args.out or args.show or args.show_dir or args.launcher != "none"):
+            raise ValueError("--subsets goes without --out, --show, --show-dir and --launcher")
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
+        if options:
+            print(evaluate_subsets(config, args.checkpoint, **options))
+            print(f"\nwritten to {config.work_dir}")
+            return
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
         if args.out is not None:  # a place that cannot be written is no news for after the work

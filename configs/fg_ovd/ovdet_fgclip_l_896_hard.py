@@ -1,4 +1,4 @@
-# FG-CLIP-L on FG-OVD's hard subset; tools/test_fg_ovd.py takes it to the others.
+# FG-CLIP-L on FG-OVD's hard subset; tools/test.py --subsets takes it to the others.
 _base_ = "ovdet_fgclip_b_640_hard.py"
 
 image_size = (896, 896)

@@ -10,22 +10,16 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from fgclip_det.fg_ovd.confusions import mistakes
-from fgclip_det.fg_ovd.evaluate import check_columns, evaluate_fg_ovd, sweep_fg_ovd
 from fgclip_det.fg_ovd.files import read_fg_ovd
 from fgclip_det.fg_ovd.predictions import (
     FGOVDPrediction,
+    FGOVDPredictions,
     check_predictions,
     write_predictions,
 )
-from fgclip_det.fg_ovd.references import reference_rows
-from fgclip_det.fg_ovd.tables import (
-    attribute_table,
-    confusion_table,
-    result_table,
-    sweep_table,
-)
-from fgclip_det.fg_ovd.text_prior import CaptionScorer, caption_groups
+from fgclip_det.fg_ovd.summary import Summary, summarize
+from fgclip_det.fg_ovd.text_prior import read_scorer
+from fgclip_det.fg_ovd.vocabulary_boxes import check_columns
 
 # Keys of `evaluate_fg_ovd` that are shares, and what they are called in percent.
 _PERCENT = {
@@ -69,7 +63,7 @@ def predictions_of(data_sample: dict[str, Any]) -> list[FGOVDPrediction]:
 @METRICS.register_module()
 class FGOVDMetric(BaseMetric):
     """Mean average precision and ranks of FG-OVD (arXiv 2311.17518), with what they mean little
-    without: coverage, the rows of `reference_rows`, and what is taken for what.
+    without: coverage, rows to compare with, and what is taken for what; see `summarize`.
 
     Numbers are in percent, ranks in places.
 
@@ -106,16 +100,11 @@ class FGOVDMetric(BaseMetric):
         self.ann_file = ann_file
         self._file = read_fg_ovd(ann_file)
         self.n_negatives = n_negatives
-        self._asked = {one.annotation_id for one in self._file.vocabularies(n_negatives)}
-        if not self._asked:
-            raise ValueError(
-                f"no annotation of {ann_file!r} has {n_negatives} negatives: use at most "
-                f"{self._file.max_negatives}"
-            )
+        self._asked = {one.annotation_id for one in self._file.eligible(n_negatives)}
         self.sweep, self.strict, self.references = sweep, strict, references
         self._scorer = None
         if validation_file is not None:
-            self._scorer = CaptionScorer(caption_groups(read_fg_ovd(validation_file)))
+            self._scorer = read_scorer(validation_file, ann_file)
         self.predictions_file = predictions_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -142,37 +131,33 @@ class FGOVDMetric(BaseMetric):
         # MMEngine makes plain tuples of them on their way here.
         given = [FGOVDPrediction(*one) for image in results for one in image]
         # A sampler may repeat the last images, to fill a batch.
-        predictions = list({one.annotation_id: one for one in given}.values())
+        items = tuple({one.annotation_id: one for one in given}.values())
+        width = max((one.scores.shape[1] for one in items), default=1)
         if self.predictions_file is not None:
-            width = max((one.scores.shape[1] for one in predictions), default=1)
-            write_predictions(self.predictions_file, predictions, width - 1)
-        summary, page = self.summarize(predictions)
-        MMLogger.get_current_instance().info("\n" + page)
-        return summary
-
-    def summarize(self, predictions: list[FGOVDPrediction]) -> tuple[dict[str, float], str]:
-        """The numbers that `compute_metrics` returns, and the tables as Markdown."""
-        file, number = self._file, self.n_negatives
-        result = evaluate_fg_ovd(file, predictions, number, strict=self.strict, with_choices=True)
-        words = mistakes(file, result.pop("choices"), number)
-        rows = {"detector": result}
-        if self.references:
-            rows |= reference_rows(file, number, predictions, self._scorer, strict=self.strict)
-        pages = [f"FG-OVD, {self.ann_file}", result_table(rows)]
+            write_predictions(self.predictions_file, items, width - 1)
+        summary = summarize(
+            self._file,
+            FGOVDPredictions(width - 1, items),
+            self.n_negatives,
+            strict=self.strict,
+            sweep=self.sweep,
+            references=self.references,
+            scorer=self._scorer,
+        )
         missing = int((self.dataset_meta or {}).get("missing_images", 0))
+        told = [f"FG-OVD, {self.ann_file}", summary.page("detector")]
         if missing:
-            pages.append(f"{missing} pictures were missing and are left out.")
-        if self.sweep:
-            swept = sweep_fg_ovd(file, predictions, number, strict=self.strict)
-            pages.append(sweep_table(swept))
-        pages += [attribute_table(words["attributes"]), confusion_table(words["confused"])]
-        ranks = result["ranks"]
-        summary = {
-            name: 100 * result[key] if result[key] >= 0 else -1.0 for key, name in _PERCENT.items()
-        }
-        summary["coverage"] = 100 * result["coverage"]["share"]
-        summary |= {
-            f"rank_{key}": -1.0 if ranks[key] is None else float(ranks[key]) for key in _RANKS
-        }
-        summary["missing_images"] = float(missing)
-        return summary, "\n\n".join(pages)
+            told.insert(1, f"{missing} pictures were missing and are left out.")
+        MMLogger.get_current_instance().info("\n" + "\n\n".join(told))
+        return {**_metrics(summary), "missing_images": float(missing)}
+
+
+def _metrics(summary: Summary) -> dict[str, float]:
+    result, ranks = summary.result, summary.result["ranks"]
+    metrics = {
+        name: 100 * result[key] if result[key] >= 0 else -1.0 for key, name in _PERCENT.items()
+    }
+    metrics["coverage"] = 100 * result["coverage"]["share"]
+    for key in _RANKS:
+        metrics[f"rank_{key}"] = -1.0 if ranks[key] is None else float(ranks[key])
+    return metrics

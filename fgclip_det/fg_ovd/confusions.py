@@ -129,15 +129,11 @@ def mistakes(
         ``attributes`` from `attribute_breakdown` and ``confused`` from `confused_words`. Boxes that
         no detection overlaps do not count.
     """
+    asked = {(v.image_id, v.category_ids[0]): v for v in file.vocabularies(n_negatives)}
     owners = {one["id"]: one for one in file.annotations}
+    # A choice is a place in the vocabulary, whose negatives are those of its first annotation.
     groups = [
-        [
-            file.captions[category]
-            for category in (
-                owners[number]["category_id"],
-                *owners[number]["neg_category_ids"][:n_negatives],
-            )
-        ]
+        file.captions_of(asked[owners[number]["image_id"], owners[number]["category_id"]])
         for number in choices
     ]
     chosen = [one["chosen"] for one in choices.values()]

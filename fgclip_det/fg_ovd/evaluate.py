@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,6 +27,7 @@ from fgclip_det.fg_ovd.files import (
 from fgclip_det.fg_ovd.nms import suppress
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions
 from fgclip_det.fg_ovd.ranks import rank_boxes, summarize_ranks
+from fgclip_det.fg_ovd.vocabulary_boxes import FoundBoxes, TrueBoxes, found_boxes, true_boxes
 
 GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
 
@@ -72,8 +73,14 @@ def evaluate_fg_ovd(
             than 1 + N, or no annotation has N negatives.
     """
     file = read_fg_ovd(ground_truth)
-    checked = check_predictions(file, predictions)
-    return _evaluate(file, checked, n_negatives, strict, with_ranks, with_choices)
+    return evaluate_checked(
+        file,
+        check_predictions(file, predictions),
+        n_negatives,
+        strict=strict,
+        with_ranks=with_ranks,
+        with_choices=with_choices,
+    )
 
 
 def sweep_fg_ovd(
@@ -104,59 +111,30 @@ def sweep_fg_ovd(
     """
     file = read_fg_ovd(ground_truth)
     check_n_negatives(max_negatives)
+    file.eligible(0)
     checked = check_predictions(file, predictions)
-    _eligible(file, 0)
     numbers = [n for n in range(max_negatives + 1) if file.vocabularies(n)]
     shown = tqdm(numbers, desc="negatives", disable=None if progress else True, leave=False)
-    return {n: _evaluate(file, checked, n, strict, True, False) for n in shown}
+    return {n: evaluate_checked(file, checked, n, strict=strict) for n in shown}
 
 
-def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:
-    """Refuse boxes with too few scores.
-
-    Raises:
-        ValueError: There are fewer columns than captions.
-    """
-    width = prediction.scores.shape[1]
-    if len(prediction.boxes) and width < 1 + n_negatives:
-        raise ValueError(
-            f"scores of annotation {prediction.annotation_id} have {width} columns, but "
-            f"{1 + n_negatives} are needed for {n_negatives} negatives: use fewer, or run the "
-            "detector with as many"
-        )
-
-
-class _Truth(NamedTuple):
-    """Ground truth of the vocabularies that count; G boxes, each in one of them."""
-
-    annotation_ids: np.ndarray
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-
-
-class _Detections(NamedTuple):
-    """D boxes of all vocabularies: (D,) vocabulary, (D, 4) boxes and (D, 1 + N) scores."""
-
-    vocabulary: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-
-
-def _evaluate(
+def evaluate_checked(
     file: FGOVDFile,
     predictions: Mapping[int, FGOVDPrediction],
     n_negatives: int,
-    strict: bool,
-    with_ranks: bool,
-    with_choices: bool,
+    *,
+    strict: bool = False,
+    with_ranks: bool = True,
+    with_choices: bool = False,
 ) -> dict[str, Any]:
-    eligible = _eligible(file, n_negatives)
+    """`evaluate_fg_ovd` of what `check_predictions` gave, which serves several numbers."""
+    eligible = file.eligible(n_negatives)
     answered = [v for v in eligible if v.annotation_id in predictions]
     counted = eligible if strict else answered
-    truth = _ground_truth(file, counted, n_negatives)
-    found = _flatten(counted, predictions, n_negatives)
+    truth = true_boxes(file, counted)
+    found = found_boxes(counted, predictions, n_negatives)
     keep = suppress(found.vocabulary, found.boxes, found.scores.max(axis=1, initial=-np.inf))
-    found = _Detections(*(values[keep] for values in found))
+    found = FoundBoxes(*(values[keep] for values in found))
     result: dict[str, Any] = _average_precision(file, counted, found, truth)
     result["n_images"] = len({vocabulary.image_id for vocabulary in counted})
     result |= {"n_negatives": int(n_negatives), "strict": strict, "ranks": None}
@@ -176,56 +154,11 @@ def _evaluate(
     return result
 
 
-def _eligible(file: FGOVDFile, n_negatives: int) -> list[FGOVDVocabulary]:
-    eligible = file.vocabularies(n_negatives)
-    if not eligible:
-        raise ValueError(
-            f"no annotation of {file.source} has {n_negatives} negatives: use at most "
-            f"{file.max_negatives}"
-        )
-    return eligible
-
-
-def _ground_truth(file: FGOVDFile, vocabularies: list[FGOVDVocabulary], n_negatives: int) -> _Truth:
-    """Boxes of the right captions, in the images that these were asked for in."""
-    places = {(v.image_id, v.category_ids[0]): index for index, v in enumerate(vocabularies)}
-    rows = [
-        (annotation["id"], place, annotation["bbox"])
-        for annotation in file.annotations
-        if len(annotation["neg_category_ids"]) >= n_negatives
-        and (place := places.get((annotation["image_id"], annotation["category_id"]))) is not None
-    ]
-    xywh = np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4)
-    # The corner is added up in doubles, then rounded, as reading the file into float32 would.
-    boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
-    ids, places_of = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(2))
-    return _Truth(ids, places_of, boxes)
-
-
-def _flatten(
-    vocabularies: list[FGOVDVocabulary],
-    predictions: Mapping[int, FGOVDPrediction],
-    n_negatives: int,
-) -> _Detections:
-    width = 1 + n_negatives
-    indices, boxes, scores = [], [np.zeros((0, 4), np.float32)], [np.zeros((0, width), np.float32)]
-    for index, vocabulary in enumerate(vocabularies):
-        prediction = predictions.get(vocabulary.annotation_id)
-        if prediction is None or not len(prediction.boxes):
-            continue
-        check_columns(prediction, n_negatives)
-        indices.append(np.full(len(prediction.boxes), index))
-        boxes.append(prediction.boxes)
-        scores.append(prediction.scores[:, :width])
-    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
-    return _Detections(found, np.concatenate(boxes), np.concatenate(scores))
-
-
 def _average_precision(
     file: FGOVDFile,
     vocabularies: list[FGOVDVocabulary],
-    found: _Detections,
-    truth: _Truth,
+    found: FoundBoxes,
+    truth: TrueBoxes,
 ) -> dict[str, float]:
     order = {image["id"]: index for index, image in enumerate(file.images)}
     images = np.array([order[v.image_id] for v in vocabularies], dtype=np.int64)

@@ -79,6 +79,20 @@ class FGOVDFile:
             if len(annotation["neg_category_ids"]) >= n_negatives
         ]
 
+    def eligible(self, n_negatives: int) -> list[FGOVDVocabulary]:
+        """The `vocabularies` that count with so many negatives; at least one.
+
+        Raises:
+            ValueError: There is none, or ``n_negatives`` is no number from 0.
+        """
+        found = self.vocabularies(n_negatives)
+        if not found:
+            raise ValueError(
+                f"no annotation of {self.source} has {n_negatives} negatives: use at most "
+                f"{self.max_negatives}"
+            )
+        return found
+
     def captions_of(self, vocabulary: FGOVDVocabulary) -> list[str]:
         """Texts of a vocabulary, the right caption first."""
         return [self.captions[number] for number in vocabulary.category_ids]

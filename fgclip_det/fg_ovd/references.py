@@ -2,7 +2,7 @@
 
 * oracle: the ground-truth boxes with the right captions. Not 1, since boxes of one caption overlap
   and suppress each other.
-* random label: the ground-truth boxes with captions drawn at random, about 1 / (N + 1).
+* random caption: the ground-truth boxes with captions drawn at random, about 1 / (N + 1).
 * text only: the ground-truth boxes with the caption that a bag of words prefers.
 * N = 0: the detector's own boxes, asked for the right caption alone: how well it localises with
   nothing to be confused with. Close to a ceiling, but none: other captions also suppress boxes.
@@ -10,46 +10,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fgclip_det.fg_ovd.evaluate import GroundTruth, evaluate_fg_ovd
-from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary, read_fg_ovd
+from fgclip_det.fg_ovd.evaluate import evaluate_checked
+from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.text_prior import CaptionScorer
+from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
 
 ORACLE, RANDOM = "oracle (true boxes and captions)", "random caption (true boxes)"
 TEXT_ONLY, ALONE = "text only (true boxes)", "N = 0, the right caption alone"
 
 
-def oracle_predictions(ground_truth: GroundTruth, n_negatives: int) -> list[FGOVDPrediction]:
+def oracle_predictions(file: FGOVDFile, n_negatives: int) -> list[FGOVDPrediction]:
     """The ground truth as predictions: the right caption scores 1, the others 0."""
     scores = np.zeros(1 + n_negatives, np.float32)
     scores[0] = 1
-    return _on_true_boxes(
-        read_fg_ovd(ground_truth), n_negatives, lambda _, number: np.tile(scores, (number, 1))
-    )
+    return _on_true_boxes(file, n_negatives, lambda _, number: np.tile(scores, (number, 1)))
 
 
-def random_predictions(
-    ground_truth: GroundTruth, n_negatives: int, seed: int = 0
-) -> list[FGOVDPrediction]:
+def random_predictions(file: FGOVDFile, n_negatives: int, seed: int = 0) -> list[FGOVDPrediction]:
     """The true boxes, each caption of each box with a score drawn evenly from 0 to 1."""
     random = np.random.default_rng(seed)
     return _on_true_boxes(
-        read_fg_ovd(ground_truth),
+        file,
         n_negatives,
         lambda _, number: random.random((number, 1 + n_negatives), np.float32),
     )
 
 
 def text_only_predictions(
-    ground_truth: GroundTruth, n_negatives: int, scorer: CaptionScorer
+    file: FGOVDFile, n_negatives: int, scorer: CaptionScorer
 ) -> list[FGOVDPrediction]:
     """The true boxes, with the scorer's score of each caption, whatever is in the box."""
-    file = read_fg_ovd(ground_truth)
     return _on_true_boxes(
         file,
         n_negatives,
@@ -58,22 +54,14 @@ def text_only_predictions(
 
 
 def reference_rows(
-    ground_truth: GroundTruth,
-    n_negatives: int,
-    predictions: Iterable[tuple[int, Any, Any]] | None = None,
-    scorer: CaptionScorer | None = None,
-    *,
-    strict: bool = False,
-    seed: int = 0,
+    file: FGOVDFile, n_negatives: int, scorer: CaptionScorer | None = None, *, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """The rows that stand beside a detector's.
+    """The rows that stand beside a detector's and need no detector.
 
     Args:
-        ground_truth: See `evaluate_fg_ovd`.
+        file: Ground truth.
         n_negatives: N.
-        predictions: The detector's, for the row with N = 0; None leaves it out.
         scorer: Fitted on the matching validation file; None leaves the text-only row out.
-        strict: See `evaluate_fg_ovd`; for the row with N = 0.
         seed: Of the random captions.
 
     Returns:
@@ -82,17 +70,16 @@ def reference_rows(
     Raises:
         ValueError: See `evaluate_fg_ovd`.
     """
-    file = read_fg_ovd(ground_truth)
-    rows = {}
-    if predictions is not None:
-        rows[ALONE] = evaluate_fg_ovd(file, predictions, 0, strict=strict)
-    rows[ORACLE] = evaluate_fg_ovd(file, oracle_predictions(file, n_negatives), n_negatives)
-    drawn = random_predictions(file, n_negatives, seed)
-    rows[RANDOM] = evaluate_fg_ovd(file, drawn, n_negatives)
+    rows = {
+        ORACLE: oracle_predictions(file, n_negatives),
+        RANDOM: random_predictions(file, n_negatives, seed),
+    }
     if scorer is not None:
-        guessed = text_only_predictions(file, n_negatives, scorer)
-        rows[TEXT_ONLY] = evaluate_fg_ovd(file, guessed, n_negatives)
-    return rows
+        rows[TEXT_ONLY] = text_only_predictions(file, n_negatives, scorer)
+    return {
+        name: evaluate_checked(file, {one.annotation_id: one for one in given}, n_negatives)
+        for name, given in rows.items()
+    }
 
 
 def _on_true_boxes(
@@ -101,16 +88,12 @@ def _on_true_boxes(
     scores_of: Callable[[FGOVDVocabulary, int], np.ndarray],
 ) -> list[FGOVDPrediction]:
     """Predictions whose scores (B, 1 + N) come from `scores_of(vocabulary, B)`."""
-    boxes: dict[tuple[int, int], list[list[float]]] = {}
-    for one in file.annotations:
-        if len(one["neg_category_ids"]) >= n_negatives:
-            x, y, width, height = one["bbox"]
-            found = boxes.setdefault((one["image_id"], one["category_id"]), [])
-            found.append([x, y, x + width, y + height])
+    vocabularies = file.vocabularies(n_negatives)
+    truth = true_boxes(file, vocabularies)
+    order = np.argsort(truth.vocabulary, kind="stable")
+    starts = np.searchsorted(truth.vocabulary[order], np.arange(1, len(vocabularies)))
     answers = []
-    for vocabulary in file.vocabularies(n_negatives):
-        of_caption = boxes[vocabulary.image_id, vocabulary.category_ids[0]]
-        scores = scores_of(vocabulary, len(of_caption)).astype(np.float32)
-        corners = np.array(of_caption, dtype=np.float32)
-        answers.append(FGOVDPrediction(vocabulary.annotation_id, corners, scores))
+    for vocabulary, boxes in zip(vocabularies, np.split(truth.boxes[order], starts), strict=True):
+        scores = scores_of(vocabulary, len(boxes)).astype(np.float32)
+        answers.append(FGOVDPrediction(vocabulary.annotation_id, boxes, scores))
     return answers

@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from fgclip_det.fg_ovd.files import FGOVDFile
+from fgclip_det.fg_ovd.files import FGOVDFile, read_fg_ovd
 
 _WORD = re.compile(r"[^\W_]+")
 # Of Adam: the usual averages, and a guard against 0 / 0.
@@ -115,6 +116,22 @@ class CaptionScorer:
 
     def _sum(self, rows: np.ndarray, features: np.ndarray, number: int) -> np.ndarray:
         return np.bincount(rows, weights=self._weights[features], minlength=number)
+
+
+def read_scorer(path: str | Path, scored: str | Path, *, progress: bool = False) -> CaptionScorer:
+    """Fit a scorer on a validation file.
+
+    Args:
+        path: JSON of FG-OVD.
+        scored: The annotation file whose captions are to be scored, which must be another one.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: The file cannot be used, or is the one to be scored.
+    """
+    if Path(path).resolve() == Path(scored).resolve():
+        raise ValueError(f"{str(path)!r} is the file to be scored: give the validation set's")
+    return CaptionScorer(caption_groups(read_fg_ovd(path)), progress=progress)
 
 
 def caption_groups(file: FGOVDFile, n_negatives: int | None = None) -> list[list[str]]:

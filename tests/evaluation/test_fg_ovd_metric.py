@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
 from fgclip_det.evaluation import FGOVDMetric, evaluate_fg_ovd
 from fgclip_det.fg_ovd.predictions import read_predictions
+from tests.messages import says
 
 CORNERS = [10.0, 10.0, 50.0, 50.0]
 
@@ -57,13 +59,17 @@ FIRST = sample((1, [CORNERS], [[0.9, 0.1, 0.2]]), (2, [CORNERS], [[0.1, 0.9, 0.2
 SECOND = sample((3, [], []))
 
 
-def test_numbers_are_those_of_the_function(ann_file: str, tmp_path: Path) -> None:
+def test_numbers_are_those_of_the_function(
+    ann_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = tmp_path / "predictions.json"
     metric = FGOVDMetric(ann_file, 2, sweep=True, predictions_file=written)
     metric.dataset_meta = {"missing_images": 1}
     metric.process(None, [FIRST])
     # A sampler fills the last batch with an image that was there.
     metric.process(None, [SECOND, FIRST])
+    pages = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), "info", pages.append)
     found = metric.evaluate(3)
     items = [(1, [CORNERS], [[0.9, 0.1, 0.2]]), (2, [CORNERS], [[0.1, 0.9, 0.2]]), (3, [], [])]
     expected = evaluate_fg_ovd(ann_file, items, 2)
@@ -72,7 +78,7 @@ def test_numbers_are_those_of_the_function(ann_file: str, tmp_path: Path) -> Non
     assert found["rank_mean"] == expected["ranks"]["mean"] and found["missing_images"] == 1
     read = read_predictions(written)
     assert [one.annotation_id for one in read.items] == [1, 2, 3] and read.n_negatives == 2
-    _, page = metric.summarize(list(read.items))
+    (page,) = pages
     assert "1 pictures were missing" in page and "| N = 0, the right caption alone |" in page
     assert page.count("\n| 1 |") == 1  # of the sweep
 
@@ -93,12 +99,14 @@ def test_faults_are_told_with_the_first_batch(ann_file: str, broken: dict, messa
 
 
 def test_files_that_do_not_do(ann_file: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has 3 negatives: use at most 2"):
+    with pytest.raises(ValueError, match=says("hard.json", "3 negatives", "at most 2")):
         FGOVDMetric(ann_file, 3)
     with pytest.raises(ValueError, match=r"none\.json' cannot be read"):
         FGOVDMetric(str(tmp_path / "none.json"))
     with pytest.raises(ValueError, match=r"none\.json' cannot be read"):
         FGOVDMetric(ann_file, 2, validation_file=str(tmp_path / "none.json"))
+    with pytest.raises(ValueError, match="is the file to be scored"):
+        FGOVDMetric(ann_file, 2, validation_file=ann_file)
 
 
 def test_more_columns_than_asked_for_serve(ann_file: str) -> None:
@@ -108,5 +116,5 @@ def test_more_columns_than_asked_for_serve(ann_file: str) -> None:
 
 
 def test_no_prediction_at_all(ann_file: str) -> None:
-    found, _ = FGOVDMetric(ann_file, 2).summarize([])
+    found = FGOVDMetric(ann_file, 2).compute_metrics([])
     assert (found["mAP"], found["coverage"], found["rank_mean"]) == (-1, 0, -1)

@@ -104,6 +104,10 @@ def test_mistakes_of_a_detector():
     assert [one["taken_for"] for one in found["confused"]] == ["pink"]
     # With one negative the wool pipe is not asked for.
     assert "material" not in mistakes(read_fg_ovd(data), choices, 1)["attributes"]
+    # Another box of the first caption is asked with the negatives of the first one.
+    data["annotations"].append({**data["annotations"][0], "id": 1, "neg_category_ids": [2, 1]})
+    (again,) = mistakes(read_fg_ovd(data), {1: {"rank": 2, "chosen": 1}}, 2)["confused"]
+    assert again["taken_for"] == "pink"
 
 
 def test_tables():

@@ -1,6 +1,6 @@
 """Results as Markdown."""
 
-from fgclip_det.evaluation import evaluate_fg_ovd, sweep_fg_ovd
+from fgclip_det.fg_ovd import evaluate_fg_ovd, sweep_fg_ovd
 from fgclip_det.fg_ovd.tables import result_table, sweep_table
 
 BOX = [10.0, 10.0, 50.0, 50.0]

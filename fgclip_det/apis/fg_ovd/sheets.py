@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,8 +15,10 @@ from PIL import Image, ImageDraw
 from fgclip_det.apis.fg_ovd.subsets import Subset
 from fgclip_det.apis.images import read_image
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
+from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
+from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
 
 # Longer side of a picture on the page, and what of the object's size is shown around it.
 _SIDE, _MARGIN = 320, 0.5
@@ -64,20 +66,18 @@ def write_sheet(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        answered = {one.annotation_id: one for one in predictions}
-        objects = _objects(subset, answered)
+        objects = _objects(subset, {one.annotation_id: one for one in predictions})
         step = max(1, len(objects) / max(1, number))
         chosen = [objects[int(place * step)] for place in range(min(number, len(objects)))]
         img_paths = subset.img_paths
         sections = []
-        for annotation, captions, prediction in chosen:
-            path = img_paths[annotation["image_id"]]
-            x, y, width, height = annotation["bbox"]
-            box = np.array([x, y, x + width, y + height], np.float32)
+        for annotation_id, box, vocabulary, prediction in chosen:
+            path = img_paths[vocabulary.image_id]
             answer = answer_of(prediction, box)
-            name = f"{annotation['id']}.jpg"
+            name = f"{annotation_id}.jpg"
             _picture(path, box, answer).save(partial / name, quality=90)
-            sections.append(_section(annotation, name, path, captions, answer))
+            captions = subset.file.captions_of(vocabulary)
+            sections.append(_section(annotation_id, name, path, captions, answer))
         (partial / "index.html").write_text(_page(subset, len(objects), sections), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(partial, folder)
@@ -121,20 +121,17 @@ def marked(right: str, other: str) -> str:
 
 def _objects(
     subset: Subset, answered: Mapping[int, FGOVDPrediction]
-) -> list[tuple[dict[str, Any], list[str], FGOVDPrediction]]:
-    """Annotations whose vocabulary was asked, with its captions and what came of it."""
-    file = subset.file
-    asked = {
-        (one.image_id, one.category_ids[0]): one
-        for one in file.vocabularies(subset.n_negatives)
-        if one.annotation_id in answered
-    }
-    found = []
-    for annotation in file.annotations:
-        one = asked.get((annotation["image_id"], annotation["category_id"]))
-        if one is not None and len(annotation["neg_category_ids"]) >= subset.n_negatives:
-            found.append((annotation, file.captions_of(one), answered[one.annotation_id]))
-    return found
+) -> list[tuple[int, np.ndarray, FGOVDVocabulary, FGOVDPrediction]]:
+    """Annotations whose vocabulary was asked: id, box, vocabulary and what came of it."""
+    vocabularies = subset.file.vocabularies(subset.n_negatives)
+    asked = [one for one in vocabularies if one.annotation_id in answered]
+    truth = true_boxes(subset.file, asked)
+    return [
+        (number, box, asked[place], answered[asked[place].annotation_id])
+        for number, place, box in zip(
+            truth.annotation_ids.tolist(), truth.vocabulary.tolist(), truth.boxes, strict=True
+        )
+    ]
 
 
 def _picture(path: str, box: np.ndarray, answer: Answer | None) -> Image.Image:
@@ -159,15 +156,15 @@ def _picture(path: str, box: np.ndarray, answer: Answer | None) -> Image.Image:
 
 
 def _section(
-    annotation: Mapping[str, Any],
+    annotation_id: int,
     picture: str,
     path: str,
     captions: Sequence[str],
     answer: Answer | None,
 ) -> str:
-    told = f"object {annotation['id']}, {html.escape(path)}"
+    told = f"object {annotation_id}, {html.escape(path)}"
     figure = (
-        f'<figure><img src="{picture}" alt="object {annotation["id"]}">'
+        f'<figure><img src="{picture}" alt="object {annotation_id}">'
         f"<figcaption>{told}</figcaption></figure>"
     )
     if answer is None:

@@ -7,29 +7,22 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mmengine.config import Config
 
 from fgclip_det.apis.detector_loading import OpenVocabDetector
 from fgclip_det.apis.fg_ovd.report import (
+    overview,
     read_scorers,
     score_subset,
-    summary,
     write_report,
 )
 from fgclip_det.apis.fg_ovd.subsets import Subset, find_subsets
-from fgclip_det.encoders import (
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIP2TextConfig,
-    FGCLIP2VisionConfig,
-    train_tokenizer,
-)
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.evaluation.region_accuracy.accuracy import long_captions
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.references import ALONE, TEXT_ONLY, oracle_predictions
+from tests.tiny_encoders import tiny_fgclip2
 
 Make = Callable[..., Config]
 
@@ -49,14 +42,15 @@ def test_each_number_is_scored_with_its_own_predictions(
     found = perfect(hard)
     # Asked for the right caption alone, the detector misses everything.
     found[0] = [one._replace(boxes=one.boxes + 500) for one in found[0]]
-    values = score_subset(hard, found, fg_ovd_detector.encoder, sweep=True)
-    assert values["result"] == evaluate_fg_ovd(hard.file, found[3], 3)
-    assert values["result"]["map"] == 1 and values["result"]["n_negatives"] == 3
-    assert values["references"][ALONE]["map"] == 0
-    assert [round(values["sweep"][n]["map"]) for n in range(4)] == [0, 1, 1, 1]
-    assert TEXT_ONLY not in values["references"] and values["confused"] == []
-    assert (values["images"], values["missing_images"], values["cut_captions"]) == (8, 0, 0)
-    page = summary({"hard": values}, {"color": "it is grey"})
+    scores = score_subset(hard, found, fg_ovd_detector.encoder, sweep=True)
+    about, told = scores
+    assert told.result == evaluate_fg_ovd(hard.file, found[3], 3)
+    assert told.result["map"] == 1 and told.result["n_negatives"] == 3
+    assert told.references[ALONE]["map"] == 0
+    assert [round(told.sweep[n]["map"]) for n in range(4)] == [0, 1, 1, 1]
+    assert TEXT_ONLY not in told.references and told.words["confused"] == []
+    assert (about["images"], about["missing_images"], about["cut_captions"]) == (8, 0, 0)
+    page = overview({"hard": scores}, {"color": "it is grey"})
     assert "| hard | 3 | 100.00 |" in page and f"| hard: {ALONE} | 0 | 0.00 |" in page
     assert "\n| hard | 0.00 | 100.00 | 100.00 | 100.00 |" in page
     assert "color is left out: it is grey." in page
@@ -77,10 +71,11 @@ def test_strict_counts_lost_pictures(
     }
     loose = score_subset(subset, found, fg_ovd_detector.encoder)
     strict = score_subset(subset, found, fg_ovd_detector.encoder, strict=True)
-    share = loose["result"]["coverage"]["share"]
-    assert loose["missing_images"] == 1 and 0.5 < share < 1
-    assert loose["result"]["map"] == 1 and strict["result"]["map"] == pytest.approx(share)
-    page = summary({"hard": strict}, {})
+    share = loose.summary.result["coverage"]["share"]
+    assert loose.about["missing_images"] == 1 and 0.5 < share < 1
+    assert loose.summary.result["map"] == 1
+    assert strict.summary.result["map"] == pytest.approx(share)
+    page = overview({"hard": strict}, {})
     assert ", strict |" in page and "| hard | 7 | 1 |" in page
 
 
@@ -97,10 +92,7 @@ def test_captions_beyond_the_encoder_s_length(fg_ovd_detector: OpenVocabDetector
 
 @pytest.mark.filterwarnings("ignore:.*were cut")
 def test_the_second_generation_cuts_lower_case() -> None:
-    tokenizer = train_tokenizer(["a red striped circle"] * 3, 530)
-    vision = FGCLIP2VisionConfig(24, 32, 1, 2, patch_size=16, num_patches=16)
-    text = FGCLIP2TextConfig(len(tokenizer), 16, 32, 1, 2, projection_size=24)
-    encoder = FGCLIP2(FGCLIP2Config(vision, text), tokenizer)
+    encoder = tiny_fgclip2(speaks=True)
     longest = encoder.text_model.max_length(encoder.region_text_length)
     for words in range(longest - 4, longest + 1):
         text = " ".join(["RED"] * words)
@@ -116,30 +108,29 @@ def test_text_only_rows_come_from_the_validation_folder(
 ) -> None:  # fmt: skip
     validation = fg_ovd_data / "fg_ovd" / "validation"
     scorers = read_scorers([hard], validation)
-    values = score_subset(hard, perfect(hard), fg_ovd_detector.encoder, scorers["hard"])
-    assert 0 <= values["references"][TEXT_ONLY]["map"] < 1
+    scores = score_subset(hard, perfect(hard), fg_ovd_detector.encoder, scorers["hard"])
+    assert 0 <= scores.summary.references[TEXT_ONLY]["map"] < 1
     both = find_subsets(fg_ovd_config().test_dataloader.dataset, "hard,color")[0]
     shutil.copy(validation / "color.json", tmp_path)
     assert list(read_scorers(both, tmp_path)) == ["color"]
     with pytest.raises(ValueError, match=r"has no 1_attributes\.json: give the validation sets'"):
         read_scorers([hard], tmp_path)
-    with pytest.raises(ValueError, match="has the files to be scored"):
+    with pytest.raises(ValueError, match="is the file to be scored"):
         read_scorers([hard], fg_ovd_data / "fg_ovd")
 
 
 def test_both_files_are_written_whole(
     hard: Subset, fg_ovd_detector: OpenVocabDetector, tmp_path: Path
 ) -> None:
-    values = score_subset(hard, perfect(hard), fg_ovd_detector.encoder)
-    page = write_report(tmp_path, {"config": "a.py"}, {"hard": values}, {"easy": "no"})
+    scores = score_subset(hard, perfect(hard), fg_ovd_detector.encoder)
+    page = write_report(tmp_path, {"config": "a.py"}, {"hard": scores}, {"easy": "no"})
     written = json.loads((tmp_path / "fg_ovd.json").read_text(encoding="utf-8"))
     assert written["config"] == "a.py" and written["left_out"] == {"easy": "no"}
-    assert written["subsets"]["hard"]["result"]["map"] == values["result"]["map"]
+    assert written["subsets"]["hard"]["result"]["map"] == scores.summary.result["map"]
     text = (tmp_path / "fg_ovd.md").read_text(encoding="utf-8")
     assert page in text and "- config: `a.py`" in text and "| attribute | boxes |" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fg_ovd.json", "fg_ovd.md"]
-    values["result"]["map"] = float("nan")
+    scores.summary.result["map"] = float("nan")
     with pytest.raises(ValueError, match="Out of range"):
-        write_report(tmp_path, {}, {"hard": values}, {})
+        write_report(tmp_path, {}, {"hard": scores}, {})
     assert json.loads((tmp_path / "fg_ovd.json").read_text(encoding="utf-8")) == written
-    assert np.isnan(values["result"]["map"])

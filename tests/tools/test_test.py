@@ -1,4 +1,4 @@
-"""The command that takes a detector through FG-OVD's subsets."""
+"""The command that tests a detector, on FG-OVD's subsets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fgclip_det.models import OpenVocabTwoStageDetector
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = str(BUNDLED / "detector.pth")
+ALL = ["{data}/config.py", WEIGHTS, "--subsets", "all"]
 Main = Callable[[list[str]], int]
 
 
@@ -50,6 +51,7 @@ def test_one_command_from_config_to_tables(
 ) -> None:
     out = tmp_path / "out"
     arguments = [str(made / "config.py"), WEIGHTS, "--work-dir", str(out), "--device", "cpu"]
+    arguments += ["--subsets", "all"]
     arguments += ["--n-negatives", "4", "--sweep", "--sheets", "2"]
     arguments += ["--predictions", str(tmp_path / "found")]
     arguments += ["--validation", str(made / "fg_ovd" / "validation")]
@@ -107,18 +109,22 @@ def test_lost_pictures(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{data}/none.py", WEIGHTS], "no config file at"),
-        (["{data}/config.py", "{data}/none.pth"], "none.pth does not exist"),
+        (["{data}/none.py", WEIGHTS, "--subsets", "all"], "no config file at"),
+        (["{data}/config.py", "{data}/none.pth", "--subsets", "all"], "none.pth does not exist"),
         (["{data}/config.py", WEIGHTS, "--subsets", "hrad"], "no subset 'hrad': choose all, or of"),
         (["{data}/config.py", WEIGHTS, "--subsets", "hard", "--n-negatives", "11"], "at most 10"),
-        (["{data}/config.py", WEIGHTS, "--n-negatives", "-1"], "n_negatives is -1"),
-        (["{data}/config.py", WEIGHTS, "--sheets", "-1"], "--sheets is -1"),
-        (["{data}/config.py", WEIGHTS, "--device", "tpu"], "device 'tpu' is unknown"),
-        (["{data}/config.py", WEIGHTS, "--predictions", "{data}/config.py"], "is a file: name a"),
-        (["{data}/config.py", WEIGHTS, "--validation", "{data}"], "has no 1_attributes.json"),
-        (["{data}/config.py", WEIGHTS, "--validation", "{data}/fg_ovd"], "has the files to be"),
-        (["{data}/config.py", WEIGHTS, "--cfg-options", "modle.x=1"], "has no 'modle.x'"),
-        (["configs/shapes/ovdet_tiny.py", WEIGHTS], "dataset of type 'OVCocoDataset'"),
+        ([*ALL, "--n-negatives", "-1"], "n_negatives is -1"),
+        ([*ALL, "--sheets", "-1"], "--sheets is -1"),
+        ([*ALL, "--device", "tpu"], "device 'tpu' is unknown"),
+        ([*ALL, "--predictions", "{data}/config.py"], "is a file: name a"),
+        ([*ALL, "--validation", "{data}"], "has no 1_attributes.json"),
+        ([*ALL, "--validation", "{data}/fg_ovd"], "is the file to be scored"),
+        ([*ALL, "--cfg-options", "modle.x=1"], "has no 'modle.x'"),
+        ([*ALL, "--show"], "--subsets goes without --out, --show"),
+        ([*ALL, "--launcher", "slurm"], "--subsets goes without --out, --show"),
+        (["{data}/config.py", WEIGHTS, "--skip-missing"], "--skip-missing is for FG-OVD's subsets"),
+        (["{data}/config.py", WEIGHTS, "--n-negatives", "0"], "give --subsets too"),
+        (["configs/shapes/ovdet_tiny.py", WEIGHTS, "--subsets", "all"], "type 'OVCocoDataset'"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(
