@@ -1,4 +1,4 @@
-"""What the benchmarks of whole detectors time: a step of training, and detection."""
+"""Timed calls of the benchmarks of whole detectors: a training step, and detection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole detectors run: a detector of a config, and a batch for it."""
+"""Cases of the benchmarks of whole detectors: a config's detector, and a batch for it."""
 
 from __future__ import annotations
 

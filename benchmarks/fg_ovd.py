@@ -170,7 +170,7 @@ class Protocol:
         return found
 
     def calls(self) -> dict[str, Callable[[], Found]]:
-        """What is timed."""
+        """The timed calls, by name."""
         kept = functools.partial(self.ours, self.captions)
         return dict(zip(WAYS, (self.official, self.ours, kept), strict=True))
 

@@ -46,7 +46,7 @@ def compare(folder: Path, name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def differs(official: Any, own: Any) -> bool:
-    """Whether it does: floats by more than the tolerance, counts and ranks at all."""
+    """True if floats differ by more than the tolerance, or counts and ranks at all."""
     if isinstance(official, float):
         return not abs(official - own) <= TOLERANCE
     return official != own

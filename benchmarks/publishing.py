@@ -1,4 +1,4 @@
-"""What the benchmarks of whole detectors print and write."""
+"""Output of the benchmarks of whole detectors: tables, JSON and Markdown."""
 
 from __future__ import annotations
 

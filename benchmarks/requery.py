@@ -77,11 +77,11 @@ class Questions:
             return self.detector.propose(self.data["inputs"], self.data["data_samples"])
 
     def load(self) -> list[Regions]:
-        """What an earlier pass has written."""
+        """Regions that an earlier pass has written."""
         return [Regions.load(path).to(self.bench.device) for path in self.files]
 
     def calls(self, count: int) -> dict[str, Callable[[], Any]]:
-        """What is timed, each with other names in each call."""
+        """The timed calls, by name; each call gets other names."""
         embeddings = [
             random_texts(self.detector, count, self.bench.seed + number)
             for number in range(_QUESTIONS)

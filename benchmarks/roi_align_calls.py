@@ -156,7 +156,7 @@ def _each(pool: Pool, parts: Sequence[Part], bins: int) -> list[Tensor]:
 def calls_of(
     case: Case, parts: Sequence[Part], which: str
 ) -> dict[str, Callable[[], list[Tensor]]]:
-    """What is timed: each implementation on all parts of a case.
+    """The timed calls: each implementation on all parts of a case.
 
     Args:
         case: Where the parts come from.

@@ -28,7 +28,7 @@ BATCH_CHANNELS = 768
 
 @dataclass(frozen=True)
 class Case:
-    """What is pooled, and what is pooled from it.
+    """Feature maps, and the boxes that are pooled from them.
 
     `picture` and `grids` are (height, width), in pixels and cells; `boxes` counts those of one
     image, over all levels of a pyramid; `levels` are the ones that are pooled.

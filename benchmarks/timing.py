@@ -1,4 +1,4 @@
-"""What every benchmark shares: its settings, interleaved timing and ratios.
+"""Shared parts of the benchmarks: settings, interleaved timing and ratios.
 
 A machine is never quiet: its clock, its caches and its other users change while a benchmark runs.
 So the implementations take turns, in a random order in each round, and a ratio is taken within a
@@ -86,7 +86,7 @@ def processor(device: str) -> str:
 
 
 def mmcv_state() -> str:
-    """Which mmcv there is, and whether its own operators can take part."""
+    """Version of mmcv, and whether its own operators are compiled."""
     version = _version("mmcv", "onedl-mmcv", "mmcv-lite")
     if has_compiled_ops():
         return f"{version}, compiled"

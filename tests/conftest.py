@@ -1,4 +1,8 @@
-"""What all tests share: seeds, the golden tensors, and which tests need a GPU."""
+"""What all tests share: seeds, golden tensors, tiny encoders, and which tests need a GPU.
+
+Tests of packages that need neither torch nor mm* run where these are missing, so this file imports
+them in fixtures alone.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def seed() -> None:
     """Seeds every generator, so that a test gives the same numbers alone and in the suite."""
     import numpy as np
-    import torch
 
     random.seed(0)
     np.random.seed(0)
+    try:
+        import torch
+    except ImportError:
+        return
     torch.manual_seed(0)
 
 
@@ -50,6 +57,18 @@ def no_default_scope() -> None:
     visualizer = sys.modules.get("mmengine.visualization.visualizer")
     if visualizer is not None:
         visualizer.Visualizer._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def unformatted_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dumps configs as they are, not laid out by yapf.
+
+    That takes seconds, and MMEngine reports whatever interrupts it, be it the timeout of a test, as
+    a syntax error of the config.
+    """
+    config = sys.modules.get("mmengine.config.config")
+    if config is not None:
+        monkeypatch.setattr(config, "FormatCode", lambda text, **_: (text, False))
 
 
 @pytest.fixture
@@ -73,6 +92,29 @@ def golden_dir() -> Path:
         if folder.is_dir():
             return folder
     pytest.skip("the golden tensors are neither in tests/golden nor in ../shared/golden")
+
+
+@pytest.fixture(scope="session")
+def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A three-block FG-CLIP with 16-pixel patches and a tokenizer, in the published layout.
+
+    All tests share it: copy what you change. `tiny_encoders.py` builds others.
+    """
+    from tests.tiny_encoders import tiny_fgclip
+
+    directory = tmp_path_factory.mktemp("encoder")
+    tiny_fgclip(speaks=True, depth=3).save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def encoder2_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same of FG-CLIP 2."""
+    from tests.tiny_encoders import tiny_fgclip2
+
+    directory = tmp_path_factory.mktemp("encoder2")
+    tiny_fgclip2(speaks=True, depth=3).save_pretrained(directory)
+    return str(directory)
 
 
 @pytest.fixture(scope="session")

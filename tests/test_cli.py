@@ -224,7 +224,6 @@ def _run(*command: object) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
     )
 
 

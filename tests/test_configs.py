@@ -27,18 +27,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIP2TextConfig,
-    FGCLIP2VisionConfig,
-    FGCLIPConfig,
-    TextConfig,
-    VisionConfig,
-    train_tokenizer,
-)
 from fgclip_det.models import OpenVocabWrapper
+from tests.tiny_encoders import tiny_fgclip, tiny_fgclip2
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
@@ -68,8 +58,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
 
 def _shrink_wrapper(model: ConfigDict, folder: Path) -> None:
     second = "clip2" in model.encoder
-    (_tiny_fgclip2 if second else _tiny_fgclip)(1, 16).save_pretrained(folder / "encoder")
-    model.encoder = str(folder / "encoder")
+    model.encoder = _write_encoder(folder, second)
     model.vocabulary = _write_vocabulary(folder)
     model.text_cache_dir = str(folder / "text_embeddings")
     if "num_queries" in model.detector:
@@ -89,9 +78,8 @@ def _shrink_detector(model: ConfigDict, folder: Path) -> None:
     depth = max(tap + 1 if tap >= 0 else -tap for tap in model.backbone.out_indices)
     patch = PATCHES.get(model.backbone.encoder, 16)
     second = model.backbone.type == "FGCLIP2ViT"
-    (_tiny_fgclip2 if second else _tiny_fgclip)(depth, patch).save_pretrained(folder / "encoder")
     vocabulary = _write_vocabulary(folder)
-    model.backbone.encoder = str(folder / "encoder")
+    model.backbone.encoder = _write_encoder(folder, second, depth, patch)
     if isinstance(model.vocabulary, dict):
         model.vocabulary.names = vocabulary
     else:
@@ -105,18 +93,10 @@ def _shrink_detector(model: ConfigDict, folder: Path) -> None:
     _replace_sync_bn(model)
 
 
-def _tiny_fgclip(depth: int, patch: int) -> FGCLIP:
-    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
-    vision = VisionConfig(16, 32, depth, 2, image_size=4 * patch, patch_size=patch)
-    text = TextConfig(len(tokenizer), 16, 32, 1, 2, eos_token_id=tokenizer.eos_token_id)
-    return FGCLIP(FGCLIPConfig(vision, text, projection_dim=24), tokenizer)
-
-
-def _tiny_fgclip2(depth: int, patch: int) -> FGCLIP2:
-    tokenizer = train_tokenizer([f"a photo of a {name}" for name in NAMES], 540)
-    vision = FGCLIP2VisionConfig(24, 32, depth, 2, patch_size=patch, num_patches=16)
-    text = FGCLIP2TextConfig(len(tokenizer), 16, 32, 1, 2, projection_size=24)
-    return FGCLIP2(FGCLIP2Config(vision, text), tokenizer)
+def _write_encoder(folder: Path, second: bool, depth: int = 1, patch_size: int = 16) -> str:
+    make = tiny_fgclip2 if second else tiny_fgclip
+    make(speaks=True, depth=depth, patch_size=patch_size).save_pretrained(folder / "encoder")
+    return str(folder / "encoder")
 
 
 def _replace_sync_bn(node: object) -> None:

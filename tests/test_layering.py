@@ -13,9 +13,10 @@ one reason: `fgclip-det --help` and `fgclip-det doctor` must answer where mmdet 
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,6 +200,62 @@ def test_nobody_imports_scripts_or_tests(path: Path) -> None:
         i.name.split(".")[0] for i in find_imports(path.read_text("utf-8"), module, is_package)
     }
     assert not names & {*SCRIPT_FOLDERS, "tests", "configs"}
+
+
+def import_circle(sources: Mapping[str, tuple[str, bool]]) -> list[str]:
+    """Modules that import one another, first and last the same; [] where none do.
+
+    Imports inside functions and under `if TYPE_CHECKING` count too.
+
+    Args:
+        sources: By dotted name, the text of a module, and whether it is an `__init__.py`.
+    """
+    graph = {}
+    for module, (source, is_package) in sources.items():
+        wanted = set()
+        for node in ast.walk(ast.parse(source)):
+            for base in _names(node, module, is_package):
+                names = node.names if isinstance(node, ast.ImportFrom) else []
+                inner = {f"{base}.{alias.name}" for alias in names} & sources.keys()
+                wanted |= inner or {base} & sources.keys()
+        graph[module] = wanted - {module}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_modules_import_one_another() -> None:
+    sources = {}
+    for path in _package_files():
+        module, is_package = _module_of(path)
+        sources[module] = (path.read_text(encoding="utf-8"), is_package)
+    assert import_circle(sources) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from fgclip_det.a.one import f",
+        "from fgclip_det.a import one",
+        "from .one import f",
+        "import fgclip_det.a.one",
+        "def g():\n    from fgclip_det.a.one import f",
+        "if TYPE_CHECKING:\n    from fgclip_det.a.one import f",
+        "importlib.import_module('fgclip_det.a.one')",
+    ],
+)
+def test_the_check_finds_circles(back: str) -> None:
+    sources = {
+        "fgclip_det": ("", True),
+        "fgclip_det.a": ("from fgclip_det.a.one import f\nfrom fgclip_det.a.two import g", True),
+        "fgclip_det.a.one": ("from fgclip_det.a import two", False),
+        "fgclip_det.a.two": ("import torch", False),
+    }
+    assert import_circle(sources) == []
+    sources["fgclip_det.a.two"] = (back, False)
+    assert set(import_circle(sources)) == {"fgclip_det.a.one", "fgclip_det.a.two"}
 
 
 def _sized_files() -> list[Path]:

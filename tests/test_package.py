@@ -33,9 +33,7 @@ sys.meta_path.insert(0, Blocker())
 
 
 def _python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -153,9 +151,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     )
     out = copy.parent / "dist"
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*command, "-w", str(out), "."], cwd=copy, capture_output=True, text=True, timeout=540
-    )
+    done = subprocess.run([*command, "-w", str(out), "."], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -163,7 +159,6 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_wheel_holds_the_data(wheel_names: set[str]) -> None:
     expected = {"fgclip_det/__init__.py", "fgclip_det/cli.py"}
     for folder in ("fgclip_det/assets", "fgclip_det/vocabulary/data"):
@@ -177,7 +172,6 @@ def test_wheel_holds_the_data(wheel_names: set[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
     tops = {name.split("/")[0] for name in wheel_names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"fgclip_det"}

@@ -24,9 +24,7 @@ from torch import Tensor
 
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
-from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.encoders.fgclip2.packed_images import keep_ratio_size
-from fgclip_det.models.regions.image_frames import normalize_and_pad, resize_picture
+from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
 
 _MOST_TEXTS = 35
 # The size FG-CLIP 2's authors draw dense maps at; twice the side takes gigabytes.
@@ -215,15 +213,11 @@ def _dense(
     encoder: FGCLIP | FGCLIP2, picture: Image.Image, image_size: int | None, max_patches: int | None
 ) -> Tensor:
     """(h, w, D) tokens of a picture."""
-    size = (picture.height, picture.width)
-    if isinstance(encoder, FGCLIP2) and image_size is None:
-        frame = encoder.resized_shape(*size, max_patches or encoder.patch_budget(*size))
-    else:
-        frame = keep_ratio_size(size, image_size or encoder.image_size, encoder.patch_size)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().to(encoder.device)
-    mode = "bilinear" if isinstance(encoder, FGCLIP2) else "bicubic"
-    resized = resize_picture(pixels, frame, mode)
-    return encoder.encode_dense(normalize_and_pad(resized, encoder)[None])[0]
+    by_patches = isinstance(encoder, FGCLIP2) and image_size is None
+    resize = "patches" if by_patches else "keep_ratio"
+    reader = RegionEncoder(encoder, resize, image_size, max_patches)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+    return reader.encode_dense(pixels.to(encoder.device))
 
 
 def _norms(maps: Tensor, scale: str) -> list[Normalize]:

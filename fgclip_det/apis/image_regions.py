@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
 from mmengine.structures import InstanceData
 
 from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detector_loading import OpenVocabDetector
 from fgclip_det.models.regions.regions import Regions, read_regions
 from fgclip_det.vocabulary import TextEmbeddings
 
-if TYPE_CHECKING:
-    from fgclip_det.apis.inferencer import OpenVocabInferencer
+
+class Answerer(Protocol):
+    """What regions ask of the detector that found them; `OpenVocabInferencer` has it.
+
+    Attributes:
+        model: The detector.
+        device: Where it computes.
+    """
+
+    model: OpenVocabDetector
+    device: torch.device
+
+    @property
+    def weights_hash(self) -> str:
+        """16 hex digits of the weights that make and judge regions, beside the encoder's."""
+
+    def encode(self, texts: Any = None) -> TextEmbeddings:
+        """Embeddings of texts."""
+
+    def classify(
+        self,
+        images: Sequence[ImageRegions],
+        texts: Sequence[TextEmbeddings],
+        score_thr: float = 0.3,
+    ) -> list[Detections]:
+        """Detections in regions, for embeddings of one vocabulary for each picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +55,7 @@ class ImageRegions:
         image_path: Its file, or None where it was given as pixels.
     """
 
-    detector: OpenVocabInferencer
+    detector: Answerer
     regions: Regions
     width: int
     height: int
@@ -59,7 +86,7 @@ class ImageRegions:
         self.regions.save(path, labels)
 
 
-def read_image_regions(path: str | os.PathLike, detector: OpenVocabInferencer) -> ImageRegions:
+def read_image_regions(path: str | os.PathLike, detector: Answerer) -> ImageRegions:
     """Read what `ImageRegions.save` wrote, for the detector that made it.
 
     Args:

@@ -26,12 +26,12 @@ from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
-from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
 from fgclip_det.engine.resume.checkpoint_files import replaced_file
 from fgclip_det.evaluation import OVCocoMetric, OVLVISMetric
 from fgclip_det.io.resumable_lines import ResumableLines
-from fgclip_det.models import RegionEncoder, Regions, RegionTextHead
+from fgclip_det.models import Regions, RegionTextHead
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 Result = dict[str, Any]
@@ -102,7 +102,8 @@ def rescore(
         raise ValueError(f"batch_size is {batch_size}: it must be 1 or more")
     target = check_target(Path(out), proposals, annotations)
     file, given, images = _read_inputs(proposals, annotations, image_root, trust_pickle)
-    reader = RegionEncoder(encoder, **(frame or {})).to(resolve_device(device))
+    frozen = build_encoder(encoder).to(resolve_device(device))
+    reader = RegionEncoder(frozen, **(frame or {}))
     texts = encode_texts(reader.encoder, texts).to(reader.encoder.device)
     ids = category_ids(file, texts.names)
     job = _Job(reader, RegionTextHead(**(region_head or {})), texts, ids, Path(image_root))
@@ -241,7 +242,8 @@ class _Job:
             reader.encoder.fingerprint,
             # Not the embeddings: their last bits depend on the number of threads.
             [self.texts.vocabulary.hash, self.texts.text_length],
-            [reader.resize, reader.size, reader.max_patches, reader.interpolation],
+            [reader.resize, reader.size, reader.max_patches],
+            [reader.interpolation, reader.resampler],
             [head.fusion, head.temperature, head.alpha, head.beta, head.one_label, head.test_cfg],
         ]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -296,7 +298,7 @@ class _Job:
         with torch.no_grad():
             # Columns of `class_scores`: the base names, one after another.
             classes = torch.where(is_base, is_base.cumsum(0) - 1, -1)
-            found = self.head.classify(regions, self.texts.embeddings, classes)
+            found = self.head.classify(regions, self.texts.embeddings, is_base, classes=classes)
         xywh = found.bboxes.clone()
         xywh[:, 2:] -= xywh[:, :2]
         return [

@@ -1,8 +1,9 @@
 """Stand-in for the compiled module `mmcv._ext` where only mmcv-lite is installed.
 
 mmdet imports `mmcv.ops`, every file of which asks `mmcv._ext` for its C++ functions at import.
-The stand-in implements those that mmdet's detectors need on torchvision and on our own op; any
-other name is a function that raises an error naming the op and the way to get it.
+The stand-in implements those that mmdet's detectors need on torchvision and on our own op
+(`docs/install.md` lists the detectors of each); any other name is a function that raises an error
+naming the op and the way to get it.
 """
 
 import importlib.util
@@ -64,7 +65,7 @@ def _missing_op(name: str) -> Callable:
 
 
 def has_compiled_ops() -> bool:
-    """Whether the installed mmcv ships a real `mmcv._ext`, found without importing mmcv."""
+    """True if the installed mmcv has a real `mmcv._ext`; found without importing mmcv."""
     parent = importlib.util.find_spec("mmcv") if "mmcv" not in sys.modules else None
     paths = parent.submodule_search_locations if parent else _loaded_package_path()
     return bool(paths) and PathFinder.find_spec(MODULE_NAME, list(paths)) is not None
@@ -75,7 +76,7 @@ def _loaded_package_path() -> list[str]:
 
 
 def is_installed() -> bool:
-    """Whether `mmcv._ext` is our stand-in in this process."""
+    """True if `mmcv._ext` is our stand-in in this process."""
     return isinstance(sys.modules.get(MODULE_NAME), StandInExtension)
 
 

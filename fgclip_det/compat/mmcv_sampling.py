@@ -7,6 +7,7 @@ maps onto the features.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -192,6 +193,18 @@ def deform_conv_backward_parameters(
     _add(grad_weight, gradient * scale)
 
 
+def _as_read(tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(N, C, *size) values that the compiled kernel reads of offsets (or masks) of another size.
+
+    The kernel steps through each picture's memory by the size of its own output. DyHead passes the
+    offsets of a level twice as large, and its published weights were trained with that reading.
+    """
+    count, channels, height, width = tensor.shape
+    if (height, width) == size or height * width < math.prod(size):
+        return tensor
+    return tensor.flatten(1)[:, : channels * math.prod(size)].reshape(count, channels, *size)
+
+
 def _modulated(
     input: Tensor,
     offset: Tensor,
@@ -201,6 +214,9 @@ def _modulated(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Tensor:
+    geometry = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    size = tuple((n + 2 * pad - gap * (k - 1) - 1) // step + 1 for n, k, step, pad, gap in geometry)
+    offset, mask = _as_read(offset, size), _as_read(mask, size)
     return _deform_conv(input, offset, weight, mask, stride, padding, dilation)
 
 

@@ -1,4 +1,4 @@
-"""What is rebuilt of a pickle besides plain data: mmengine's log history, and tensors.
+"""Objects rebuilt from a pickle besides plain data: mmengine's log history, and tensors.
 
 mmengine stores numpy arrays, numpy scalars, `HistoryBuffer` and `ConfigDict` beside the weights.
 `builtins.getattr`, which a pickled `HistoryBuffer` calls, reaches anything, so it is stood in for

@@ -11,7 +11,8 @@ from fgclip_det.encoders.fgclip2.config import (
 )
 from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
 from fgclip_det.encoders.fgclip2.packed_images import PackedImages, pack_images
-from fgclip_det.encoders.loading import load_encoder
+from fgclip_det.encoders.loading import build_encoder, load_encoder
+from fgclip_det.encoders.region_encoder import RegionEncoder
 from fgclip_det.encoders.tokenizer import train_tokenizer
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "FGCLIPImageEncoder",
     "FGCLIPTextEncoder",
     "PackedImages",
+    "RegionEncoder",
     "TextConfig",
     "VisionConfig",
+    "build_encoder",
     "load_encoder",
     "pack_images",
     "train_tokenizer",

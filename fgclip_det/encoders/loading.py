@@ -1,12 +1,26 @@
-"""Either generation of FG-CLIP, as the checkpoint says."""
+"""Either generation of FG-CLIP, as its checkpoint or a config says."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
 
 from fgclip_det.encoders import pretrained
-from fgclip_det.encoders.fgclip.config import SIGLIP_MODEL_TYPES
+from fgclip_det.encoders.fgclip.config import (
+    SIGLIP_MODEL_TYPES,
+    FGCLIPConfig,
+    TextConfig,
+    VisionConfig,
+)
 from fgclip_det.encoders.fgclip.fgclip import FGCLIP
+from fgclip_det.encoders.fgclip2.config import (
+    FGCLIP2Config,
+    FGCLIP2TextConfig,
+    FGCLIP2VisionConfig,
+)
 from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
 
 
@@ -27,3 +41,44 @@ def load_encoder(name_or_path: str | os.PathLike) -> FGCLIP | FGCLIP2:
     if values.get("model_type") in SIGLIP_MODEL_TYPES:
         return FGCLIP2.from_pretrained(directory)
     return FGCLIP.from_pretrained(directory)
+
+
+def build_encoder(
+    encoder: FGCLIP | FGCLIP2 | str | os.PathLike | Mapping,
+) -> FGCLIP | FGCLIP2:
+    """An FG-CLIP of either generation, in eval mode without gradients.
+
+    Args:
+        encoder: The model itself, a directory or hub id in the published layout, or, for random
+            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``, or
+            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``.
+
+    Raises:
+        ValueError: It is nothing of that kind, or its checkpoint cannot be read.
+    """
+    if isinstance(encoder, Mapping):
+        encoder = _from_sizes(dict(encoder))
+    elif not isinstance(encoder, nn.Module):
+        if not encoder:
+            raise ValueError(
+                f"encoder is {encoder!r}: give the directory or hub id of an FG-CLIP, "
+                "such as 'qihoo360/fg-clip-base'"
+            )
+        encoder = load_encoder(encoder)
+    return encoder.eval().requires_grad_(False)
+
+
+def _from_sizes(sizes: dict[str, Any]) -> FGCLIP | FGCLIP2:
+    kind, vision, text = sizes.pop("type", "FGCLIP"), sizes.pop("vision", {}), sizes.pop("text", {})
+    if kind not in ("FGCLIP", "FGCLIP2"):
+        raise ValueError(f"encoder.type is {kind!r}: 'FGCLIP' or 'FGCLIP2'")
+    config: FGCLIPConfig | FGCLIP2Config
+    try:
+        if kind == "FGCLIP":
+            config = FGCLIPConfig(VisionConfig(**vision), TextConfig(**text), **sizes)
+        else:
+            parts = FGCLIP2VisionConfig(**vision), FGCLIP2TextConfig(**text)
+            config = FGCLIP2Config(*parts, **sizes)
+    except TypeError as error:
+        raise ValueError(f"encoder does not hold the sizes of an {kind}Config: {error}") from None
+    return FGCLIP(config) if isinstance(config, FGCLIPConfig) else FGCLIP2(config)

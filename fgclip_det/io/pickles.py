@@ -91,6 +91,8 @@ class _Plain:
     def convert(self, value: Any) -> Any:
         if isinstance(value, PlainArray):
             return value.view(np.ndarray)
+        if isinstance(value, _Storage):
+            raise pickle.UnpicklingError("the numbers of a tensor belong to no tensor")
         if not (isinstance(value, dict | list) or type(value) is tuple or self._has_parts(value)):
             return value
         if id(value) not in self._done:
@@ -159,7 +161,10 @@ _NAMES = {
 
 
 class _Storage:
-    """The content of a tensor's storage, which only `_tensor_names` takes."""
+    """The content of a tensor's storage, which nothing but a tensor may hold."""
+
+    # Neither a set nor the keys of a dict, which are not searched, can hide one.
+    __hash__ = None
 
     def __init__(self, content: Any) -> None:
         if not isinstance(content, bytes):

@@ -1,14 +1,13 @@
 """Open-vocabulary detectors on FG-CLIP features, registered into ``mmdet.registry``."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.encoders import RegionEncoder, build_encoder
 from fgclip_det.models.backbones.fgclip2_vit import FGCLIP2ViT
 from fgclip_det.models.backbones.fgclip_vit import FGCLIPFeatures, FGCLIPViT
-from fgclip_det.models.backbones.frozen_encoder import build_encoder
 from fgclip_det.models.dense_heads.float32_rpn_head import Float32RPNHead
 from fgclip_det.models.detectors.open_vocab_two_stage import OpenVocabTwoStageDetector
 from fgclip_det.models.detectors.open_vocab_wrapper import OpenVocabWrapper
 from fgclip_det.models.necks.vit_feature_pyramid import ViTFeaturePyramid
-from fgclip_det.models.region_encoder import RegionEncoder
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.open_vocab_bbox_head import OpenVocabBBoxHead
 from fgclip_det.models.roi_heads.open_vocab_mask_roi_head import MaskRegions, OpenVocabMaskRoIHead

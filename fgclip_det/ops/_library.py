@@ -37,7 +37,7 @@ else:
 
 
 def is_channels_last(features: Tensor) -> bool:
-    """Whether channels lie side by side; the C++ function of this name decides alike."""
+    """True if channels are adjacent in memory; the C++ function of this name has the same rule."""
     return features.stride(1) == 1 and not features.is_contiguous()
 
 
@@ -46,7 +46,7 @@ def _memory_format(channels_last: bool) -> torch.memory_format:
 
 
 def backend() -> dict[str, str]:
-    """Which implementation serves each device: "extension" or "reference"."""
+    """Implementation in use on each device: "extension" or "reference"."""
     return {
         key.lower(): "reference" if key in _fallbacks else "extension" for key in ("CPU", "CUDA")
     }

@@ -59,7 +59,7 @@ def _roi_align(  # type: ignore[no-untyped-def]
 
 
 def onnx_translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """How `torch.onnx.export` writes our operator: as the standard `RoiAlign`, one to one.
+    """Translation for `torch.onnx.export` of our operator into the standard `RoiAlign`, one to one.
 
     Around it stand only the nodes that split the rois (K, 5) into int64 batch indices (K,) and
     boxes (K, 4). Maps of half precision are cast to float32 before and back behind it, so that

@@ -26,7 +26,7 @@ def axis_weights(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """How much each cell of one axis weighs in each bin.
+    """Weights of the cells of one axis in each bin.
 
     Args:
         low: (K,) float32 or float64, lower edges of the boxes in pixels.

@@ -27,7 +27,7 @@ _ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
 class TextEncoder(Protocol):
-    """What is asked of an encoder; `FGCLIP` has it."""
+    """Attributes and method needed of an encoder; `FGCLIP` has them."""
 
     fingerprint: str
     projection_dim: int
@@ -188,7 +188,9 @@ class TextEmbeddings:
         if self.groups is None:
             return self.find(default_base_classes or ()) >= 0
         base = set(self.groups.get("base", ()))
-        return torch.tensor([name in base for name in self.names], device=self.embeddings.device)
+        return torch.tensor(
+            [name in base for name in self.names], dtype=torch.bool, device=self.embeddings.device
+        )
 
     def find(self, names: Iterable[str]) -> Tensor:
         """(C,) int64: which of `names` each name, or one of its prompts, is; -1 where none.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ from fgclip_det.apis.heatmap import peaks, save_maps
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, train_tokenizer
+from fgclip_det.encoders import FGCLIP, FGCLIP2
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.messages import says
 
 PICTURES = sorted((BUNDLED / "images").glob("*.png"))
 NAMES = ["a blue dotted star", "a purple dotted cross", "a yellow plain cross"]
@@ -32,14 +32,8 @@ def encoder() -> FGCLIP:
 
 
 @pytest.fixture(scope="module")
-def encoder2(tmp_path_factory: pytest.TempPathFactory) -> FGCLIP2:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(NAMES, 520)
-    config = FGCLIP2Config.tiny()
-    config = replace(config, text=replace(config.text, vocab_size=len(tokenizer)))
-    directory = tmp_path_factory.mktemp("encoder2")
-    FGCLIP2(config, tokenizer).save_pretrained(directory)
-    return FGCLIP2.from_pretrained(directory)
+def encoder2(encoder2_dir: str) -> FGCLIP2:
+    return FGCLIP2.from_pretrained(encoder2_dir)
 
 
 @pytest.fixture
@@ -150,7 +144,7 @@ def test_text_embeddings_stand_in_for_texts(
         (dict(box_cells=()), "box_cells is"),
         (dict(box_cells=(3, 4)), "odd numbers"),
         (dict(box_cells=(-1,)), "odd numbers"),
-        (dict(image_size=7), "image_size is 7: it must be from 8 to 1024"),
+        (dict(image_size=7), "image_size .*7.* 8 to 1024"),
         (dict(image_size=100_000), "image_size is 100000"),
         (dict(max_patches=10), "FG-CLIP 2's: give image_size"),
         (dict(max_patches=10, image_size=64), "give one of them"),
@@ -165,7 +159,7 @@ def test_refuses_settings_out_of_range(
 
 def test_refuses_numbers_of_patches_out_of_range(encoder2: FGCLIP2, rgb: np.ndarray) -> None:
     for number in (0, 1 << 20):
-        with pytest.raises(ValueError, match=f"max_patches is {number}: it must be from 1 to"):
+        with pytest.raises(ValueError, match=says("max_patches", number, "from 1 to")):
             similarity_maps(encoder2, rgb, NAMES, max_patches=number)
 
 
@@ -220,7 +214,7 @@ def test_pictures_of_any_shape_are_drawn(shape: tuple[int, int]) -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(rgb: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="36 texts for one grid of heat maps: give 1 to 35"):
+    with pytest.raises(ValueError, match=says("36 texts", "1 to 35")):
         draw_heatmap(rgb, torch.zeros(36, 2, 2), [str(i) for i in range(36)])
     with pytest.raises(ValueError, match="scale is 'own'"):
         draw_heatmap(rgb, torch.zeros(1, 2, 2), ["a"], "own")
@@ -228,7 +222,7 @@ def test_what_cannot_be_drawn_is_refused(rgb: np.ndarray) -> None:
 
 def test_letters_that_no_font_has_are_said_once(rgb: np.ndarray, monkeypatch) -> None:
     monkeypatch.setattr("fgclip_det.apis.heatmap._MORE_FONTS", ("no such font",))
-    with pytest.warns(UserWarning, match="no font here has all the letters") as said:
+    with pytest.warns(UserWarning, match="no font") as said:
         draw_heatmap(rgb, torch.zeros(1, 2, 2), ["红色的圆 $x^2$"])
     assert len(said) == 1
 

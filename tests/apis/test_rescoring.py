@@ -16,8 +16,10 @@ from fgclip_det.apis import read_image, rescore
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.rescoring import Rescored
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.messages import says
+from tests.tiny_encoders import tiny_fgclip2
 
 COUNT = 6
 ENCODER, WORDS = BUNDLED / "encoder", BUNDLED / "vocabulary.json"
@@ -236,18 +238,17 @@ def test_notes_and_long_captions_are_said(root: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning) as said:
         run(root, tmp_path / "out.json", proposals=tmp_path / "p.json", texts=texts)
     words = [str(one.message) for one in said]
-    assert sum("1 boxes reach out of their pictures" in text for text in words) == 1
-    assert sum("longer than 77 tokens and were cut" in text for text in words) == 1
+    assert sum("1 boxes" in text for text in words) == 1
+    assert sum("77 tokens" in text for text in words) == 1
 
 
 def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    torch.manual_seed(0)
-    FGCLIP2(FGCLIP2Config.tiny()).save_pretrained(tmp_path / "second")
+    tiny_fgclip2().save_pretrained(tmp_path / "second")
     texts = TextEmbeddings.encode(Vocabulary.parse(WORDS), FGCLIP.from_pretrained(ENCODER))
     texts.save(tmp_path / "t.safetensors")
     cases: list[tuple[dict, str]] = [
-        (dict(texts="a cat. a dog"), "2 names are not one category of .* first is 'a cat'"),
+        (dict(texts="a cat. a dog"), "2 names .*'a cat'"),
         (dict(encoder=tmp_path / "second", texts=tmp_path / "t.safetensors"), "encode the vocabu"),
         (dict(batch_size=0), "batch_size is 0"),
         (dict(frame=dict(size=100)), "multiple of the 8-pixel patch"),
@@ -261,9 +262,9 @@ def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             run(root, out, **options)
     for place in (tmp_path / "no" / "out.json", tmp_path, tmp_path / "out.txt"):
-        with pytest.raises(ValueError, match=r"must be a \.json file in a folder that is there"):
+        with pytest.raises(ValueError, match=says(place.name, ".json", "folder")):
             run(root, place)
-    with pytest.raises(ValueError, match="would be written over what is read"):
+    with pytest.raises(ValueError, match=says("proposals.json", "written over")):
         run(root, root / "proposals.json")
     assert not list(tmp_path.glob("out*"))
 
@@ -273,7 +274,7 @@ def test_pictures_that_are_others_are_refused(root: Path, tmp_path: Path) -> Non
     copy, out = tmp_path / "copy", tmp_path / "out.json"
     picture = copy / "val" / "000002.png"
     Image.open(picture).resize((128, 64)).save(picture)
-    with pytest.raises(ValueError, match=r"000002\.png' is 128 x 64 pixels, and the annotation"):
+    with pytest.raises(ValueError, match=says("000002.png", "128 x 64 pixels")):
         run(copy, out)
     picture.unlink()
     with pytest.raises(ValueError, match="1 of 6 images are missing"):
@@ -285,8 +286,7 @@ def test_pictures_that_are_others_are_refused(root: Path, tmp_path: Path) -> Non
 
 def test_the_second_generation(root: Path, tmp_path: Path) -> None:
     """With a tokenizer of its own; random weights name at random."""
-    torch.manual_seed(0)
-    encoder = FGCLIP2(FGCLIP2Config.tiny()).eval()
+    encoder = tiny_fgclip2()
     vocabulary = Vocabulary.parse(WORDS)
     rows = torch.nn.functional.normalize(torch.randn(192, 32), dim=1)
     texts = TextEmbeddings(vocabulary, rows, encoder.fingerprint, "box")

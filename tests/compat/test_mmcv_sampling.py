@@ -125,6 +125,31 @@ def test_modulated_deform_conv_equals_loop_and_has_gradients() -> None:
         torch.testing.assert_close(tensor.grad, gradient)
 
 
+def test_modulated_deform_conv_reads_larger_offsets_by_its_own_size() -> None:
+    layer = mmcv_ops.ModulatedDeformConv2d(4, 3, 3, padding=1, deform_groups=2)
+    images = seeded(2, 4, 3, 2)
+    offset, mask = seeded(2, 36, 6, 4, seed=2), seeded(2, 18, 6, 4, seed=3)
+    # Steps through memory: one picture is as far as before, its channels lie closer together.
+    read_offset = offset.as_strided((2, 36, 3, 2), (36 * 24, 6, 2, 1)).clone()
+    read_mask = mask.as_strided((2, 18, 3, 2), (18 * 24, 6, 2, 1)).clone()
+    expected = loop_deform_conv(images, read_offset, read_mask, layer.weight.detach(), 1, 1)
+    offset.requires_grad_()
+    output = layer(images, offset, mask)
+    torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
+    output.sum().backward()
+    read_offset.requires_grad_()
+    layer(images, read_offset, read_mask).sum().backward()
+    gradient = offset.grad.flatten(1)
+    torch.testing.assert_close(gradient[:, : 36 * 6], read_offset.grad.flatten(1))
+    assert not gradient[:, 36 * 6 :].any()
+
+
+def test_modulated_deform_conv_refuses_smaller_offsets() -> None:
+    layer = mmcv_ops.ModulatedDeformConv2d(4, 3, 3, padding=1)
+    with pytest.raises(RuntimeError, match="offset output dims"):
+        layer(seeded(1, 4, 6, 4), seeded(1, 18, 3, 2), seeded(1, 9, 3, 2))
+
+
 def test_grouped_deform_conv_and_bfloat16_offsets() -> None:
     images, weight = seeded(2, 4, 6, 6), seeded(6, 2, 3, 3, seed=1)
     zero = torch.zeros(2, 18, 6, 6, dtype=torch.bfloat16)

@@ -1,57 +1,16 @@
-"""A tiny speaking encoder on disk, detectors on it, and batches, all seeded."""
+"""Detectors on a tiny encoder, and batches, all seeded."""
 
 from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
 
 import fgclip_det.models  # noqa: F401  (registers)
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIPConfig,
-    TextConfig,
-    train_tokenizer,
-)
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-
-BASE = ["red circle", "blue star", "green square", "red star"]
-NOVEL = ["blue circle", "green star"]
-
-
-@pytest.fixture(scope="session")
-def encoder_dir(tmp_path_factory):
-    """A three-block encoder with 16-pixel patches and a tokenizer, in the published layout."""
-    tokenizer = train_tokenizer(BASE + NOVEL, 530)
-    config = FGCLIPConfig.tiny()
-    text = TextConfig(len(tokenizer), 24, 48, 2, 4, eos_token_id=tokenizer.eos_token_id)
-    config = replace(config, text=text, vision=replace(config.vision, num_hidden_layers=3))
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("encoder")
-    FGCLIP(config, tokenizer).save_pretrained(directory)
-    return str(directory)
-
-
-@pytest.fixture(scope="session")
-def encoder2_dir(tmp_path_factory):
-    """A three-block FG-CLIP 2 with 16-pixel patches and a tokenizer."""
-    tokenizer = train_tokenizer(BASE + NOVEL, 530)
-    config = FGCLIP2Config.tiny()
-    text = replace(config.text, vocab_size=len(tokenizer))
-    config = replace(config, text=text, vision=replace(config.vision, num_hidden_layers=3))
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("encoder2")
-    FGCLIP2(config, tokenizer).save_pretrained(directory)
-    return str(directory)
+from tests.models.detectors_for_tests import BASE, CONFIGS, NOVEL
 
 
 @pytest.fixture(scope="session")
@@ -125,26 +84,3 @@ def make_batch():
         return {"inputs": images, "data_samples": samples}
 
     return make_batch
-
-
-def prepared(detector, batch, training=False):
-    data = detector.data_preprocessor(copy.deepcopy(batch), training)
-    return data["inputs"], data["data_samples"]
-
-
-def total(losses):
-    flat = [v if torch.is_tensor(v) else sum(v) for k, v in losses.items() if "loss" in k]
-    return sum(flat)
-
-
-def train_step(detector, batch):
-    optimizer = build_optim_wrapper(
-        detector, dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-2))
-    )
-    return detector.train().train_step(copy.deepcopy(batch), optimizer)
-
-
-def assert_same_detections(got, expected, atol=1e-5):
-    assert got.labels.equal(expected.labels)
-    torch.testing.assert_close(got.scores, expected.scores, atol=atol, rtol=0)
-    torch.testing.assert_close(got.bboxes, expected.bboxes, atol=1e-3, rtol=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fgclip_det.ops import RoIAlign, backend, roi_align
+from tests.messages import says
 
 compiled_only = pytest.mark.skipif(
     backend()["cpu"] == "reference", reason="the extension is not built"
@@ -84,7 +85,7 @@ def test_dtypes_of_features(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int64", "complex64"])
 def test_dtypes_of_rois(dtype: str) -> None:
     for call in (forward, backward):
-        with pytest.raises(ValueError, match=r"rois must be float32.*pass rois\.float\(\)"):
+        with pytest.raises(ValueError, match=says("rois", "float32", "rois.float()")):
             call(rois=ROIS.to(getattr(torch, dtype)))
 
 
@@ -112,9 +113,9 @@ def test_images_that_are_not_there(image: float) -> None:
 
 
 def test_boxes_without_images() -> None:
-    with pytest.raises(ValueError, match=r"rois\[0, 0\] names image 0, but the features hold 0"):
+    with pytest.raises(ValueError, match=says("rois[0, 0]", "image 0", "0 images")):
         roi_align(MAPS[:0], ROIS, 2)
-    with pytest.raises(ValueError, match="boxes for 2 images, but the features hold 0"):
+    with pytest.raises(ValueError, match=says("boxes", "2 images", "one (K_i, 4) tensor")):
         roi_align(MAPS[:0], [ROIS[:, 1:]] * 2, 2)
 
 
@@ -129,8 +130,8 @@ def test_boxes_without_images() -> None:
         (dict(rois=ROIS[:, :4]), r"rois must be \(K, 5\).*\[2, 4\]"),
         (dict(rois=ROIS[0]), r"rois must be \(K, 5\).*\[5\]"),
         (dict(rois=ROIS[None]), r"rois must be \(K, 5\).*\[1, 2, 5\]"),
-        (dict(pooled_height=0), r"output_size must be positive, not \(0, 2\)"),
-        (dict(pooled_width=-7), r"output_size must be positive, not \(2, -7\)"),
+        (dict(pooled_height=0), r"output_size.*\(0, 2\)"),
+        (dict(pooled_width=-7), r"output_size.*\(2, -7\)"),
         (dict(pooled_width=2**31), r"not \(2, 2147483648\)"),
         (dict(pooled_height=2**62), r"not \(4611686018427387904, 2\)"),
     ],
@@ -149,8 +150,8 @@ def test_operator_refuses_shapes(change: dict, message: str) -> None:
         (dict(grad_output=GRADIENT[:, :2]), r"grad_output must be \(2, 3, .*\[2, 2, 2, 2\]"),
         (dict(channels=-3), r"grad_output must be \(2, -3, oh, ow\)"),
         (dict(rois=ROIS[:, :4]), r"rois must be \(K, 5\).*\[2, 4\]"),
-        (dict(batch_size=1), r"rois\[1, 0\] names image 1, but the features hold 1 images"),
-        (dict(batch_size=-1), "batch_size must not be negative, like -1"),
+        (dict(batch_size=1), r"rois\[1, 0\].* image 1.* 1 images"),
+        (dict(batch_size=-1), "batch_size.* -1"),
         (dict(height=0), "features of 0 x 5 cells"),
         (dict(width=-4), "features of 4 x -4 cells"),
         (dict(height=2**31), "features of 2147483648 x 5 cells"),
@@ -163,11 +164,11 @@ def test_gradient_refuses_shapes(change: dict, message: str) -> None:
 
 def test_other_device() -> None:
     meta = MAPS.to("meta"), ROIS.to("meta")
-    with pytest.raises(ValueError, match="boxes are on cpu and features on meta"):
+    with pytest.raises(ValueError, match=says("boxes", "cpu", "features", "meta", "move")):
         roi_align(meta[0], ROIS, 2)
-    with pytest.raises(ValueError, match=r"boxes\S* are on meta and features on cpu"):
+    with pytest.raises(ValueError, match=says("boxes", "meta", "features", "cpu", "move")):
         roi_align(MAPS, [meta[1][:, 1:]] * 2, 2)
-    with pytest.raises(ValueError, match=r"boxes\S* are on meta and features on cpu"):
+    with pytest.raises(ValueError, match=says("boxes", "meta", "features", "cpu", "move")):
         roi_align(TOKENS, meta[1], 2, grid=(4, 5))
     assert roi_align(*meta, 2).device.type == "meta"
 
@@ -220,7 +221,7 @@ def test_fractions_of_images(image: float) -> None:
 
 @pytest.mark.parametrize("call", [forward, backward])
 def test_operator_refuses_rois_of_another_device(call: Callable[..., Tensor]) -> None:
-    with pytest.raises(ValueError, match="rois are on meta and features on cpu"):
+    with pytest.raises(ValueError, match=says("rois", "meta", "features", "cpu", "move")):
         call(rois=ROIS.to("meta"))
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.ops import RoIAlign, roi_align
+from tests.tiny_encoders import tiny_fgclip
 
 
 class EncodeRois(nn.Module):
@@ -52,8 +53,7 @@ def _rois(count: int, images: int, side: float = 64) -> Tensor:
 
 @pytest.fixture(scope="module")
 def encoder() -> FGCLIP:
-    torch.manual_seed(0)
-    return FGCLIP(FGCLIPConfig.tiny()).eval().requires_grad_(False)
+    return tiny_fgclip()
 
 
 def test_export_with_any_batch_and_size_saved_and_read(encoder: FGCLIP) -> None:

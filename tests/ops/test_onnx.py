@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.ops import region_classify, roi_align
 from fgclip_det.ops.onnx import onnx_translation_table
+from tests.tiny_encoders import tiny_fgclip
 
 ROOT = Path(__file__).resolve().parents[2]
 STRIDE = 14
@@ -113,8 +114,7 @@ def _pooling_nodes(proto: onnx.ModelProto) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def encoder() -> FGCLIP:
-    torch.manual_seed(0)
-    return FGCLIP(FGCLIPConfig.tiny()).eval().requires_grad_(False)
+    return tiny_fgclip()
 
 
 @pytest.fixture(scope="module")

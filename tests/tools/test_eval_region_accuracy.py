@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, load_encoder, train_tokenizer
+from fgclip_det.encoders import load_encoder
 from fgclip_det.evaluation import region_accuracy
 
 ENCODER = str(BUNDLED / "encoder")
@@ -76,18 +75,14 @@ def test_subsets_side_by_side(
 
 
 def test_an_fg_clip_2_and_lost_pictures(
-    main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    main: Callable, data: Path, encoder2_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tokenizer = train_tokenizer(["a red plain circle"], 520)
-    config = FGCLIP2Config.tiny()
-    text = replace(config.text, vocab_size=len(tokenizer))
-    FGCLIP2(replace(config, text=text), tokenizer).save_pretrained(tmp_path / "second")
     root = tmp_path / "root"
     shutil.copytree(data, root)
     lost = json.loads((root / "few.json").read_text(encoding="utf-8"))
     name = lost["images"][0]["file_name"]
     (root / name).unlink()
-    arguments = [str(tmp_path / "second"), str(root / "few.json"), str(root)]
+    arguments = [encoder2_dir, str(root / "few.json"), str(root)]
     capsys.readouterr()
     assert main(arguments) == 2
     captured = capsys.readouterr()

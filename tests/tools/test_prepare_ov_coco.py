@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_and_exit_code_2(main, coco, tmp_path, capsys):
 
 def test_runs_as_a_script_from_another_folder(coco, tmp_path):
     command = [sys.executable, str(TOOL), "--coco", "coco", "--protocol", "65"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(prepared(coco)) == 2
     # No bar where the output is no terminal.

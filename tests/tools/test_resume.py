@@ -79,7 +79,6 @@ def _run(folder: Path, runs: list[tuple[list[str], str, tuple[str, int] | None]]
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stderr)

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from fgclip_det.vocabulary import Vocabulary
+from tests.messages import says
 
 NOVEL_LABELS = [4, 5, 11, 12, 15, 16, 21, 23, 27, 29, 32, 34, 45, 47, 54, 58, 63]
 
@@ -127,34 +128,39 @@ def test_duplicates_are_merged_and_said_once():
     assert len(warned) == 1
 
 
-def test_five_thousand_names_are_quick():
-    start = time.perf_counter()
-    assert len(Vocabulary.parse(". ".join(f"thing {i}" for i in range(5000)))) == 5000
-    assert time.perf_counter() - start < 2
+def test_ten_times_the_names_take_about_ten_times_as_long():
+    def seconds(count):
+        """Of the processor, so that other processes do not count."""
+        start = time.process_time()
+        assert len(Vocabulary.parse(". ".join(f"thing {i}" for i in range(count)))) == count
+        return time.process_time() - start
+
+    # With each name compared to all others it would be a hundred times.
+    assert min(seconds(5000) for _ in range(5)) < 40 * min(seconds(500) for _ in range(5))
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "parts"),
     [
-        ("", "names nothing to look for"),
-        (" . , ; .", "names nothing to look for"),
-        ([], "names nothing"),
-        ("absent.txt", "no vocabulary file 'absent.txt'"),
-        ("absent.json", r"absent\.json"),
-        (7, "cannot be a int"),
-        ([3], "a name must be a string"),
-        ({"mug": [3]}, "prompts of 'mug'"),
-        ({"names": "mug"}, '"names" must be a list'),
-        ({"names": ["mug"], "groups": {"base": ["fork"]}}, "'fork', which is not in the names"),
-        ({"names": ["mug"], "groups": {"seen": ["mug"]}}, "groups must be"),
-        ({"names": ["mug"], "groups": {"base": "mug"}}, "object of lists"),
-        ({"names": ["mug"], "groups": {"base": [["mug"]]}}, "lists of names"),
-        ({"names": ["mug"], "groups": {"base": ["mug"], "novel": ["mug"]}}, "both groups"),
-        ({"names": ["mug"], "templates": ["a photo"]}, "must hold {} once"),
+        ("", ("''", "give names")),
+        (" . , ; .", ("' . , ; .'", "give names")),
+        ([], ("the list of names", "give names")),
+        ("absent.txt", ("absent.txt", "check the path")),
+        ("absent.json", ("absent.json", "check the path")),
+        (7, ("int", "a list of names", ".json")),
+        ([3], ("3", "string")),
+        ({"mug": [3]}, ("prompts of 'mug'",)),
+        ({"names": "mug"}, ("'mug'", '"names"', "list")),
+        ({"names": ["mug"], "groups": {"base": ["fork"]}}, ("'fork'", "'base'", "names")),
+        ({"names": ["mug"], "groups": {"seen": ["mug"]}}, ("groups",)),
+        ({"names": ["mug"], "groups": {"base": "mug"}}, ("groups", "lists")),
+        ({"names": ["mug"], "groups": {"base": [["mug"]]}}, ("groups", "lists")),
+        ({"names": ["mug"], "groups": {"base": ["mug"], "novel": ["mug"]}}, ("mug", "both groups")),
+        ({"names": ["mug"], "templates": ["a photo"]}, ("'a photo'", "{}")),
     ],
 )
-def test_bad_input_is_named(spec, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_input_is_named(spec, parts):
+    with pytest.raises(ValueError, match=says(*parts)):
         Vocabulary.parse(spec)
 
 

@@ -184,7 +184,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
 
 
 def _lacks_validation(loop: ResumableEpochLoop | ResumableIterLoop) -> bool:
-    """Whether the run goes on from a checkpoint from before its iteration's validation."""
+    """True if the run resumes from a checkpoint written before its iteration's validation."""
     return loop.iter > 0 and loop.runner.message_hub.get_info(VALIDATED_ITERATION, 0) != loop.iter
 
 

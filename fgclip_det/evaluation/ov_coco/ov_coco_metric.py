@@ -41,7 +41,7 @@ class OVCocoMetric(MMDetOVCocoMetric):
       of theirs (``ov_coco_65_val.json``). One pass; means over 48, 17 and 65 classes.
     - ``"80"`` (ovdet): the dataset has all images of val2017. Our reading: one pass looks for
       *all* names of the dataset's vocabulary at once, the 15 unused among them
-      (``ov_coco_80_vocabulary.json``), and takes their detections for nobody's; then detections of
+      (``ov_coco_80_vocabulary.json``), and ignores detections of those 15; then detections of
       base classes are evaluated against the base file alone, of novel classes against the novel
       file alone, each over all images. A dataset with 65 names gives the same with fewer names to
       confuse; the table says how many there were. The third mean is over the 65. Since AP knows one

@@ -33,11 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.evaluation.region_accuracy.features import (
-    RegionEncoder,
-    check_image_size,
-    region_features,
-)
+from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.evaluation.region_accuracy.features import check_image_size, region_features
 from fgclip_det.fg_ovd.confusions import attribute_breakdown, confused_words
 from fgclip_det.fg_ovd.files import FGOVDLine, check_n_negatives
 from fgclip_det.fg_ovd.regions import read_fg_ovd_regions
@@ -49,7 +46,7 @@ _TEXTS, _BOXES = 256, 1024
 
 
 def region_accuracy(
-    encoder: RegionEncoder,
+    encoder: FGCLIP | FGCLIP2,
     annotation_file: str | Path,
     image_root: str | Path,
     n_negatives: int | None = None,
@@ -102,7 +99,7 @@ def region_accuracy(
 
 
 def region_accuracies(
-    encoder: RegionEncoder,
+    encoder: FGCLIP | FGCLIP2,
     annotation_files: Sequence[str | Path],
     image_root: str | Path,
     n_negatives: int | None = None,
@@ -164,7 +161,7 @@ def fit_scorer(validation_file: str | Path, progress: bool = False) -> CaptionSc
     return CaptionScorer([captions for _, captions in groups], progress=progress)
 
 
-def long_captions(encoder: RegionEncoder, texts: Sequence[str], text_length: str) -> list[str]:
+def long_captions(encoder: FGCLIP | FGCLIP2, texts: Sequence[str], text_length: str) -> list[str]:
     """Those of some captions that the encoder cuts, since they have too many tokens."""
     limit = encoder.text_model.max_length(text_length)
     # Both generations read captions in lower case.
@@ -173,7 +170,7 @@ def long_captions(encoder: RegionEncoder, texts: Sequence[str], text_length: str
 
 
 def _count_captions(
-    encoder: RegionEncoder, lines: Sequence[FGOVDLine], text_length: str
+    encoder: FGCLIP | FGCLIP2, lines: Sequence[FGOVDLine], text_length: str
 ) -> dict[str, int]:
     distinct = list(dict.fromkeys(text for line in lines for text in line.captions))
     return {
@@ -185,7 +182,7 @@ def _count_captions(
 
 @torch.no_grad()
 def caption_cosines(
-    encoder: RegionEncoder,
+    encoder: FGCLIP | FGCLIP2,
     regions: Tensor,
     groups: Sequence[Sequence[str]],
     text_length: str,

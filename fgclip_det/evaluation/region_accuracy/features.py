@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,46 +21,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.encoders import FGCLIP2
-from fgclip_det.encoders.fgclip2.packed_images import keep_ratio_size
+from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
 
 # Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
 _OVERHANG = 2.0
 
 
-class RegionEncoder(Protocol):
-    """What is needed of an encoder; ``FGCLIP`` and ``FGCLIP2`` have it.
-
-    Attributes:
-        image_mean: Of each channel, of pixels in 0..1.
-        image_std: Of each channel, of pixels in 0..1.
-        image_size: Side of the square pictures it was trained on, px.
-        patch_size: Pixels per cell of the dense map.
-        region_text_length: Text length whose features are made to be compared with regions.
-        text_model: With ``max_length(text_length)``, tokens that a caption may have.
-        tokenizer: As of transformers.
-        device: Where it computes.
-    """
-
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
-    image_size: int
-    patch_size: int
-    region_text_length: str
-    text_model: Any
-    tokenizer: Any
-    device: Any
-
-    def encode_regions(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """(N, 3, H, W) normalised pixels, N (K_i, 4) xyxy in their pixels -> (sum K_i, D)."""
-
-    def encode_text(self, texts: Sequence[str], text_length: str) -> Tensor:
-        """B captions -> (B, D)."""
-
-
-@torch.no_grad()
 def region_features(
-    encoder: RegionEncoder,
+    encoder: FGCLIP | FGCLIP2,
     paths: Sequence[Path],
     boxes: Sequence[Sequence[float]],
     image_size: int | None = None,
@@ -72,7 +39,7 @@ def region_features(
     """Features of boxes; each picture is read and encoded once.
 
     Args:
-        encoder: See `RegionEncoder`.
+        encoder: The dual encoder.
         paths: Picture of each of K boxes.
         boxes: K boxes xyxy, in px of the pictures as stored.
         image_size: Side in px of the square, or of the longest side; see `described`.
@@ -88,7 +55,7 @@ def region_features(
         ValueError: A picture cannot be read or is another than the annotated one, or `image_size`
             does not suit the encoder.
     """
-    check_image_size(encoder, image_size, keep_ratio)
+    reader = _reader(encoder, image_size, keep_ratio)
     by_picture: dict[Path, list[int]] = defaultdict(list)
     for index, path in enumerate(paths):
         by_picture[path].append(index)
@@ -104,7 +71,7 @@ def region_features(
             ]
             for path, picture, own in zip(files[part], pictures, corners, strict=True):
                 _check_boxes(path, picture, own)
-            found.append(_encode(encoder, pictures, corners, image_size, keep_ratio).float())
+            found += reader([_to_tensor(one) for one in pictures], corners, normalize=False)
             bar.update(len(pictures))
     order = torch.tensor([index for group in groups for index in group])
     features = torch.cat(found)
@@ -114,7 +81,7 @@ def region_features(
     return in_order / in_order.norm(dim=-1, keepdim=True)
 
 
-def described(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> str:
+def described(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> str:
     """The way of the pictures in words, for a table."""
     if _is_packed(encoder, image_size, keep_ratio):
         return "aspect ratio and number of patches by FG-CLIP 2's processor"
@@ -122,7 +89,7 @@ def described(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) 
     return f"aspect ratio kept, longest side {side} px" if keep_ratio else f"{side} x {side} px"
 
 
-def check_image_size(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> None:
+def check_image_size(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> None:
     """Refuse a side that leaves the encoder pixels without a patch.
 
     Raises:
@@ -153,56 +120,23 @@ def read_picture(path: Path) -> Image.Image:
         ) from None
 
 
-def _is_packed(encoder: RegionEncoder, image_size: int | None, keep_ratio: bool) -> bool:
+def _is_packed(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> bool:
     return isinstance(encoder, FGCLIP2) and image_size is None and not keep_ratio
 
 
-def _encode(
-    encoder: RegionEncoder,
-    pictures: Sequence[Image.Image],
-    boxes: Sequence[Tensor],
-    image_size: int | None,
-    keep_ratio: bool,
-) -> Tensor:
-    """(sum K_i, D) of (K_i, 4) xyxy boxes in px of the pictures."""
+def _reader(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> RegionEncoder:
+    """Reads pictures by the protocol that the arguments stand for, as `described`."""
+    check_image_size(encoder, image_size, keep_ratio)
     if _is_packed(encoder, image_size, keep_ratio):
-        sizes = [(picture.height, picture.width) for picture in pictures]
-        return encoder.encode_regions(encoder.preprocess(pictures), boxes, image_sizes=sizes)
-    side = image_size or encoder.image_size
-    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, picture in enumerate(pictures):
-        by_size[_resized(picture.size, side, encoder.patch_size, keep_ratio)].append(index)
-    parts: dict[int, Tensor] = {}
-    for size, indices in by_size.items():
-        pixels = torch.stack([_to_pixels(encoder, pictures[i], size) for i in indices])
-        scaled = [boxes[i] * _scale(pictures[i].size, size) for i in indices]
-        features = encoder.encode_regions(
-            pixels.to(encoder.device), [own.to(encoder.device) for own in scaled]
-        )
-        rows = features.split([len(own) for own in scaled])
-        parts.update(zip(indices, rows, strict=True))
-    return torch.cat([parts[i] for i in range(len(pictures))])
+        return RegionEncoder(encoder, "patches", interpolation="bilinear", resampler="tensor")
+    resize = "keep_ratio" if keep_ratio else "squash"
+    # Resized by Pillow, as FG-CLIP's own evaluation does it.
+    return RegionEncoder(encoder, resize, image_size, interpolation="bicubic", resampler="pillow")
 
 
-def _resized(size: tuple[int, int], side: int, patch: int, keep_ratio: bool) -> tuple[int, int]:
-    """(width, height) of a picture on its way in; with its ratio kept, to whole patches."""
-    if not keep_ratio:
-        return side, side
-    return keep_ratio_size(size, side, patch)
-
-
-def _scale(size: tuple[int, int], resized: tuple[int, int]) -> Tensor:
-    """(4,) factors of a box xyxy; both sizes are (width, height)."""
-    return torch.tensor([resized[0] / size[0], resized[1] / size[1]] * 2)
-
-
-def _to_pixels(encoder: RegionEncoder, picture: Image.Image, size: tuple[int, int]) -> Tensor:
-    """Normalised (3, H, W), resized by Pillow, as FG-CLIP's own evaluation does it."""
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    mean = torch.tensor(encoder.image_mean).view(3, 1, 1)
-    std = torch.tensor(encoder.image_std).view(3, 1, 1)
-    return (torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255 - mean) / std
+def _to_tensor(picture: Image.Image) -> Tensor:
+    """(3, H, W) uint8."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def _check_boxes(path: Path, picture: Image.Image, boxes: Tensor) -> None:

@@ -15,7 +15,7 @@ from fgclip_det.models.backbones.frozen_encoder import FrozenEncoder
 
 
 class FGCLIPFeatures(NamedTuple):
-    """What the backbone sees in a batch; the same in training and in testing.
+    """Features of a batch from the backbone; the same in training and in testing.
 
     Attributes:
         maps: One (N, E, h, w) map for each tapped block, shallow to deep, all at the stride of

@@ -7,54 +7,7 @@ from collections.abc import Mapping
 from mmengine.model import BaseModule
 from torch import nn
 
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIP2TextConfig,
-    FGCLIP2VisionConfig,
-    FGCLIPConfig,
-    TextConfig,
-    VisionConfig,
-    load_encoder,
-)
-
-
-def build_encoder(encoder: FGCLIP | FGCLIP2 | str | Mapping) -> FGCLIP | FGCLIP2:
-    """An FG-CLIP of either generation, in eval mode without gradients.
-
-    Args:
-        encoder: The model itself, a directory or hub id in the published layout, or, for random
-            weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``, or
-            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``.
-
-    Raises:
-        ValueError: It is nothing of that kind, or its checkpoint cannot be read.
-    """
-    if isinstance(encoder, Mapping):
-        encoder = _from_sizes(dict(encoder))
-    elif not isinstance(encoder, nn.Module):
-        if not encoder:
-            raise ValueError(
-                f"encoder is {encoder!r}: give the directory or hub id of an FG-CLIP, "
-                "such as 'qihoo360/fg-clip-base'"
-            )
-        encoder = load_encoder(encoder)
-    return encoder.eval().requires_grad_(False)
-
-
-def _from_sizes(sizes: dict) -> FGCLIP | FGCLIP2:
-    kind = sizes.pop("type", "FGCLIP")
-    if kind not in ("FGCLIP", "FGCLIP2"):
-        raise ValueError(f"encoder.type is {kind!r}: 'FGCLIP' or 'FGCLIP2'")
-    first = kind == "FGCLIP"
-    try:
-        vision = (VisionConfig if first else FGCLIP2VisionConfig)(**sizes.pop("vision", {}))
-        text = (TextConfig if first else FGCLIP2TextConfig)(**sizes.pop("text", {}))
-        config = (FGCLIPConfig if first else FGCLIP2Config)(vision=vision, text=text, **sizes)
-    except TypeError as error:
-        raise ValueError(f"encoder does not hold the sizes of an {kind}Config: {error}") from None
-    return FGCLIP(config) if first else FGCLIP2(config)
+from fgclip_det.encoders import FGCLIP, FGCLIP2, build_encoder
 
 
 class FrozenEncoder(BaseModule):

@@ -12,8 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from fgclip_det.encoders import FGCLIP
-from fgclip_det.models.backbones.frozen_encoder import build_encoder
+from fgclip_det.encoders import FGCLIP, build_encoder
 from fgclip_det.models.detectors.detector_inputs import (
     build_preprocessor,
     for_each_canvas,

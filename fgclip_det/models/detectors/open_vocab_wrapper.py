@@ -16,7 +16,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.models.backbones.frozen_encoder import FrozenEncoder
 from fgclip_det.models.detectors.detector_boxes import (
     BoxScore,
     check_detector,
@@ -26,7 +27,6 @@ from fgclip_det.models.detectors.detector_boxes import (
 from fgclip_det.models.detectors.detector_inputs import for_each_canvas, image_metas
 from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary, Texts
 from fgclip_det.models.detectors.strict_loading import StrictLoading
-from fgclip_det.models.region_encoder import RegionEncoder
 from fgclip_det.models.regions.image_frames import check_preprocessor, picture_size, to_rgb
 from fgclip_det.models.regions.region_classification import kept_meta
 from fgclip_det.models.regions.regions import Regions
@@ -91,7 +91,8 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         super().__init__(data_preprocessor=detector.data_preprocessor, init_cfg=init_cfg)
         self.detector = detector
         self.box_score = box_score
-        self.region_encoder = RegionEncoder(encoder, **(frame or {}))
+        self.frozen_encoder = FrozenEncoder(encoder)
+        self.region_encoder = RegionEncoder(self.encoder, **(frame or {}))
         self.region_head = RegionTextHead(**(region_head or {}))
         self.test_cfg = ConfigDict(test_cfg or {})
         self._init_vocabulary(vocabulary, text_cache_dir)
@@ -110,7 +111,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
     @property
     def encoder(self) -> FGCLIP | FGCLIP2:
         """The frozen FG-CLIP."""
-        return self.region_encoder.encoder
+        return self.frozen_encoder.encoder
 
     @property
     def region_classifier(self) -> RegionTextHead:
@@ -197,10 +198,10 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
             )
         ]
 
-    def _ready(self, texts: TextEmbeddings) -> tuple[Tensor, Tensor]:
+    def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
         # What the detector was trained on is told by its classes, not by a vocabulary's groups.
-        embeddings, _ = super()._ready(texts)
-        return embeddings, texts.find(self.class_names).to(embeddings.device)
+        classes = texts.find(self.class_names).to(self.encoder.device)
+        return {**super()._ready(texts), "is_base": classes >= 0, "classes": classes}
 
     def _base_names(self) -> list[str]:
         return self.class_names

@@ -129,7 +129,7 @@ class OpenVocabulary:
         distinct = {id(text): text for text in texts}
         ready = {key: self._ready(text) for key, text in distinct.items()}
         return [
-            self.region_classifier.classify(image, *ready[id(text)], rescale=rescale)
+            self.region_classifier.classify(image, **ready[id(text)], rescale=rescale)
             for image, text in zip(regions, texts, strict=True)
         ]
 
@@ -164,11 +164,12 @@ class OpenVocabulary:
                 sample.proposals = InstanceData(bboxes=boxes, scores=image.objectness)
         return self.add_pred_to_datasample(batch_data_samples, detections)
 
-    def _ready(self, texts: TextEmbeddings) -> tuple[Tensor, Tensor]:
-        """(C, D) embeddings and (C,) bool `is_base`, on the detector's device."""
+    def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
+        """What the second stage takes of texts, on the detector's device."""
         texts.check_encoder(self.encoder)
         device = self.encoder.device
-        return texts.embeddings.to(device), texts.is_base(self._base_names()).to(device)
+        is_base = texts.is_base(self._base_names())
+        return {"text_embeddings": texts.embeddings.to(device), "is_base": is_base.to(device)}
 
     def _base_names(self) -> list[str]:
         vocabulary = self.training_vocabulary

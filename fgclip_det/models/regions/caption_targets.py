@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class CaptionTargets(NamedTuple):
-    """What the boxes of a batch are to be told apart from.
+    """Texts, labels and competitors for the boxes of a batch.
 
     Attributes:
         text_embeddings: (T, D) of the trained names, where a sample has no captions, then of the

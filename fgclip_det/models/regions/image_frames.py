@@ -8,15 +8,12 @@ right of and below the picture, and moves nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
-Size = tuple[int, int]
-Resize = Literal["canvas", "squash", "keep_ratio", "patches"]
+from fgclip_det.encoders.picture_frames import Size
 
 
 def picture_size(meta: Mapping[str, Any]) -> Size:
@@ -35,18 +32,6 @@ def picture_size(meta: Mapping[str, Any]) -> Size:
         height = min(height, max(1, round(original[0] * scale_y)))
         width = min(width, max(1, round(original[1] * scale_x)))
     return int(height), int(width)
-
-
-def map_boxes(boxes: Tensor, source: Size, target: Size) -> Tensor:
-    """(K, 4) xyxy boxes in one frame -> the same boxes in another, as float32.
-
-    Args:
-        boxes: In pixels of a picture of size `source`.
-        source: Its height and width.
-        target: Height and width of the same picture in the other frame.
-    """
-    y, x = target[0] / source[0], target[1] / source[1]
-    return boxes.float() * torch.tensor([x, y, x, y], dtype=torch.float32, device=boxes.device)
 
 
 def check_preprocessor(preprocessor: nn.Module) -> None:
@@ -74,36 +59,3 @@ def to_rgb(images: Tensor, preprocessor: ImgDataPreprocessor) -> Tensor:
         pixels = pixels * preprocessor.std.to(pixels) + preprocessor.mean.to(pixels)
     # No public name of MMEngine's tells whether it turned BGR into RGB.
     return pixels if preprocessor._channel_conversion else pixels.flip(1)
-
-
-def resize_picture(picture: Tensor, size: Size, mode: Literal["bicubic", "bilinear"]) -> Tensor:
-    """A picture in another frame, as image processors resize it: antialiased, and not rounded.
-
-    Args:
-        picture: (3, h, w) float32, from 0 to 255.
-        size: Height and width of the result.
-        mode: How pixels are interpolated.
-    """
-    if picture.shape[-2:] == size:
-        return picture
-    resized = F.interpolate(picture[None], size, mode=mode, antialias=True, align_corners=False)[0]
-    # Bicubic weights are partly negative, and overshoot at edges.
-    return resized.clamp(0, 255)
-
-
-def normalize_and_pad(picture: Tensor, encoder: nn.Module) -> Tensor:
-    """A picture as an encoder reads it.
-
-    Args:
-        picture: (3, h, w) float32, RGB, from 0 to 255.
-        encoder: An FG-CLIP of either generation.
-
-    Returns:
-        (3, H, W) float32, of whole patches, padded at the bottom and the right with the mean.
-    """
-    mean, std = (
-        picture.new_tensor(values).view(3, 1, 1) * 255
-        for values in (encoder.image_mean, encoder.image_std)
-    )
-    rows, columns = (-side % encoder.patch_size for side in picture.shape[-2:])
-    return F.pad((picture - mean) / std, (0, columns, 0, rows))

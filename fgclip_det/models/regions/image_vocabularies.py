@@ -19,7 +19,7 @@ _BATCH = {"cpu": 64, "cuda": 256}
 
 
 class RegionClassifier(Protocol):
-    """What is asked of the second stage; `OpenVocabRoIHead` has it."""
+    """Methods needed of the second stage; `OpenVocabRoIHead` has them."""
 
     def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
         """Scores (K, C) of regions against (C, D) texts."""

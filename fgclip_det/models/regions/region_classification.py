@@ -1,4 +1,4 @@
-"""What all second stages do with regions: pool them, score them block by block, choose."""
+"""Steps shared by all second stages: pool regions, score them block by block, select."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ IMAGE_META = ("img_shape", "ori_shape", "scale_factor", "img_id", "img_path")
 
 
 def kept_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Regions` keep of the metainfo of a picture."""
+    """The part of a picture's metainfo that `Regions` keep."""
     return {key: meta[key] for key in IMAGE_META if key in meta}
 
 
 def pool_tokens(
     tokens: Tensor, grid: tuple[int, int], stride: float, boxes: Sequence[Tensor]
 ) -> Tensor:
-    """What FG-CLIP sees in boxes, by RoIAlign 1x1 (FG-CLIP, arXiv 2505.05071, section 3.1).
+    """FG-CLIP's embeddings of boxes, by RoIAlign 1x1 (FG-CLIP, arXiv 2505.05071, section 3.1).
 
     Args:
         tokens: (N, h * w, D), in the space of the texts.

@@ -1,4 +1,4 @@
-"""What `propose` hands to `classify`: boxes that know nothing of any vocabulary."""
+"""Regions, the output of `propose` and input of `classify`: boxes that depend on no vocabulary."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ class RegionTextHead(BaseModule):
         regions = Regions(
             boxes=boxes, objectness=scores, region_embeddings=embeddings, image_meta=meta
         )
-        RegionTextHead().classify(regions, texts.embeddings, texts.find(detector_classes))
+        classes = texts.find(detector_classes)
+        RegionTextHead().classify(regions, texts.embeddings, classes >= 0, classes=classes)
 
     The score of a text is ``d ** (1 - w) * p ** w``: p is the softmax over the cosines of the
     region with all texts, w is `alpha` for names that the detector was trained on and `beta` for
@@ -85,29 +86,41 @@ class RegionTextHead(BaseModule):
         self.test_cfg = _completed("test_cfg", test_cfg or {}, _TEST_CFG)
         self.test_cfg["nms"] = _completed("test_cfg.nms", self.test_cfg["nms"], _TEST_CFG["nms"])
 
-    def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
+    def score(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        classes: Tensor | None = None,
+    ) -> Tensor:
         """Fused scores.
 
         Args:
             regions: K of one image; in "ensemble" with ``class_scores``.
             text_embeddings: (C, D).
-            is_base: (C,) int64, which of the detector's classes each text is, -1 for none, as of
-                `TextEmbeddings.find`; or (C,) bool, names that it was trained on, whichever of its
-                classes they are: then each has ``objectness`` for its probability.
+            is_base: (C,) bool, names that the detector was trained on.
+            classes: (C,) int64, which column of ``class_scores`` each text has, -1 for none, as of
+                `TextEmbeddings.find`; None where that is not known: then each has ``objectness``
+                for its probability.
 
         Returns:
             (K, C) float32 in [0, 1].
 
         Raises:
-            ValueError: The embeddings differ in D, or "ensemble" lacks ``class_scores``.
+            ValueError: The embeddings differ in D, `is_base` is not of bools, or "ensemble" has
+                `classes` and lacks ``class_scores``.
         """
         logits = cosine_logits(regions.region_embeddings, text_embeddings, self.temperature)
-        det = self._detector_scores(regions, is_base)
-        known = is_base if is_base.dtype == torch.bool else is_base >= 0
-        return geometric_score_ensemble(det, logits.softmax(dim=-1), self.alpha, self.beta, known)
+        det, vlm = self._detector_scores(regions, classes), logits.softmax(dim=-1)
+        return geometric_score_ensemble(det, vlm, self.alpha, self.beta, is_base)
 
     def classify(
-        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        rescale: bool = True,
+        classes: Tensor | None = None,
     ) -> InstanceData:
         """Detections of one image.
 
@@ -117,6 +130,7 @@ class RegionTextHead(BaseModule):
             is_base: See `score`.
             rescale: Whether boxes are wanted in pixels of the original picture, from
                 ``regions.image_meta``.
+            classes: See `score`.
 
         Returns:
             See `classify_regions`; labels are rows of `text_embeddings`.
@@ -126,15 +140,15 @@ class RegionTextHead(BaseModule):
         """
 
         def score(some: Regions) -> Tensor:
-            scores = self.score(some, text_embeddings, is_base)
+            scores = self.score(some, text_embeddings, is_base, classes)
             return _only_best(scores) if self.one_label else scores
 
         return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale)
 
-    def _detector_scores(self, regions: Regions, is_base: Tensor) -> Tensor:
+    def _detector_scores(self, regions: Regions, classes: Tensor | None) -> Tensor:
         """(K, C) or, for all texts the same, (K, 1)."""
         objectness = regions.objectness.float()[:, None]
-        if self.fusion == "geometric_mean" or is_base.dtype == torch.bool:
+        if self.fusion == "geometric_mean" or classes is None:
             return objectness
         if regions.class_scores is None:
             raise ValueError(
@@ -143,7 +157,7 @@ class RegionTextHead(BaseModule):
             )
         by_class = torch.cat([regions.class_scores.float(), objectness], dim=1)
         # Column -1 is the objectness.
-        return by_class[:, is_base.to(by_class.device)]
+        return by_class[:, classes.to(by_class.device)]
 
 
 def _completed(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

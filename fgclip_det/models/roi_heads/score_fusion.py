@@ -26,7 +26,7 @@ def geometric_score_ensemble(
         (K, C).
 
     Raises:
-        ValueError: A weight lies outside [0, 1].
+        ValueError: A weight lies outside [0, 1], or `is_base` is not of bools.
     """
     weight = _encoder_weight(alpha, beta, is_base, like=det_scores)
     return det_scores ** (1 - weight) * vlm_scores**weight
@@ -51,7 +51,7 @@ def ensemble_of_logits(
         (K, C), without the background.
 
     Raises:
-        ValueError: A weight lies outside [0, 1].
+        ValueError: A weight lies outside [0, 1], or `is_base` is not of bools.
     """
     weight = _encoder_weight(alpha, beta, is_base, like=det_logits)
     det, vlm = (logits.log_softmax(dim=-1)[:, :-1] for logits in (det_logits, vlm_logits))
@@ -63,4 +63,9 @@ def _encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) ->
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {value}")
+    if is_base.dtype != torch.bool:
+        # Places of classes, of which 0 is one, would read as "novel, base, base".
+        raise ValueError(
+            f"is_base is of {is_base.dtype}: give bools, such as texts.find(base_classes) >= 0"
+        )
     return torch.where(is_base.to(like.device), alpha, beta).to(like.dtype)

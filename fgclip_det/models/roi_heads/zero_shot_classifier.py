@@ -45,7 +45,7 @@ class ZeroShotClassifier(BaseModule):
 
     @property
     def temperature(self) -> Tensor | float:
-        """What cosines are multiplied by."""
+        """Factor of the cosines."""
         if not self.learned:
             return self.fixed_temperature
         return self.start_temperature.float() * self.log_temperature_gain.float().exp()

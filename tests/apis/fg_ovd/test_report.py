@@ -18,17 +18,11 @@ from fgclip_det.apis.fg_ovd.report import (
     write_report,
 )
 from fgclip_det.apis.fg_ovd.subsets import Subset, find_subsets
-from fgclip_det.encoders import (
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIP2TextConfig,
-    FGCLIP2VisionConfig,
-    train_tokenizer,
-)
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.evaluation.region_accuracy.accuracy import long_captions
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.references import ALONE, TEXT_ONLY, oracle_predictions
+from tests.tiny_encoders import tiny_fgclip2
 
 Make = Callable[..., Config]
 
@@ -98,10 +92,7 @@ def test_captions_beyond_the_encoder_s_length(fg_ovd_detector: OpenVocabDetector
 
 @pytest.mark.filterwarnings("ignore:.*were cut")
 def test_the_second_generation_cuts_lower_case() -> None:
-    tokenizer = train_tokenizer(["a red striped circle"] * 3, 530)
-    vision = FGCLIP2VisionConfig(24, 32, 1, 2, patch_size=16, num_patches=16)
-    text = FGCLIP2TextConfig(len(tokenizer), 16, 32, 1, 2, projection_size=24)
-    encoder = FGCLIP2(FGCLIP2Config(vision, text), tokenizer)
+    encoder = tiny_fgclip2(speaks=True)
     longest = encoder.text_model.max_length(encoder.region_text_length)
     for words in range(longest - 4, longest + 1):
         text = " ".join(["RED"] * words)

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 from fgclip_det.encoders import FGCLIP
-from fgclip_det.encoders.fgclip.config import FGCLIPConfig
+from tests.tiny_encoders import tiny_fgclip
 
 
 @pytest.fixture(scope="module")
 def encoder() -> FGCLIP:
-    torch.manual_seed(0)
-    return FGCLIP(FGCLIPConfig.tiny()).eval().requires_grad_(False)
+    return tiny_fgclip()
 
 
 class EncodeRegions(nn.Module):

@@ -2,22 +2,18 @@ import pytest
 import torch
 from PIL import Image
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig, train_tokenizer
+from fgclip_det.encoders import FGCLIP, FGCLIPConfig
+from tests.tiny_encoders import tiny_fgclip
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return FGCLIP(FGCLIPConfig.tiny()).eval().requires_grad_(False)
+    return tiny_fgclip()
 
 
 @pytest.fixture(scope="module")
-def speaking_model():
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(["a red mug", "a blue striped mug"], 520)
-    config = FGCLIPConfig.tiny()
-    text = type(config.text)(len(tokenizer), 24, 48, 2, 4, eos_token_id=tokenizer.eos_token_id)
-    return FGCLIP(FGCLIPConfig(config.vision, text, 20), tokenizer).eval().requires_grad_(False)
+def speaking_model(encoder_dir):
+    return FGCLIP.from_pretrained(encoder_dir)
 
 
 def test_sizes_are_asked_not_assumed(model):
@@ -123,17 +119,15 @@ def test_preprocess_squares_and_normalises(model):
 
 
 def test_fingerprint_follows_the_weights(model):
-    other = FGCLIP(FGCLIPConfig.tiny()).eval()
+    other = tiny_fgclip(seed=1)
+    assert other.fingerprint != model.fingerprint
     other.load_state_dict(model.state_dict())
     assert other.fingerprint == model.fingerprint
-    changed = FGCLIP(FGCLIPConfig.tiny()).eval()
-    assert changed.fingerprint != model.fingerprint
     assert len(model.fingerprint) == 16
 
 
 def test_fingerprint_is_not_kept_over_a_change():
-    torch.manual_seed(1)
-    one, other = FGCLIP(FGCLIPConfig.tiny()).eval(), FGCLIP(FGCLIPConfig.tiny()).eval()
+    one, other = tiny_fgclip(seed=1), tiny_fgclip(seed=2)
     before = one.fingerprint
     one.load_state_dict(other.state_dict())
     assert one.fingerprint == other.fingerprint != before

@@ -1,20 +1,12 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from PIL import Image
 from torch.export import export
 
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIPConfig,
-    PackedImages,
-    pack_images,
-    train_tokenizer,
-)
+from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, PackedImages, pack_images
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.messages import says
+from tests.tiny_encoders import tiny_fgclip, tiny_fgclip2
 
 TOLERANCE = dict(atol=1e-5, rtol=1e-4)
 CAPTIONS = ["a red mug", "a blue striped mug"]
@@ -22,20 +14,12 @@ CAPTIONS = ["a red mug", "a blue striped mug"]
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return FGCLIP2(FGCLIP2Config.tiny()).eval().requires_grad_(False)
+    return tiny_fgclip2()
 
 
 @pytest.fixture(scope="module")
-def speaking_model(tmp_path_factory):
-    """With a tokenizer, written and read back, since only reading tells how it pads."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(CAPTIONS, 520)
-    config = FGCLIP2Config.tiny()
-    config = replace(config, text=replace(config.text, vocab_size=len(tokenizer)))
-    directory = tmp_path_factory.mktemp("encoder")
-    FGCLIP2(config, tokenizer).save_pretrained(directory)
-    return FGCLIP2.from_pretrained(directory)
+def speaking_model(encoder2_dir):
+    return FGCLIP2.from_pretrained(encoder2_dir)
 
 
 def test_sizes_are_asked_not_assumed(model):
@@ -84,10 +68,9 @@ def test_positions_of_the_stored_grid_are_the_table(model):
 
 
 def test_half_precision_runs(model):
-    half = FGCLIP2(FGCLIP2Config.tiny()).eval()
-    half.load_state_dict(model.state_dict())
+    half = tiny_fgclip2().bfloat16()
     images = torch.randn(1, 3, 48, 80)
-    got = half.bfloat16().encode_image(images.bfloat16(), normalize=True)
+    got = half.encode_image(images.bfloat16(), normalize=True)
     assert got.dtype == torch.bfloat16
     assert (got.float() * model.encode_image(images, normalize=True)).sum() > 0.99
 
@@ -182,7 +165,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
         ),
         (
             lambda m: m.encode_image(pack_images([torch.zeros(3, 64, 64)], 8)),
-            "rows of 192 numbers, but a patch of 16 x 16 pixels has 768",
+            "192 .*16 x 16 pixels.* 768.* patch_size 16",
         ),
         (lambda m: m.encode_tokens(torch.zeros(1, 65, dtype=torch.long)), "L <= 64"),
         (lambda m: m.encode_tokens(torch.zeros(1, 197, dtype=torch.long), "long"), "L <= 196"),
@@ -192,7 +175,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
             lambda m: m.encode_tokens(
                 torch.zeros(2, 9, dtype=torch.long), attention_mask=torch.ones(2, 8)
             ),
-            r"attention_mask is \(2, 8\), input_ids are \(2, 9\)",
+            r"attention_mask .*\(2, 8\).*input_ids .*\(2, 9\)",
         ),
         (
             lambda m: m.encode_tokens(
@@ -200,7 +183,7 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
             ),
             "all zero",
         ),
-        (lambda m: m.encode_text(["a mug"]), "no tokenizer: add tokenizer.json to"),
+        (lambda m: m.encode_text(["a mug"]), "no tokenizer.*tokenizer.json"),
         (lambda m: m.encode_text("a mug"), "list of strings"),
         (lambda m: m.preprocess([]), "images is empty"),
         (lambda m: m.preprocess([Image.new("L", (9, 9))], 0), "max_num_patches is 0"),
@@ -228,20 +211,17 @@ def test_preprocess_keeps_the_aspect_ratio_within_the_budget(model):
 
 
 def test_text_embeddings_of_the_first_generation_are_refused_by_hash(speaking_model):
-    tokenizer = train_tokenizer(CAPTIONS, 520)
-    config = FGCLIPConfig.tiny()
-    text = replace(config.text, vocab_size=520, eos_token_id=tokenizer.eos_token_id)
-    first = FGCLIP(replace(config, text=text, projection_dim=32), tokenizer).eval()
+    first = tiny_fgclip(speaks=True, projection_dim=32)
     vocabulary = Vocabulary.parse(CAPTIONS)
     made = TextEmbeddings.encode(vocabulary, first)
     assert made.dim == speaking_model.projection_dim
-    with pytest.raises(ValueError, match=f"of encoder {first.fingerprint} cannot be used with"):
+    with pytest.raises(ValueError, match=says(first.fingerprint, speaking_model.fingerprint)):
         made.check_encoder(speaking_model)
     own = TextEmbeddings.encode(vocabulary, speaking_model, speaking_model.region_text_length)
     own.check_encoder(speaking_model)
     expected = speaking_model.encode_text(CAPTIONS, "box", normalize=True)
     torch.testing.assert_close(own.embeddings, expected, **TOLERANCE)
-    with pytest.raises(ValueError, match="encode the vocabulary again"):
+    with pytest.raises(ValueError, match=says("encode the vocabulary again")):
         own.check_encoder(first)
 
 

@@ -13,16 +13,16 @@ from fgclip_det.encoders import (
     FGCLIP,
     FGCLIP2,
     FGCLIP2Config,
-    FGCLIPConfig,
     load_encoder,
     pretrained,
-    train_tokenizer,
 )
+from tests.messages import says
+from tests.tiny_encoders import tiny_fgclip2, tiny_tokenizer
 
 
 @pytest.fixture
 def directory(tmp_path):
-    FGCLIP2(FGCLIP2Config.tiny()).save_pretrained(tmp_path / "encoder")
+    tiny_fgclip2().save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder"
 
 
@@ -111,20 +111,23 @@ def test_truncated_weights(directory):
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"),
+    ("edit", "parts"),
     [
-        (lambda c: c.update(model_type="bert"), "'bert' is not that of an FG-CLIP 2"),
-        (lambda c: c.update(model_type="clip"), "'clip' is not that of an FG-CLIP 2"),
-        (lambda c: c.pop("vision_config"), "it needs model_type 'fgclip2', vision_config"),
-        (lambda c: c["vision_config"].update(num_patches=15), "num_patches 15 .* no square"),
-        (lambda c: c["text_config"].update(projection_size=9), "width 32 .* texts of 9"),
-        (lambda c: c["vision_config"].update(hidden_act="swish9"), "hidden_act 'swish9'"),
-        (lambda c: c["text_config"].update(keep_len="x"), "keep_len of FGCLIP2TextConfig is 'x'"),
+        (lambda c: c.update(model_type="bert"), ("'bert'", "model_type 'fgclip2'")),
+        (lambda c: c.update(model_type="clip"), ("'clip'", "model_type 'fgclip2'")),
+        (lambda c: c.pop("vision_config"), ("vision_config",)),
+        (lambda c: c["vision_config"].update(num_patches=15), ("num_patches 15", "square")),
+        (
+            lambda c: c["text_config"].update(projection_size=9),
+            ("32 (hidden_size", "9 (projection_size"),
+        ),
+        (lambda c: c["vision_config"].update(hidden_act="swish9"), ("hidden_act 'swish9'",)),
+        (lambda c: c["text_config"].update(keep_len="x"), ("keep_len", "'x'")),
     ],
 )
-def test_bad_config(directory, edit, message):
+def test_bad_config(directory, edit, parts):
     edit_config(directory, edit)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=says("config.json", *parts)):
         FGCLIP2.from_pretrained(directory)
 
 
@@ -134,15 +137,13 @@ def test_an_absent_projection_size_is_the_width_of_the_tower(golden_dir, tmp_pat
     assert FGCLIP2.from_pretrained(tmp_path / "encoder").projection_dim == 32
 
 
-def test_each_generation_is_loaded_by_its_own_class(directory, tmp_path):
-    first = tmp_path / "first"
-    FGCLIP(FGCLIPConfig.tiny()).save_pretrained(first)
-    assert type(load_encoder(first)) is FGCLIP
+def test_each_generation_is_loaded_by_its_own_class(directory, encoder_dir):
+    assert type(load_encoder(encoder_dir)) is FGCLIP
     assert type(load_encoder(directory)) is FGCLIP2
-    with pytest.raises(ValueError, match="'fgclip2': read it with FGCLIP2"):
+    with pytest.raises(ValueError, match=says("config.json", "'fgclip2'", "FGCLIP2")):
         FGCLIP.from_pretrained(directory)
-    with pytest.raises(ValueError, match="not that of an FG-CLIP 2"):
-        FGCLIP2.from_pretrained(first)
+    with pytest.raises(ValueError, match=says("config.json", "'clip'", "FG-CLIP 2")):
+        FGCLIP2.from_pretrained(encoder_dir)
 
 
 def test_hub_id_reads_the_downloaded_directory(directory, monkeypatch):
@@ -168,13 +169,13 @@ def test_pixel_statistics_are_the_checkpoints(directory):
 
 
 def test_the_stored_tokenizer_is_taken_as_it_is(directory):
-    train_tokenizer(["a red mug"], 520).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)
     path = directory / "tokenizer_config.json"
     values = json.loads(path.read_text())
     # The class of the published checkpoints, which has another pipeline than the stored one.
     path.write_text(json.dumps({**values, "tokenizer_class": "GemmaTokenizer"}))
     tokenizer = FGCLIP2.from_pretrained(directory).tokenizer
-    expected = train_tokenizer(["a red mug"], 520)(["a red mug"])["input_ids"]
+    expected = tiny_tokenizer()(["a red mug"])["input_ids"]
     assert tokenizer(["a red mug"])["input_ids"] == expected
 
 
@@ -187,7 +188,7 @@ def test_an_end_token_precedes_the_padding_and_survives_a_cut(directory):
     options = {"pad_token": {"content": "<pad>"}, "add_eos_token": True}
     (directory / "tokenizer_config.json").write_text(json.dumps(options))
     model = FGCLIP2.from_pretrained(directory)
-    with pytest.warns(UserWarning, match="1 caption.* longer than 64 tokens"):
+    with pytest.warns(UserWarning, match=says("1 caption", "64 tokens")):
         row, cut = model.tokenize(["A red Mug", "mug " * 99]).tolist()
     assert row == [3, 4, 5, 1] + [0] * 60
     assert cut == [5] * 63 + [1]
@@ -195,7 +196,7 @@ def test_an_end_token_precedes_the_padding_and_survives_a_cut(directory):
 
 def test_broken_tokenizers_are_named(directory):
     assert FGCLIP2.from_pretrained(directory)._tokenizer is None
-    train_tokenizer(["a red mug"], 520).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)
     (directory / "tokenizer_config.json").write_text("{}")
     with pytest.raises(ValueError, match="names no pad_token"):
         FGCLIP2.from_pretrained(directory)

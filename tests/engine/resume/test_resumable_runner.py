@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine import AtomicCheckpointHook, PartialWeightsHook, ResumableRunner
 from fgclip_det.engine.resume.train_loops import ResumableEpochLoop, ResumableIterLoop
+from tests.messages import says
 
 LENGTH, BATCH = 6, 2
 
@@ -99,7 +100,7 @@ def test_auto_scale_lr_without_a_base_is_an_error(build) -> None:
 def test_batches_of_an_update_are_a_whole_number(build, counts: object) -> None:
     wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
     runner = build(optim_wrapper={**wrapper, "accumulative_counts": counts})
-    with pytest.raises(ValueError, match=r"optim_wrapper\.accumulative_counts is .*from 1"):
+    with pytest.raises(ValueError, match=says("optim_wrapper.accumulative_counts", "from 1")):
         runner.build_optim_wrapper(runner.optim_wrapper)
 
 
@@ -206,7 +207,9 @@ def test_no_room_for_a_checkpoint_keeps_the_one_before(build) -> None:
     checkpoint = dict(type="CheckpointHook", interval=1, max_keep_ckpts=1)
     runner = build(custom_hooks=[FillDisk()], default_hooks=dict(checkpoint=checkpoint))
     try:
-        with pytest.raises(OSError, match=r"epoch_2.pth was not saved .*epoch_1.pth is whole"):
+        with pytest.raises(
+            OSError, match=says("epoch_2.pth", "epoch_1.pth", "make room", "--resume")
+        ):
             runner.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -243,7 +246,7 @@ def test_parts_that_are_not_there_are_an_error(build) -> None:
     first.train()
     path = str(Path(first.work_dir) / "epoch_2.pth")
     runner = build(load_from=path, custom_hooks=[PartialWeightsHook(["roi_head."])])
-    with pytest.raises(ValueError, match=r"begins with 'roi_head.'; it has body., head."):
+    with pytest.raises(ValueError, match=says("'roi_head.'", "body., head.")):
         runner.load_or_resume()
     for skip in ("head.", []):
         with pytest.raises(ValueError, match="give a list"):

@@ -18,6 +18,7 @@ import fgclip_det.evaluation  # noqa: F401  (both register)
 from fgclip_det.datasets.prepare.ov_coco import coco_names, ov_coco_files
 from fgclip_det.datasets.prepare.prepared_files import write_files
 from fgclip_det.vocabulary import Vocabulary
+from tests.messages import says
 
 IDS = {name: number for number, name in coco_names().items()}
 OV_COCO = Vocabulary.parse("ov_coco")
@@ -272,33 +273,41 @@ def test_65_way_says_when_images_should_have_been_left_out(tmp_path, monkeypatch
         path = write(tmp_path / f"{last}.json", [box], images, OV_COCO.names)
         evaluate(path, 65, {image: predictions[image] for image in images})
         assert len(warned) == count
-    assert f"23 of {IMAGES} images have no box, which the 65-way protocol leaves" in warned[0]
+    assert says(f"23 of {IMAGES} images", "65-way").search(warned[0])
 
 
 def test_claims_that_are_not_true_are_refused(tmp_path):
     def build(**options):
         return METRICS.build(dict(type="OVCocoMetric", **options))
 
-    with pytest.raises(ValueError, match="no protocol 48: choose '65' or '80'"):
+    with pytest.raises(ValueError, match=says("48", "'65'", "'80'")):
         build(protocol=48)
-    with pytest.raises(ValueError, match=r"'80' needs files: ann_file=dict\(base="):
+    with pytest.raises(ValueError, match=says("'80'", "ann_file=dict(base=..., novel=...)")):
         build(protocol="80")
     path = write(tmp_path / "a.json", [], [1, 2], list(IDS))
     other = write(tmp_path / "b.json", [], [1], list(IDS))
-    with pytest.raises(ValueError, match=r"keys \['base', 'novel'\] and protocol is '65'"):
+    with pytest.raises(ValueError, match=says("['base', 'novel']", "'65'", "protocol='80'")):
         build(protocol="65", ann_file=dict(base=path, novel=path))
-    with pytest.raises(ValueError, match=r"keys \['base'\] and protocol is '80'"):
+    with pytest.raises(ValueError, match=says("['base']", "'80'", "dict(base=..., novel=...)")):
         build(protocol="80", ann_file=dict(base=path))
-    with pytest.raises(ValueError, match=r"a\.json' and '.*b\.json' list other images"):
+    with pytest.raises(
+        ValueError, match=says("a.json", "b.json", "images", "tools/prepare_ov_coco.py")
+    ):
         build(protocol="80", ann_file=dict(base=path, novel=other))
 
     metric = build(protocol="65", ann_file=path)
-    with pytest.raises(ValueError, match="'65' looks for 65 names, the dataset has 80: take"):
+    with pytest.raises(
+        ValueError, match=says("'65'", "65 names", "80", "'ov_coco'", "protocol='80'")
+    ):
         metric.dataset_meta = meta(NAMES[80])
-    with pytest.raises(ValueError, match="protocol '65' has 48 base classes, the dataset 2"):
+    with pytest.raises(
+        ValueError, match=says("'65'", "48 base classes", "2", "OV-COCO's vocabulary")
+    ):
         metric.dataset_meta = {**meta(NAMES[65]), "base_classes": GROUPS["base"][:2]}
     build(protocol="80", ann_file=path).dataset_meta = meta(NAMES[65])  # fewer names to confuse
-    with pytest.raises(ValueError, match="has 48 base classes, the dataset 0"):
+    with pytest.raises(
+        ValueError, match=says("'80'", "48 base classes", "0", "OV-COCO's vocabulary")
+    ):
         build(protocol="80", ann_file=path).dataset_meta = {"classes": NAMES[80]}
 
     values = json.loads(Path(path).read_text())
@@ -306,5 +315,7 @@ def test_claims_that_are_not_true_are_refused(tmp_path):
         category["id"] += 100
     (tmp_path / "c.json").write_text(json.dumps(values))
     metric = build(protocol="80", ann_file=dict(base=path, novel=str(tmp_path / "c.json")))
-    with pytest.raises(ValueError, match="number their categories differently"):
+    with pytest.raises(
+        ValueError, match=says("ann_file", "categories", "tools/prepare_ov_coco.py")
+    ):
         metric.dataset_meta = meta(NAMES[80])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from fgclip_det.encoders import FGCLIP, FGCLIPConfig, train_tokenizer
 from fgclip_det.evaluation import region_accuracy
 from fgclip_det.evaluation.region_accuracy.accuracy import (
     caption_cosines,
@@ -15,6 +14,7 @@ from fgclip_det.evaluation.region_accuracy.accuracy import (
     region_accuracies,
 )
 from fgclip_det.fg_ovd.regions import read_fg_ovd_regions
+from tests.tiny_encoders import tiny_fgclip
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (90, 90, 90)}
 
@@ -199,9 +199,7 @@ def test_captions_that_are_cut_are_counted(tmp_path, data):
 
 
 def test_counted_captions_are_those_that_the_encoder_cuts():
-    tokenizer = train_tokenizer(["a red cup"], 520)
-    config = FGCLIPConfig.tiny()
-    encoder = FGCLIP(config, tokenizer)
+    encoder = tiny_fgclip(speaks=True)
     limit = encoder.text_model.max_length("short")
     texts = ["RED " * (limit - 2), "red " * (limit - 1), "a cup"]
     with pytest.warns(UserWarning, match="1 caption.* longer than 77 tokens"):
@@ -261,7 +259,7 @@ def test_the_text_only_scorer_reads_both_formats(tmp_path):
 
 
 def test_an_encoder_without_a_tokenizer_is_refused_before_pictures_are_read(tmp_path, data):
-    encoder = FGCLIP(FGCLIPConfig.tiny())
+    encoder = tiny_fgclip()
     (tmp_path / "val" / "1.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="holds no tokenizer"):
         run(tmp_path, data, encoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ from transformers import Siglip2ImageProcessor
 
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.encoders import (
-    FGCLIP,
-    FGCLIP2,
-    FGCLIP2Config,
-    FGCLIPConfig,
-    load_encoder,
-    train_tokenizer,
-)
+from fgclip_det.encoders import FGCLIP, FGCLIP2, load_encoder
 from fgclip_det.evaluation import region_accuracy
 from fgclip_det.evaluation.region_accuracy.accuracy import caption_cosines
 from fgclip_det.evaluation.region_accuracy.features import (
@@ -66,25 +58,13 @@ def lines_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> FGCLIP:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([f"a {word} cup" for word in WORDS], 540)
-    config = FGCLIPConfig.tiny()
-    text = replace(config.text, vocab_size=len(tokenizer), eos_token_id=len(tokenizer) - 1)
-    folder = tmp_path_factory.mktemp("first")
-    FGCLIP(replace(config, text=text), tokenizer).save_pretrained(folder)
-    return load_encoder(folder)
+def first(encoder_dir: str) -> FGCLIP:
+    return load_encoder(encoder_dir)
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory) -> FGCLIP2:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer([f"a {word} cup" for word in WORDS], 540)
-    config = FGCLIP2Config.tiny()
-    text = replace(config.text, vocab_size=len(tokenizer))
-    folder = tmp_path_factory.mktemp("second")
-    FGCLIP2(replace(config, text=text), tokenizer).save_pretrained(folder)
-    return load_encoder(folder)
+def second(encoder2_dir: str) -> FGCLIP2:
+    return load_encoder(encoder2_dir)
 
 
 def resized(encoder: Any, picture: Image.Image, width: int, height: int) -> torch.Tensor:

@@ -12,7 +12,8 @@ from mmengine.structures import InstanceData
 
 from fgclip_det.models import OpenVocabWrapper
 from fgclip_det.models.detectors.detector_boxes import merge_classes
-from tests.models.conftest import BASE, NOVEL
+from tests.messages import says
+from tests.models.detectors_for_tests import BASE, NOVEL
 
 SIZE = (64, 96)
 
@@ -74,7 +75,7 @@ def test_boxes_are_clipped_and_those_without_a_pixel_left_out():
 
 
 def test_classes_without_a_name_are_named():
-    with pytest.raises(ValueError, match="found its class 2, counted from 0, but class_names has"):
+    with pytest.raises(ValueError, match=says("class 2", "class_names")):
         merge_classes(told(*TWICE), SIZE, "max", num_classes=2)
 
 
@@ -131,14 +132,15 @@ def test_class_scores_count_for_names_that_it_knows(wrap):
     )
     regions = wrapper.propose(images(1))
     texts = wrapper.encode_vocabulary([BASE[0], "a " + BASE[2], NOVEL[0]])
-    embeddings, is_base = wrapper._ready(texts)
-    assert is_base.tolist() == [2, 1, -1]
+    ready = wrapper._ready(texts)
+    assert ready["classes"].tolist() == [2, 1, -1]
+    assert ready["is_base"].tolist() == [True, True, False]
     # Its own scores alone: 0.2 and 0.6 for its classes, and for another name the larger one.
-    scores = wrapper.region_classifier.score(regions[0], embeddings, is_base)
+    scores = wrapper.region_classifier.score(regions[0], **ready)
     torch.testing.assert_close(scores, torch.tensor([[0.2, 0.6, 0.6]]))
     grouped = {"names": NOVEL, "groups": {"base": NOVEL[:1], "novel": NOVEL[1:]}}
     # What a vocabulary calls base is not what this detector was trained on.
-    assert wrapper._ready(wrapper.encode_vocabulary(grouped))[1].tolist() == [-1, -1]
+    assert not wrapper._ready(wrapper.encode_vocabulary(grouped))["is_base"].any()
 
 
 def test_proposals_are_kept_where_asked_for(wrap, make_batch):

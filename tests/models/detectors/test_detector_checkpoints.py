@@ -9,7 +9,7 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
 from fgclip_det.encoders import FGCLIP
-from tests.models.conftest import assert_same_detections, prepared, train_step
+from tests.models.detectors_for_tests import assert_same_detections, prepared, train_step
 
 
 @pytest.mark.parametrize("save", [torch.nn.Module.state_dict, get_state_dict])

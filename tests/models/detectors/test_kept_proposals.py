@@ -1,7 +1,7 @@
 import torch
 
 from fgclip_det.evaluation import OVCocoMetric
-from tests.models.conftest import BASE, NOVEL, prepared
+from tests.models.detectors_for_tests import BASE, NOVEL, prepared
 
 
 def test_predict_keeps_proposals_only_when_asked(build, make_batch):

@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 
 from fgclip_det.models import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-from tests.models.conftest import (
+from tests.models.detectors_for_tests import (
     BASE,
     CONFIGS,
     NOVEL,
@@ -244,20 +244,20 @@ def test_scores_are_made_in_blocks_that_memory_bounds(build, make_batch, monkeyp
 def test_base_and_novel_are_the_groups_or_the_trained_names(build):
     detector = build()
     assert detector._base_names() == BASE
-    is_base = detector._ready(detector.encode_vocabulary([*NOVEL, "zebra", BASE[0]]))[1]
+    is_base = detector._ready(detector.encode_vocabulary([*NOVEL, "zebra", BASE[0]]))["is_base"]
     assert is_base.tolist() == [False, False, False, True]
     groups = {"names": BASE[:2], "groups": {"base": BASE[1:2], "novel": BASE[:1]}}
-    assert detector._ready(detector.encode_vocabulary(groups))[1].tolist() == [False, True]
+    assert detector._ready(detector.encode_vocabulary(groups))["is_base"].tolist() == [False, True]
     detector.set_vocabulary(["zebra", BASE[0]])
-    assert detector._ready(detector.text_embeddings)[1].tolist() == [False, True]
+    assert detector._ready(detector.text_embeddings)["is_base"].tolist() == [False, True]
 
 
 def test_scores_are_fused_by_group(build, make_batch):
     inputs, samples = prepared(build(), make_batch(1))
     detector = build(**{"test_cfg.rcnn.alpha": 0.0, "test_cfg.rcnn.beta": 1.0})
     regions = detector.propose(inputs, samples)[0]
-    texts, is_base = detector._ready(detector.text_embeddings)
-    scores = detector.roi_head.score(regions, texts, is_base)
+    ready = detector._ready(detector.text_embeddings)
+    texts, scores = ready["text_embeddings"], detector.roi_head.score(regions, **ready)
     trained = detector.roi_head.bbox_head.classifier
     frozen = detector.roi_head.vlm_classifier
     det = trained.probabilities(regions.detector_embeddings, texts)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fgclip_det.models.regions.image_vocabularies import CaptionEmbeddings
-from tests.models.conftest import BASE, NOVEL, assert_same_detections, prepared
+from tests.models.detectors_for_tests import BASE, NOVEL, assert_same_detections, prepared
 
 VOCABULARIES = [
     [[BASE[0], NOVEL[0], "a purple square"], [NOVEL[1], BASE[3]]],

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from fgclip_det.models import MaskRegions, Regions
 from fgclip_det.models.regions.regions import read_regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from tests.messages import says
 
 META = {
     "img_shape": (48, 64),
@@ -93,7 +94,7 @@ def test_the_detector_says_whose_its_regions_are(build, make_batch, tmp_path: Pa
             assert torch.equal(found[key], expected[number][key])
     foreign = regions[0][:2]
     foreign.encoder_fingerprint = "0" * 16
-    with pytest.raises(ValueError, match="regions of encoder 0000000000000000 cannot be compared"):
+    with pytest.raises(ValueError, match=says("0000000000000000")):
         detector.classify([foreign], texts)
 
 
@@ -105,7 +106,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         Regions.load(tmp_path / "none.safetensors")
     for content in (b"", good.read_bytes()[:-7], b"{" * 100):
         bad.write_bytes(content)
-        with pytest.raises(ValueError, match=r"bad\.safetensors.* cannot be read .* truncated"):
+        with pytest.raises(ValueError, match=says("bad.safetensors", "truncated")):
             Regions.load(bad)
     TextEmbeddings(Vocabulary.parse("a"), torch.ones(1, 5), "0" * 16).save(bad)
     with pytest.raises(ValueError, match="holds no regions of fgclip_det"):

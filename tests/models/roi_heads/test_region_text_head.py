@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 
 from fgclip_det.models import Regions, RegionTextHead
 from fgclip_det.models.regions.image_vocabularies import CaptionEmbeddings, classify_vocabularies
+from tests.messages import says
 
 META = dict(img_shape=(20, 40), ori_shape=(40, 80), scale_factor=(0.5, 0.5))
 TEXTS = torch.eye(3)
@@ -63,14 +64,15 @@ def test_ensemble_by_hand():
     columns = torch.tensor([1, -1, 0])
     class_scores = torch.tensor([[0.1, 0.6]])
     regions = regions_of(torch.tensor([[1.0, 0, 0]]), [0.7], class_scores=class_scores)
-    scores = head.score(regions, TEXTS, columns)
+    scores = head.score(regions, TEXTS, columns >= 0, columns)
     p = [4 / 6, 1 / 6, 1 / 6]
     expected = [0.6**0.75 * p[0] ** 0.25, math.sqrt(0.7 * p[1]), 0.1**0.75 * p[2] ** 0.25]
     torch.testing.assert_close(scores, torch.tensor([expected]))
     # Where it knows no name, or not which it is, both ways to fuse are one.
     alike = RegionTextHead("geometric_mean", math.log(4.0), alpha=0.25)
-    for known in (torch.full((3,), -1), novel(), columns >= 0):
-        both = [one.score(regions, TEXTS, known) for one in (head, alike)]
+    none = torch.full((3,), -1)
+    for known, classes in ((novel(), none), (novel(), None), (columns >= 0, None)):
+        both = [one.score(regions, TEXTS, known, classes) for one in (head, alike)]
         torch.testing.assert_close(*both)
 
 
@@ -116,11 +118,12 @@ def test_a_text_that_is_asked_twice_is_found_once():
 @pytest.mark.parametrize("fusion", ["geometric_mean", "ensemble"])
 def test_the_order_of_texts_changes_nothing(fusion):
     regions, texts = random_regions(60, 8, classes=5), torch.randn(7, 8)
-    is_base = torch.tensor([3, -1, 0, -1, -1, 4, -1])
+    classes = torch.tensor([3, -1, 0, -1, -1, 4, -1])
     head = RegionTextHead(fusion, 20.0, alpha=0.2, beta=0.7)
     order = torch.tensor([4, 2, 6, 0, 1, 5, 3])
-    found = head.classify(regions, texts, is_base)
-    other = head.classify(regions, texts[order], is_base[order])
+    found = head.classify(regions, texts, classes >= 0, classes=classes)
+    classes = classes[order]
+    other = head.classify(regions, texts[order], classes >= 0, classes=classes)
     assert len(found) > 5
     assert order[other.labels].equal(found.labels)
     assert other.regions.equal(found.regions)
@@ -139,7 +142,8 @@ def test_blocks_change_nothing(monkeypatch):
 def test_no_region_gives_no_detection():
     for head in (RegionTextHead(), RegionTextHead("ensemble")):
         known = torch.tensor([0, 4, -1, 1])
-        found = head.classify(random_regions(0, 8, classes=5), torch.randn(4, 8), known)
+        regions, texts = random_regions(0, 8, classes=5), torch.randn(4, 8)
+        found = head.classify(regions, texts, known >= 0, classes=known)
         assert found.bboxes.shape == (0, 4) and found.scores.shape == found.labels.shape == (0,)
 
 
@@ -204,7 +208,10 @@ def test_wrong_settings_are_named(settings, words):
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match="text embeddings of 3 values for a classifier of 8"):
+    with pytest.raises(ValueError, match=says("3 values", "8")):
         RegionTextHead().classify(random_regions(2, 8), TEXTS, novel())
-    with pytest.raises(ValueError, match="needs class_scores of the regions"):
-        RegionTextHead("ensemble").classify(random_regions(2, 3), TEXTS, torch.tensor([0, 1, -1]))
+    known = torch.tensor([0, 1, -1])
+    with pytest.raises(ValueError, match=says("class_scores")):
+        RegionTextHead("ensemble").classify(random_regions(2, 3), TEXTS, known >= 0, classes=known)
+    with pytest.raises(ValueError, match=says("is_base", "int64", "bools")):
+        RegionTextHead().classify(random_regions(2, 3), TEXTS, known)

@@ -50,3 +50,13 @@ def test_hopeless_logits_are_numbers():
         torch.testing.assert_close(got, torch.full((1, 2), expected))
     with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\], got -1"):
         ensemble_of_logits(det, vlm, -1, 0.5, is_base)
+
+
+@pytest.mark.parametrize("wrong", [torch.tensor([1, 0]), torch.tensor([1.0, 0.0])])
+def test_what_is_base_is_told_by_bools(wrong):
+    scores = torch.rand(1, 2)
+    with pytest.raises(ValueError, match=f"is_base is of {wrong.dtype}: give bools"):
+        geometric_score_ensemble(scores, scores, 0.5, 0.5, wrong)
+    logits = torch.rand(1, 3)
+    with pytest.raises(ValueError, match=f"is_base is of {wrong.dtype}: give bools"):
+        ensemble_of_logits(logits, logits, 0.5, 0.5, wrong)

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fgclip_det.encoders import FGCLIP, FGCLIP2, FGCLIP2Config, FGCLIPConfig
-from fgclip_det.models import RegionEncoder
-from tests.models.regions.test_image_frames import SIZES, ramps
+from fgclip_det.encoders import RegionEncoder
+from tests.encoders.test_picture_frames import SIZES, ramps
+from tests.tiny_encoders import tiny_fgclip, tiny_fgclip2
 
 FRAMES = [
     dict(resize="canvas"),
@@ -27,12 +27,12 @@ def mean_colors(encoder):
 
 @pytest.fixture
 def first():
-    return FGCLIP(FGCLIPConfig.tiny())
+    return tiny_fgclip()
 
 
 @pytest.fixture
 def second():
-    return FGCLIP2(FGCLIP2Config.tiny())
+    return tiny_fgclip2()
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -81,6 +81,41 @@ def test_squash_is_the_encoders_own_protocol(first):
     assert F.cosine_similarity(found, expected).min() > 0.9999
 
 
+@pytest.mark.parametrize("generation", ["first", "second"])
+def test_whole_pictures_as_the_processor_reads_them(first, second, generation):
+    from PIL import Image
+
+    encoder = {"first": first, "second": second}[generation]
+    picture = torch.randint(0, 256, (3, 90, 61), dtype=torch.uint8)
+    boxes = torch.tensor([[3.0, 10, 50, 80], [20, 20, 60, 30]])
+    # FG-CLIP v1's evaluation resizes with Pillow, and FG-CLIP 2's processor whole numbers.
+    resampler = "pillow" if generation == "first" else "tensor"
+    (found,) = RegionEncoder(encoder, resampler=resampler)([picture], [boxes], normalize=False)
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    if generation == "first":
+        side = first.image_size
+        image = image.resize((side, side), Image.Resampling.BICUBIC)
+        scale = torch.tensor([side / 61, side / 90] * 2)
+        expected = first.encode_regions(first.preprocess([image]), [boxes * scale])
+    else:
+        packed = second.preprocess([image])
+        expected = second.encode_regions(packed, [boxes], image_sizes=[(90, 61)])
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    (unit,) = RegionEncoder(encoder, resampler=resampler)([picture], [boxes])
+    torch.testing.assert_close(unit, F.normalize(found, dim=-1))
+
+
+def test_a_map_of_one_picture(second):
+    encoder = RegionEncoder(second, "keep_ratio", 100)
+    picture = torch.rand(3, 90, 61) * 255
+    dense = encoder.encode_dense(picture)
+    assert dense.shape[:2] == (6, 4)
+    boxes = torch.tensor([[5.0, 5, 40, 60]])
+    (found,) = encoder([picture], [boxes], normalize=False)
+    scaled = boxes * torch.tensor([64 / 61, 96 / 90] * 2)
+    torch.testing.assert_close(found, second.pool_regions(dense[None], [scaled]))
+
+
 @pytest.mark.parametrize("max_patches", [None, 9, 64])
 def test_patches_are_the_second_generations_own_protocol(second, max_patches):
     from PIL import Image
@@ -116,8 +151,6 @@ def test_defaults_follow_the_generation(first, second):
     assert RegionEncoder(second).interpolation == "bilinear"
     assert int(first.image_processor.resample) == 3  # Pillow's bicubic
     assert int(second.image_processor.resample) == 2  # Pillow's bilinear
-    assert not RegionEncoder(first).train().encoder.training
-    assert RegionEncoder(first).state_dict() == {}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +163,8 @@ def test_defaults_follow_the_generation(first, second):
         (dict(size=0), "size is 0"),
         (dict(max_patches=9), 'max_patches is for resize="patches"'),
         (dict(interpolation="area"), "interpolation is 'area'"),
+        (dict(resampler="opencv"), "resampler is 'opencv'"),
+        (dict(resize="keep_ratio", size=15), "size is 15"),
     ],
 )
 def test_wrong_settings_are_named(first, settings, words):
