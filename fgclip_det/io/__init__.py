@@ -1,6 +1,46 @@
 """Files: one door for every kind, for reading and for writing. Knows neither torch nor mm*."""
 
+from fgclip_det.io.atomic import (
+    check_writable,
+    replaced_file,
+    replaced_folder,
+    replaced_text,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from fgclip_det.io.images import (
+    MAX_PADDED_PIXELS,
+    MAX_PIXELS,
+    check_padded_size,
+    read_image,
+    to_rgb,
+)
+from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines
 from fgclip_det.io.pickles import read_pickle
+from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
 from fgclip_det.io.resumable_lines import ResumableLines
 
-__all__ = ["ResumableLines", "read_pickle"]
+__all__ = [
+    "MAX_PADDED_PIXELS",
+    "MAX_PIXELS",
+    "ResumableLines",
+    "check_padded_size",
+    "check_writable",
+    "is_id",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_image",
+    "read_json",
+    "read_json_lines",
+    "read_pickle",
+    "read_text",
+    "replaced_file",
+    "replaced_folder",
+    "replaced_text",
+    "to_rgb",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,225 @@
+"""The one way to write: a file or a folder is whole or as it was, whoever else writes it.
+
+Everything is written under a short name of its own in the same folder, which is made exclusively,
+so that a link that somebody planted there is never followed, and then takes its final name. Folders
+that are links are followed; a link at the final name is replaced, and its target left as it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+_ATTEMPTS = 100
+# Windows has neither.
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` once it is written and on disk.
+
+    It is there, empty, and bears another suffix than `path`: who writes tells the format. Any
+    number of threads and processes may write the same file: one of theirs is there in the end.
+
+    Args:
+        path: The file to write; its folder exists.
+
+    Raises:
+        OSError: Writing failed; `path` is as it was, and nothing is left beside it.
+    """
+    path = Path(path)
+    with _named_errors(path):
+        _check_name(path)
+        partial = _own_file(path.parent)
+    try:
+        yield partial
+        with _named_errors(path):
+            _sync(partial)
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_text(path: str | os.PathLike) -> Iterator[TextIO]:
+    """A UTF-8 text to write piece by piece, see `replaced_file`.
+
+    Line ends are kept as they are written. Where the name of `path` ends in ``.gz`` the text is
+    gzipped, without a name and a time: the same text gives the same bytes.
+    """
+    path = Path(path)
+    with replaced_file(path) as partial, _opened(partial) as raw:
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as text:
+            yield text
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file of some bytes, see `replaced_file`."""
+    with replaced_file(path) as partial, _opened(partial) as stream:
+        stream.write(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a UTF-8 text with its line ends as they are, see `replaced_file`.
+
+    Raises:
+        ValueError: The text holds half a surrogate pair, which has no UTF-8.
+        OSError: Writing failed.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{str(path)!r} cannot be written ({error}): mend the text") from None
+    write_bytes(path, data)
+
+
+def write_json(
+    path: str | os.PathLike, value: Any, indent: int | None = 1, ensure_ascii: bool = True
+) -> None:
+    """Write a JSON file that ends in a line end, see `replaced_file`.
+
+    Args:
+        path: The file; its folder exists.
+        value: What to write.
+        indent: Spaces of each level; None writes one line.
+        ensure_ascii: Whether all but ASCII is written as escapes.
+
+    Raises:
+        ValueError: The value holds NaN, an infinity or what JSON does not know.
+        OSError: Writing failed.
+    """
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} cannot be written as JSON ({error})") from error
+    write_text(path, f"{text}\n")
+
+
+@contextmanager
+def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `path` once all is written.
+
+    Args:
+        path: The folder to write, or a link, which is replaced; the folder that it is in exists.
+
+    Raises:
+        OSError: Writing failed; `path` is as it was, and nothing is left beside it.
+    """
+    path = Path(path)
+    with _named_errors(path):
+        partial = _own_folder(path.parent)
+    try:
+        yield partial
+        with _named_errors(path), _set_aside(path):
+            os.rename(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Find out whether a folder can be made and written to, without leaving a trace.
+
+    Raises:
+        OSError: It cannot; names the folder, or what stands in its way.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    with _named_errors(existing):
+        _own_file(existing).unlink()
+
+
+def _own_name(folder: Path) -> Path:
+    return folder / f".{secrets.token_hex(8)}.partial"
+
+
+def _own_file(folder: Path) -> Path:
+    """An empty file that was not there before."""
+    for _ in range(_ATTEMPTS):
+        partial = _own_name(folder)
+        try:
+            # The mode is what a program gives that knows nothing better: the umask decides.
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_FOLLOW, 0o666))
+        except FileExistsError:
+            continue
+        return partial
+    raise FileExistsError(errno.EEXIST, "no free name for a temporary file")
+
+
+def _own_folder(folder: Path) -> Path:
+    for _ in range(_ATTEMPTS):
+        partial = _own_name(folder)
+        try:
+            partial.mkdir()
+        except FileExistsError:
+            continue
+        return partial
+    raise FileExistsError(errno.EEXIST, "no free name for a temporary folder")
+
+
+def _check_name(path: Path) -> None:
+    """Fail before the work and not after it: a folder or too long a name."""
+    try:
+        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def _opened(partial: Path) -> BinaryIO:
+    """A file to write to, unless a link took its place since it was made."""
+    flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | _NO_FOLLOW
+    return os.fdopen(os.open(partial, flags), "wb")
+
+
+def _sync(partial: Path) -> None:
+    """Hand a file to the disk; some file systems tell only here that they are full."""
+    handle = os.open(partial, os.O_RDWR | _NO_FOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _set_aside(path: Path) -> Iterator[None]:
+    """Free a name of its folder, which comes back if it is not taken."""
+    aside = _own_name(path.parent)
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        yield
+    except OSError:
+        os.rename(aside, path)
+        raise
+    if aside.is_symlink():
+        aside.unlink()
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Errors of the disk name the file that was to be written, not its temporary name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

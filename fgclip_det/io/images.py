@@ -1,0 +1,149 @@
+"""The one way to read a picture, as (H, W, 3) uint8 RGB.
+
+What becomes of pictures of every kind, whoever reads them:
+
+* Orientation is the caller's to say: ``"shown"``, as viewers turn it by its EXIF entry and as its
+  user sees it, or ``"stored"``, as the boxes of most annotation files count its pixels.
+* Transparency is put on white. Grey, palette, LAB and CMYK become RGB.
+* 16-bit values are divided by 257: 65535 becomes 255. Whole numbers of 32 bits are taken for 16-bit
+  ones unless all are below 256.
+* Floats are taken for 0 to 255 and clipped; NaN is 0.
+* Of an animation, and of a file of several pages, the first picture is read.
+* Only files on a disk are read, no pipes and devices, and no picture of more than `MAX_PIXELS`,
+  whatever Pillow's own limit is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from fgclip_det.io.regular_files import open_regular
+
+Orientation = Literal["shown", "stored"]
+MAX_PIXELS = 179_000_000
+MAX_PADDED_PIXELS = 64_000_000
+_BITS_16_TO_8 = 257
+# What undoes each orientation of EXIF's; all but two undo themselves.
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+_pillow_limit = threading.Lock()
+
+
+def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> np.ndarray:
+    """Read a picture; the module tells what becomes of those of other kinds than 8-bit RGB.
+
+    Args:
+        path: A file that Pillow reads.
+        orientation: "shown" turns it by its EXIF entry; "stored" does not.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: Missing, empty, truncated, too large, no picture or no file on a disk.
+    """
+    if orientation not in ("shown", "stored"):
+        raise ValueError(f"orientation {orientation!r} is unknown: choose 'shown' or 'stored'")
+    where = f"picture {str(path)!r}"
+    with open_regular(path, "picture") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise ValueError(f"{where} is empty: copy it again")
+        try:
+            with _opened(stream) as image:
+                _check_pixels(where, *image.size)
+                return to_rgb(_turned(image, orientation))
+        except UnidentifiedImageError:
+            raise ValueError(
+                f"{where} is not a picture of a known format: give a PNG or JPEG file"
+            ) from None
+        except _TooLargeError as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:  # broken bytes raise whatever a format's reader runs into
+            raise ValueError(
+                f"{where} cannot be read ({error}): truncated, copy it again"
+            ) from None
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow picture of any mode as (H, W, 3) uint8, RGB, as it is stored; see the module."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if image.mode != "I" or values.max(initial=0) > 255:
+            values = values // _BITS_16_TO_8
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), posinf=255, neginf=0)
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def check_padded_size(width: int, height: int, where: str = "a picture") -> None:
+    """Make sure that a picture still fits into memory once it is resized and padded.
+
+    Args:
+        width: In pixels, after padding.
+        height: Likewise.
+        where: Which picture, for the message.
+
+    Raises:
+        ValueError: It has more than `MAX_PADDED_PIXELS`.
+    """
+    if width * height > MAX_PADDED_PIXELS:
+        raise ValueError(
+            f"{where} would be padded to {width} x {height} pixels, more than "
+            f"{MAX_PADDED_PIXELS / 1e6:.0f} million: cut it or make it smaller"
+        )
+
+
+def _turned(image: Image.Image, orientation: Orientation) -> Image.Image:
+    if orientation == "shown":
+        return ImageOps.exif_transpose(image)
+    # Pillow turns TIFF files by itself when it decodes them, and removes the entry.
+    entry = image.getexif().get(ExifTags.Base.Orientation) if image.format == "TIFF" else None
+    image.load()
+    return image if entry not in _TURNED_BACK else image.transpose(_TURNED_BACK[entry])
+
+
+class _TooLargeError(Exception):
+    """A picture of too many pixels."""
+
+
+def _check_pixels(where: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _TooLargeError(
+            f"{where} is too large ({width} x {height} pixels, more than "
+            f"{MAX_PIXELS / 1e6:.0f} million): make it smaller"
+        )
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
+    """The picture of a file, of which no pixel is decoded yet."""
+    # Pillow's limit is global. It would warn of half as many pixels as are read here, and a
+    # program may have set it for its own files.
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(stream)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image

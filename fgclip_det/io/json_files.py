@@ -1,0 +1,159 @@
+"""The one way to read JSON: only what every later step can hold, and a line on what is wrong.
+
+Refused, with the file's name: NaN and infinities, numbers beyond a float64, half surrogate pairs
+(which no file can be written with), nesting beyond Python's stack, and files that are truncated or
+too large. UTF-8 with or without its mark, UTF-16 and UTF-32 are read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from fgclip_det.io.regular_files import read_bytes
+
+MAX_JSON_BYTES = 64_000_000
+_ID_LIMIT = 2**63
+# A number of fewer digits with an exponent of two is below the largest float64, about 1.8e308.
+_MANY_DIGITS = b"0" * 200
+_LONG_EXPONENT = b"0e000"
+_NUMBER_PARTS = bytes(
+    ord("0") if code in b"0123456789" else ord("e") if code in b"eE" else ord(" ")
+    for code in range(256)
+)
+_HALF_PAIR = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|\\u[dD][c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4})"
+)
+
+
+def read_json(
+    path: str | os.PathLike, what: str = "file", max_bytes: int | None = MAX_JSON_BYTES
+) -> Any:
+    """Content of a JSON file, unpacked where its name ends in ``.gz``.
+
+    Args:
+        path: The file, or a link to it.
+        what: What to call it in messages.
+        max_bytes: The most that it may hold; None, for annotations and results, is a quarter of the
+            free memory.
+
+    Raises:
+        ValueError: The file is missing, no file on a disk, too large, empty, no text, no complete
+            JSON, or holds what the module refuses.
+    """
+    return parse_json(read_bytes(path, what, max_bytes), f"{what} {str(path)!r}")
+
+
+def read_json_lines(
+    path: str | os.PathLike, what: str = "file", max_bytes: int | None = None
+) -> Iterator[tuple[str, Any]]:
+    """What a line is called in messages, such as ``line 3 of 'a.jsonl'``, and its value.
+
+    Only line ends end a line, not Unicode's separators; blank lines are passed over.
+
+    Args:
+        path: The file, in UTF-8.
+        what: What to call it in messages.
+        max_bytes: As of `read_json`.
+
+    Raises:
+        ValueError: As `read_json`; names the line.
+    """
+    content = read_bytes(path, what, max_bytes).removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            where = f"line {number} of {str(path)!r}"
+            yield where, parse_json(line, where)
+
+
+def parse_json(content: bytes | str, where: str) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        content: The text.
+        where: What it is called in messages, such as ``file 'a.json'``.
+
+    Raises:
+        ValueError: It is empty, no text or no complete JSON, or holds what the module refuses.
+    """
+    text = content if isinstance(content, str) else _decoded(content, where)
+    if not text.strip():
+        raise ValueError(f"{where} is empty: get it again")
+    try:
+        if _may_hold_gigantic_numbers(text):
+            value = json.loads(
+                text, parse_constant=_refuse, parse_int=_to_int, parse_float=_to_float
+            )
+        else:
+            value = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError(
+            f"{where} is no complete JSON that can be read (nested too deep): get it again"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{where} is no complete JSON ({error}): truncated? Get it again"
+        ) from None
+    except _NumberError as error:
+        raise ValueError(f"{where} holds {error}: mend or get it again") from None
+    half = _half_pair(text)
+    if half is not None:
+        raise ValueError(f"{where} holds half a surrogate pair ({half}): mend the text")
+    return value
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value of a JSON file can be an id: a whole number of 64 bits, and no bool."""
+    return type(value) is int and -_ID_LIMIT <= value < _ID_LIMIT
+
+
+class _NumberError(Exception):
+    """A number that is refused."""
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is no text ({error.reason}): unpack it first") from None
+
+
+def _refuse(text: str) -> NoReturn:
+    raise _NumberError(f"{text}, which is no number of JSON")
+
+
+def _may_hold_gigantic_numbers(text: str) -> bool:
+    # Looks at all digits at once, since a function for each number would double the time.
+    shapes = text.encode("utf-8", "surrogatepass").translate(_NUMBER_PARTS, b"+")
+    return _MANY_DIGITS in shapes or _LONG_EXPONENT in shapes
+
+
+def _to_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise _NumberError(f"the number {_shortened(text)}, which is beyond a float64")
+    return value
+
+
+def _to_int(text: str) -> int:
+    _to_float(text)
+    return int(text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:10]}... of {len(text)} characters"
+
+
+def _half_pair(text: str) -> str | None:
+    """The first escape of half a surrogate pair, if there is one."""
+    # A single character is found ten times faster than two.
+    if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
+        return None
+    # Escaped backslashes begin no escape.
+    found = _HALF_PAIR.search(text.replace("\\\\", "  "))
+    return found and found.group()
