@@ -106,7 +106,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(arguments: list[str], folder: Path) -> None:
+def _run(arguments: list[str], folder: Path) -> str:
     environment = {
         **os.environ,
         "PATH": f"{folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -115,6 +115,7 @@ def _run(arguments: list[str], folder: Path) -> None:
     }
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -127,6 +128,14 @@ def test_shell_command_works(command: str, scratch: Path) -> None:
 @pytest.mark.parametrize("code", _runnable("python"))
 def test_python_block_works(code: str, scratch: Path) -> None:
     _run([str(scratch / ".venv" / "bin" / "python"), "-c", code], scratch)
+
+
+@pytest.mark.slow
+def test_demo_prints_what_the_readme_shows(scratch: Path) -> None:
+    shown = re.search(r"^make demo$.*?^```text\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = re.search(r"^demo: setup\n\t\$\(BIN\)/(.+)$", makefile, re.MULTILINE)[1]
+    assert _run(["bash", "-c", command], scratch).endswith(shown[1])
 
 
 def test_there_is_a_readme() -> None:
