@@ -149,8 +149,8 @@ def demo(arguments: argparse.Namespace) -> int:
     ):
         answers.append(answer)
         stem = stems[str(answer.image_path)]
-        text = json.dumps(answer.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        _write(out_dir / "preds" / f"{stem}.json", lambda p, t=text: p.write_text(t, "utf-8"))
+        told = answer.to_dict()
+        _write(out_dir / "preds" / f"{stem}.json", lambda p, t=told: _dump(p, t))
         if not arguments.no_save_vis:
             drawn = draw_detections(read_image(answer.image_path), answer)
             _write(out_dir / "vis" / f"{stem}.png", lambda p, d=drawn: d.save(p, "PNG"))

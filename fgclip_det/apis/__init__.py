@@ -12,7 +12,7 @@ _HOMES = {
     "Detections": "fgclip_det.apis.detections",
     "draw_detections": "fgclip_det.apis.visualization",
     "draw_heatmap": "fgclip_det.apis.heatmap",
-    "read_image": "fgclip_det.apis.images",
+    "read_image": "fgclip_det.io",
     "rescore": "fgclip_det.apis.rescoring",
     "similarity_maps": "fgclip_det.apis.heatmap",
 }

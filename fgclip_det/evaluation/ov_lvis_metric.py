@@ -165,12 +165,9 @@ class OVLVISMetric(BaseMetric):
 
 def _read(ann_file: str) -> COCO:
     try:
-        values = json.loads(Path(ann_file).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"annotation file {ann_file!r} cannot be read ({error}): check val_evaluator.ann_file, "
-            "or make it first (tools/prepare_ov_lvis.py)"
-        ) from None
+        values = read_json(ann_file, "annotation file", max_bytes=None)
+    except ValueError as error:
+        raise ValueError(f"{error}, or make it first (tools/prepare_ov_lvis.py)") from None
     try:
         strange = {c["name"] for c in values["categories"] if c["frequency"] not in _FREQUENCIES}
         # Numbered from 1: pycocotools takes a match with the id 0 for none.

@@ -212,15 +212,12 @@ def _initialise(model: FGCLIP) -> None:
 
 
 def _read_captions(path: str) -> list[str]:
-    captions = []
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                captions += [entry["short_caption"], entry["long_caption"]]
-                captions += [region["caption"] for region in entry["regions"]]
-    except FileNotFoundError:
+    if not Path(path).is_file():
         raise ValueError(
             f"no caption file {path!r}: make it first (tools/prepare_shapes.py for Shapes)"
-        ) from None
+        )
+    captions = []
+    for _, entry in read_json_lines(path, "caption file"):
+        captions += [entry["short_caption"], entry["long_caption"]]
+        captions += [region["caption"] for region in entry["regions"]]
     return captions

@@ -160,8 +160,7 @@ class Vocabulary:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write the JSON form to a file."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        Path(path).write_text(text, encoding="utf-8")
+        write_json(path, self.to_dict(), ensure_ascii=False)
 
     @property
     def hash(self) -> str:

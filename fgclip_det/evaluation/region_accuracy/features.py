@@ -112,12 +112,9 @@ def read_picture(path: Path) -> Image.Image:
         ValueError: It is missing, no picture, truncated or too large.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # broken bytes raise whatever a format's reader runs into
-        raise ValueError(
-            f"picture {str(path)!r} cannot be read ({error}): check image_root"
-        ) from None
+        return Image.fromarray(read_image(path, "stored"))
+    except ValueError as error:
+        raise ValueError(f"{error}; is image_root right?") from None
 
 
 def _is_packed(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> bool:
