@@ -20,7 +20,7 @@ from benchmarks.plain_recipe import make_plain
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.datasets import OVCocoDataset
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.engine.command_line import read_config
+from fgclip_det.engine import read_config
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.vocabulary import Vocabulary
 

@@ -21,8 +21,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
-from fgclip_det.engine.command_line import run_tool
 from fgclip_det.evaluation import evaluate_fg_ovd
+from fgclip_det.exit_codes import run_tool
 
 SCORES = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
 SCORES += ("mar_1", "mar_10", "mar_100")

@@ -24,7 +24,8 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, train_tokenizer
-from fgclip_det.engine.command_line import read_config, run_tool
+from fgclip_det.engine import read_config
+from fgclip_det.exit_codes import run_tool
 from fgclip_det.models import OpenVocabTwoStageDetector
 from fgclip_det.vocabulary import Vocabulary
 

@@ -3,6 +3,8 @@
 python tools/bundle_model.py configs/shapes/ovdet_tiny.py work_dirs/shapes_ovdet/epoch_10.pth
 """
 
+from __future__ import annotations
+
 import argparse
 import shutil
 import sys
@@ -11,14 +13,19 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.exit_codes import run_tool
+from fgclip_det.io import replaced_file, write_text
 from fgclip_det.vocabulary import Vocabulary
 
 ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
 LIMIT_MB = 6
 
 
-def main() -> int:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="config the detector was trained with")
     parser.add_argument("checkpoint", help="its checkpoint")
@@ -26,13 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--images", nargs="*", default=[], type=Path, help="pictures to bundle with it"
     )
-    args = parser.parse_args()
-    try:
-        bundle(args.config, args.checkpoint, args.out, args.images)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser.parse_args(argv)
 
 
 def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
@@ -60,6 +61,11 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
     print(f"{out}: {size:.1f} MB")
     if size > LIMIT_MB:
         raise ValueError(f"{size:.1f} MB is more than the {LIMIT_MB} MB the package may hold")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return run_tool(lambda: bundle(args.config, args.checkpoint, args.out, args.images))
 
 
 if __name__ == "__main__":

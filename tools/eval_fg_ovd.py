@@ -7,19 +7,20 @@ Predictions are JSON (`fgclip_det.fg_ovd.predictions` tells the format) or, with
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.engine.command_line import check_target, run_tool
-from fgclip_det.engine.resume.checkpoint_files import replaced_file
+from fgclip_det.engine import check_target
+from fgclip_det.exit_codes import run_tool
 from fgclip_det.fg_ovd.files import read_fg_ovd
 from fgclip_det.fg_ovd.official_pickle import read_official_predictions
 from fgclip_det.fg_ovd.predictions import read_predictions
 from fgclip_det.fg_ovd.summary import summarize
 from fgclip_det.fg_ovd.text_prior import read_scorer
+from fgclip_det.io import write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,8 +42,14 @@ def evaluate(args: argparse.Namespace) -> None:
     """Prints the tables and writes the JSON."""
     out = args.out or args.predictions.with_name(f"{args.predictions.name}.scores.json")
     check_target(out, args.annotations, args.predictions, args.validation or args.annotations)
-    if args.trust_pickle and args.predictions.name.endswith((".json", ".json.gz")):
+    is_json = args.predictions.name.endswith((".json", ".json.gz"))
+    if args.trust_pickle and is_json:
         raise ValueError(f"{str(args.predictions)!r} is JSON: leave out --trust-pickle")
+    if not args.trust_pickle and not is_json:
+        raise ValueError(
+            f"{str(args.predictions)!r} is no .json or .json.gz: an official pickle needs "
+            "--trust-pickle"
+        )
     file = read_fg_ovd(args.annotations)
     scorer = None
     if args.validation:
@@ -66,8 +73,7 @@ def evaluate(args: argparse.Namespace) -> None:
     values = {"annotations": args.annotations, "predictions": str(args.predictions)}
     values |= summary.values
     values["results"] = {name: values.pop("result"), **values.pop("references")}
-    with replaced_file(out) as partial:
-        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(out, values)
     print(summary.page(name))
 
 

@@ -11,14 +11,18 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis.inferencer import resolve_device
+from fgclip_det.apis import resolve_device
 from fgclip_det.encoders import load_encoder
-from fgclip_det.engine.command_line import run_tool
-from fgclip_det.evaluation.region_accuracy.accuracy import fit_scorer, region_accuracies
-from fgclip_det.evaluation.region_accuracy.features import described
-from fgclip_det.evaluation.region_accuracy.tables import region_page
+from fgclip_det.evaluation.region_accuracy import (
+    described,
+    fit_scorer,
+    region_accuracies,
+    region_page,
+)
+from fgclip_det.exit_codes import run_tool
 from fgclip_det.io import write_json
 
 OPTIONS = (
@@ -83,7 +87,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    return run_tool(lambda: evaluate(parse_args(argv)))
+    args = parse_args(argv)
+    return run_tool(lambda: evaluate(args))
 
 
 if __name__ == "__main__":

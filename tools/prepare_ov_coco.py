@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.prepare.ov_coco import PROTOCOLS, ov_coco_files
-from fgclip_det.datasets.prepare.prepared_files import check_files, write_files
-from fgclip_det.engine.command_line import run_tool
+from fgclip_det.datasets.prepare import PROTOCOLS, check_files, ov_coco_files, write_files
+from fgclip_det.exit_codes import run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

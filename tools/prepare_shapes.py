@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.shapes.generator import DEFAULT_SPLITS, check, generate
+from fgclip_det.datasets.shapes import DEFAULT_SPLITS, check, generate
+from fgclip_det.exit_codes import run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,24 +26,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
+def prepare(args: argparse.Namespace) -> None:
+    """Makes or checks the pictures and files."""
+    if args.check:
+        check(args.out)
+        print(f"{args.out} is complete")
+        return
     splits = {split: getattr(args, f"num_{split}") for split in DEFAULT_SPLITS}
-    try:
-        if args.check:
-            check(args.out)
-            print(f"{args.out} is complete")
-            return 0
-        written = generate(args.out, splits, args.seed, args.workers)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    written = generate(args.out, splits, args.seed, args.workers)
     kept = [split for split in splits if split not in written]
     print(
         f"{args.out}: wrote {', '.join(written) or 'nothing'}; kept {', '.join(kept) or 'nothing'}"
     )
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the tool; returns its exit code (2: the user can mend it)."""
+    args = parse_args(argv)
+    return run_tool(lambda: prepare(args))
 
 
 if __name__ == "__main__":

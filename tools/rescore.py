@@ -13,10 +13,11 @@ import sys
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis.rescoring import rescore
-from fgclip_det.engine.command_line import run_tool
+from fgclip_det.apis import rescore
+from fgclip_det.exit_codes import run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -7,7 +7,6 @@ python tools/test.py configs/fg_ovd/ovdet_fgclip_b_640_hard.py epoch_3.pth --sub
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis.fg_ovd.command import add_flags, evaluate_subsets, given_flags
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.engine.command_line import ConfigOptionsAction, read_config, run_tool, set_launcher
+from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
+from fgclip_det.exit_codes import run_tool
+from fgclip_det.io import write_json
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
 
@@ -62,14 +63,6 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
         raise ValueError(f"--out is {args.out!r}: its name must end in .pkl")
 
 
-def write_metrics(metrics: dict[str, float], work_dir: str) -> Path:
-    path = Path(work_dir) / "metrics.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 
@@ -95,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             runner.test_evaluator.metrics.append(dump)
         metrics = {key: float(value) for key, value in runner.test().items()}
         if runner.rank == 0:
-            path = write_metrics(metrics, config.work_dir)
+            path = Path(config.work_dir, "metrics.json")
+            write_json(path, metrics)
             print("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
             print(f"written to {path}")
 

@@ -16,16 +16,16 @@ from mmengine.registry import RUNNERS
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.engine.autocast_optim_wrapper import AMP_DTYPES
-from fgclip_det.engine.command_line import (
+from fgclip_det.engine import (
+    AMP_DTYPES,
     ConfigOptionsAction,
+    ResumableRunner,
     check_checkpoint,
+    find_resumable,
     read_config,
-    run_tool,
     set_launcher,
 )
-from fgclip_det.engine.resume.checkpoint_files import find_resumable
-from fgclip_det.engine.resume.resumable_runner import ResumableRunner
+from fgclip_det.exit_codes import run_tool
 
 NEEDS = ("model", "train_cfg", "train_dataloader", "optim_wrapper")
 

@@ -12,8 +12,10 @@ _HOMES = {
     "Detections": "fgclip_det.apis.detections",
     "draw_detections": "fgclip_det.apis.visualization",
     "draw_heatmap": "fgclip_det.apis.heatmap",
+    "load_detector": "fgclip_det.apis.detector_loading",
     "read_image": "fgclip_det.io",
     "rescore": "fgclip_det.apis.rescoring",
+    "resolve_device": "fgclip_det.apis.detector_loading",
     "similarity_maps": "fgclip_det.apis.heatmap",
 }
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "OpenVocabInferencer",
     "draw_detections",
     "draw_heatmap",
+    "load_detector",
     "read_image",
     "rescore",
+    "resolve_device",
     "similarity_maps",
 ]
 

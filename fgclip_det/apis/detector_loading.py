@@ -1,4 +1,4 @@
-"""Detectors from a config and a checkpoint, ready to be asked."""
+"""Detectors from a config and a checkpoint, ready to be asked, and where they compute."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import os
 from pathlib import Path
 
+import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
@@ -62,6 +63,30 @@ def load_detector(
     if weights is not None:
         _load_weights(detector, weights)
     return detector, _test_pipeline(cfg)
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device meant, CUDA where none is named and there is one.
+
+    Raises:
+        ValueError: No such device, or CUDA is asked for and there is none.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f'device {str(device)!r} is unknown: use "cpu", "cuda" or "cuda:0"')
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r} is asked for, but torch finds no CUDA: use cpu")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {str(device)!r} is asked for, but torch finds "
+            f"{torch.cuda.device_count()} CUDA device(s), counted from cuda:0"
+        )
+    return resolved
 
 
 def _bundled(

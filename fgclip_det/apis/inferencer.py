@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
-from fgclip_det.apis.detector_loading import load_detector
+from fgclip_det.apis.detector_loading import load_detector, resolve_device
 from fgclip_det.apis.image_regions import (
     ImageRegions,
     as_detections,
@@ -272,30 +272,6 @@ class OpenVocabInferencer:
 
     def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
         return texts if self.negatives is None else texts.with_negatives(self.negatives)
-
-
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device meant, CUDA where none is named and there is one.
-
-    Raises:
-        ValueError: No such device, or CUDA is asked for and there is none.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        resolved = None
-    if resolved is None or resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f'device {str(device)!r} is unknown: use "cpu", "cuda" or "cuda:0"')
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r} is asked for, but torch finds no CUDA: use cpu")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {str(device)!r} is asked for, but torch finds "
-            f"{torch.cuda.device_count()} CUDA device(s), counted from cuda:0"
-        )
-    return resolved
 
 
 def _limit_aspect(rgb: np.ndarray) -> np.ndarray:

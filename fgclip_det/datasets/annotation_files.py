@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from fgclip_det.io import is_id, read_json
+
 _LISTS = ("images", "annotations", "categories")
 # Far beyond every picture, and false for NaN and infinities too.
 _LIMIT = 1e9
@@ -92,11 +94,38 @@ def read_annotations(
         if not isinstance(category.get("name"), str):
             raise ValueError(f"{str(path)!r}: category {category['id']} has no 'name'")
     _check_ids(path, "image", images)
-    _check_images(path, images, image_name)
+    names = ("file_name", "coco_url") if image_name is None else (image_name,)
+    check_images(repr(str(path)), images, names)
     _check_ids(path, "annotation", annotations)
     _check_annotations(path, annotations, _ids(images), _ids(categories))
     categories = sorted(categories, key=lambda category: category["id"])
     return AnnotationFile(path, images, annotations, categories, values)
+
+
+def check_images(
+    source: str, images: Iterable[Mapping[str, Any]], names: Sequence[str] = ("file_name",)
+) -> None:
+    """Make sure that images tell which picture each is, and its size.
+
+    Args:
+        source: What to call their file in the message.
+        images: With an ``id`` each.
+        names: Keys of which one at least must tell the picture.
+
+    Raises:
+        ValueError: An image has none of the keys, or its ``width`` or ``height`` is no number from
+            1; it is named.
+    """
+    for image in images:
+        where = f"{source}: image {image['id']}"
+        if not any(isinstance(image.get(key), str) and image[key] for key in names):
+            raise ValueError(
+                f"{where} has no {names[0]!r}, but {image.get(names[0])!r}: give the path of its "
+                "picture"
+            )
+        for key in ("width", "height"):
+            if not _is_number(image.get(key)) or image[key] < 1:
+                raise ValueError(f"{where} has the {key} {image.get(key)!r}: no number of pixels")
 
 
 def image_file_name(image: Mapping[str, Any]) -> str:
@@ -200,17 +229,6 @@ def _check_ids(path: Path, what: str, entries: list[dict[str, Any]]) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and -_LIMIT < value < _LIMIT
-
-
-def _check_images(path: Path, images: list[dict[str, Any]], image_name: str | None) -> None:
-    keys = ("file_name", "coco_url") if image_name is None else (image_name,)
-    for image in images:
-        where = f"{str(path)!r}: image {image['id']}"
-        if not any(isinstance(image.get(key), str) and image[key] for key in keys):
-            raise ValueError(f"{where} has no {keys[0]!r}")
-        for key in ("width", "height"):
-            if not _is_number(image.get(key)) or image[key] < 1:
-                raise ValueError(f"{where} has the {key} {image.get(key)!r}: no number of pixels")
 
 
 def _check_annotations(

@@ -10,6 +10,7 @@ import cv2
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
+from fgclip_det.datasets.annotation_files import check_images
 from fgclip_det.datasets.image_files import missing_image_paths
 from fgclip_det.fg_ovd.files import FGOVDFile, read_fg_ovd
 
@@ -90,20 +91,14 @@ class FGOVDDataset(BaseDetDataset):
 
     def _records(self, file: FGOVDFile) -> list[dict[str, Any]]:
         vocabularies = defaultdict(list)
-        for vocabulary in file.vocabularies(self.n_negatives):
+        for vocabulary in file.eligible(self.n_negatives):
             vocabularies[vocabulary.image_id].append(vocabulary)
-        if not vocabularies:
-            raise ValueError(
-                f"no annotation of {file.source} has {self.n_negatives} negatives: use at most "
-                f"{file.max_negatives}"
-            )
+        images = [image for image in file.images if image["id"] in vocabularies]
+        check_images(file.source, images)
         boxes = defaultdict(list)
         for annotation in file.annotations:
             boxes[annotation["image_id"], annotation["category_id"]].append(annotation["bbox"])
         root = self.data_prefix.get("img") or ""
-        for image in file.images:
-            if image["id"] in vocabularies:
-                _check_image(image, file.source)
         return [
             {
                 "img_path": os.path.join(root, image["file_name"]),
@@ -120,21 +115,5 @@ class FGOVDDataset(BaseDetDataset):
                     for x, y, w, h in boxes[image["id"], v.category_ids[0]]
                 ],
             }
-            for image in file.images
-            if image["id"] in vocabularies
+            for image in images
         ]
-
-
-def _check_image(image: dict[str, Any], source: str) -> None:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise ValueError(
-            f"image {image['id']} of {source} has the file_name {name!r}: give its path below "
-            "COCO's folder"
-        )
-    for key in ("height", "width"):
-        size = image.get(key)
-        if not isinstance(size, int | float) or not size > 0:
-            raise ValueError(
-                f"image {image['id']} of {source} has the {key} {size!r}: give its pixels"
-            )

@@ -10,7 +10,6 @@ All boxes are in pixels of the pictures as the annotation file gives their sizes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fgclip_det.compat import decode_tensor
-from fgclip_det.io import read_pickle
+from fgclip_det.io import is_id, read_json, read_pickle
 
 _KEYS = ("image_id", "bbox", "score")
 _PICKLES = (".pkl", ".pickle")

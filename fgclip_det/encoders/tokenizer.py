@@ -15,6 +15,7 @@ from transformers import (  # type: ignore[attr-defined]
 )
 
 from fgclip_det.encoders.pretrained import read_config
+from fgclip_det.io import parse_json, write_json, write_text
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"

@@ -1,20 +1,35 @@
 """What MMEngine runs for this package: the runner of training, its loops, hooks and wrappers."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
-from fgclip_det.engine.autocast_optim_wrapper import AutocastOptimWrapper
+from fgclip_det.engine.autocast_optim_wrapper import AMP_DTYPES, AutocastOptimWrapper
+from fgclip_det.engine.command_line import (
+    ConfigOptionsAction,
+    check_checkpoint,
+    check_target,
+    read_config,
+    set_launcher,
+)
 from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.hooks.export_encoder_hook import ExportEncoderHook
 from fgclip_det.engine.hooks.log_pictures_hook import LogPicturesHook
 from fgclip_det.engine.hooks.partial_weights_hook import PartialWeightsHook
+from fgclip_det.engine.resume.checkpoint_files import find_resumable
 from fgclip_det.engine.resume.resumable_runner import ResumableRunner
 from fgclip_det.engine.tensorboard_backend import TensorboardVisBackend
 
 __all__ = [
+    "AMP_DTYPES",
     "AtomicCheckpointHook",
     "AutocastOptimWrapper",
+    "ConfigOptionsAction",
     "ExportEncoderHook",
     "LogPicturesHook",
     "PartialWeightsHook",
     "ResumableRunner",
     "TensorboardVisBackend",
+    "check_checkpoint",
+    "check_target",
+    "find_resumable",
+    "read_config",
+    "set_launcher",
 ]

@@ -1,13 +1,11 @@
-"""What the command-line tools share: reading a config, and errors that a user can mend."""
+"""What the command-line tools share: reading a config, and checks before anything is computed."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import os
-import re
-import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,6 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from fgclip_det.compat import load_checkpoint_file
-
-EXIT_USER_ERROR = 2
-# What a shell gives a command that Ctrl-C ended.
-EXIT_INTERRUPTED = 130
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
 _OTHER_KEYS = {
@@ -30,8 +24,6 @@ _OTHER_KEYS = {
     "runner_type",
     "sync_bn",
 }
-_WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
-_UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class ConfigOptionsAction(DictAction):
@@ -130,44 +122,3 @@ def check_checkpoint(path: str | None) -> None:
     """
     if path is not None and "://" not in path:
         load_checkpoint_file(path)
-
-
-def run_tool(main: Callable[[], None], cfg_options: Collection[str] | None = None) -> int:
-    """Run a tool: errors of the user's become one line and exit code 2, bugs keep a traceback.
-
-    Ctrl-C is one line too, and exit code 130.
-
-    Args:
-        main: The tool.
-        cfg_options: Dotted keys that the user set; an argument that no class knows is the user's
-            error if it is among them.
-    """
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (ValueError, OSError) as error:
-        message = _message(error)
-    except TypeError as error:
-        name = _UNEXPECTED_ARGUMENT.search(str(error))
-        keys = [key for key in cfg_options or () if name and name[1] in key.split(".")]
-        if not keys:
-            raise
-        message = f"--cfg-options: {keys[0]!r} sets {name[1]!r}, which is unknown: {error}"
-    else:
-        return 0
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_USER_ERROR
-
-
-def _message(error: Exception) -> str:
-    message = str(error)
-    if _WORKER_ERROR.match(message):
-        # A data loader's worker sends its traceback as the text; the error is the last line.
-        message = message.strip().splitlines()[-1].partition(": ")[2]
-    if isinstance(error, FileNotFoundError):
-        message += ": check the paths in the config"
-    elif isinstance(error, NotADirectoryError):
-        message += ": a part of this path is a file, name another"
-    return message

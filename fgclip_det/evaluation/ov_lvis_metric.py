@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import area
 from terminaltables import AsciiTable
+
+from fgclip_det.io import read_json
 
 _MAX_DETECTIONS = 300
 _KINDS = ("bbox", "segm")

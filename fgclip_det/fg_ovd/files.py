@@ -7,16 +7,17 @@ read them here, where each may.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from fgclip_det.io import is_id, read_json, read_json_lines
+
 _LISTS = ("images", "annotations", "categories")
 _LINE_KEYS = ("img_path", "bbox", "pos_expression", "neg_expression")
-_MOST_PIXELS, _MOST_ID = 1e9, 2**63 - 1
+_MOST_PIXELS = 1e9
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def read_fg_ovd(source: str | Path | Mapping[str, Any] | FGOVDFile) -> FGOVDFile
     if isinstance(source, Mapping):
         name, values = "ground_truth", source
     else:
-        name, values = repr(str(source)), read_json(source)
+        name, values = repr(str(source)), read_json(source, max_bytes=None)
     for key in _LISTS:
         entries = values.get(key) if isinstance(values, Mapping) else None
         if not isinstance(entries, list | tuple) or not all(isinstance(e, dict) for e in entries):
@@ -170,26 +171,6 @@ def read_fg_ovd(source: str | Path | Mapping[str, Any] | FGOVDFile) -> FGOVDFile
     )
 
 
-def read_json(path: str | Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        ValueError: The file is missing, no text, or no complete JSON.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}): check it") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{str(path)!r} is no text ({error.reason}): unpack it first") from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{str(path)!r} is no complete JSON ({error}): truncated? Get it again"
-        ) from error
-
-
 def read_fg_ovd_lines(path: str | Path) -> list[FGOVDLine]:
     """Read the JSON lines of FG-CLIP's accuracy protocol (``*_llava.jsonl``).
 
@@ -200,26 +181,14 @@ def read_fg_ovd_lines(path: str | Path) -> list[FGOVDLine]:
     Raises:
         ValueError: The file is missing or empty, or a line cannot be read; it is named.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error}): check it") from error
-    # Not splitlines: a caption may hold a line separator of Unicode's.
-    lines = list(_lines(text, str(path)))
+    lines = list(_lines(path))
     if not lines:
         raise ValueError(f"{str(path)!r} is empty: get it again")
     return lines
 
 
-def _lines(text: str, path: str) -> Iterator[FGOVDLine]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"line {number} of {path!r}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where} is no complete JSON ({error}): get it again") from error
+def _lines(path: str | Path) -> Iterator[FGOVDLine]:
+    for where, values in read_json_lines(path):
         lacking = [k for k in _LINE_KEYS if not isinstance(values, dict) or k not in values]
         if lacking:
             raise ValueError(f"{where} has no {lacking[0]!r}: take a *_llava.jsonl file")
@@ -251,7 +220,7 @@ def _by_id(name: str, what: str, entries: Any) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for index, entry in enumerate(entries):
         number = entry.get("id")
-        if type(number) is not int or abs(number) > _MOST_ID:
+        if not is_id(number):
             raise ValueError(
                 f"{name}: {what} number {index} has the id {number!r}: no int of 64 bits"
             )

@@ -16,22 +16,18 @@ suppression among captions; an entry without boxes says that the detector ran an
 
 from __future__ import annotations
 
-import gzip
 import json
 import operator
-import os
-import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from fgclip_det.fg_ovd.files import FGOVDFile, check_n_negatives
+from fgclip_det.io import read_json, replaced_text
 
 FORMAT, VERSION = "fgclip_det/fg_ovd_predictions", 1
 _ENTRY_KEYS = ("annotation_id", "boxes", "scores")
@@ -164,13 +160,15 @@ def write_predictions(
         n_negatives: Negatives that the detector was asked for.
 
     Raises:
-        ValueError: A prediction is malformed, has too many scores or comes twice, or the file
-            cannot be written.
+        ValueError: A prediction is malformed, has too many scores or comes twice.
+        OSError: The file cannot be written.
     """
     check_n_negatives(n_negatives)
     head = {"format": FORMAT, "version": VERSION, "n_negatives": int(n_negatives)}
     seen: set[int] = set()
-    with _replaced(Path(path)) as stream:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_text(path) as stream:
         stream.write(json.dumps(head)[:-1] + ', "predictions": [')
         for index, item in enumerate(predictions):
             prediction = to_prediction(*_parts(item))
@@ -187,7 +185,7 @@ def read_predictions(path: str | Path) -> FGOVDPredictions:
             malformed.
     """
     where = repr(str(path))
-    values = _read(Path(path))
+    values = read_json(path, max_bytes=None)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"{where} is of the format {found!r}: {FORMAT!r} is needed")
@@ -254,46 +252,3 @@ def _numbers(values: Any, what: str) -> np.ndarray:
 def _shortest(array: np.ndarray) -> list[list[float]]:
     # numpy writes the shortest text that reads back as the same float32.
     return array.astype(str).astype(np.float64).tolist()
-
-
-def _read(path: Path) -> Any:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as stream:
-            text = stream.read()
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{str(path)!r} cannot be read ({reason}): check it") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{str(path)!r} is no text ({error.reason}): an official pickle needs --trust-pickle"
-        ) from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{str(path)!r} is no complete JSON ({error}): truncated? Write it again"
-        ) from error
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of `path` when it is whole."""
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(partial, "wt", encoding="utf-8") as stream:
-            yield stream
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be written ({error.strerror or error}): make room, or choose "
-            "another place"
-        ) from error
-    finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)

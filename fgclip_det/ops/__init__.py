@@ -1,7 +1,6 @@
 """Operators: public functions here, kernels in csrc/, their PyTorch oracle in reference.py."""
 
 from fgclip_det.ops._library import backend
-from fgclip_det.ops.region_classify import region_classify
 from fgclip_det.ops.roi_align import RoIAlign, roi_align
 
-__all__ = ["RoIAlign", "backend", "region_classify", "roi_align"]
+__all__ = ["RoIAlign", "backend", "roi_align"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
+from fgclip_det.io import read_json_lines
 from fgclip_det.pretrain.losses import contrastive_loss, hard_negative_loss
 
 _MAX_LOGIT_SCALE = math.log(100.0)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from fgclip_det.io import parse_json, replaced_file
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 _KIND = "fgclip_det.TextEmbeddings"

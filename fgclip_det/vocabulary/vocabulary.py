@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from fgclip_det.io import write_json
 from fgclip_det.vocabulary.parsing import parse
 from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 

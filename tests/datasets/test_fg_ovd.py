@@ -130,18 +130,18 @@ def test_a_missing_category_is_named(tmp_path: Path, content: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_name": None}, "has the file_name None: give its path"),
-        ({"file_name": 5}, "has the file_name 5: give its path"),
-        ({"height": None}, "has the height None: give its pixels"),
-        ({"width": -3}, "has the width -3: give its pixels"),
-        ({"height": "x"}, "has the height 'x': give its pixels"),
+        ({"file_name": None}, "has no 'file_name', but None: give the path"),
+        ({"file_name": 5}, "has no 'file_name', but 5: give the path"),
+        ({"height": None}, "has the height None: no number of pixels"),
+        ({"width": -3}, "has the width -3: no number of pixels"),
+        ({"height": "x"}, "has the height 'x': no number of pixels"),
     ],
 )
 def test_images_need_a_name_and_a_size(
     tmp_path: Path, content: dict, change: dict, message: str
 ) -> None:
     content["images"][0].update(change)
-    with pytest.raises(ValueError, match=f"image 7 of .* {message}"):
+    with pytest.raises(ValueError, match=rf"subset\.json.*: image 7 {message}"):
         build(tmp_path, content)
 
 

@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_what_was_there(predictions: list, tmp_path: Path)
             write_predictions(path, wrong, 2)
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
-    with pytest.raises(ValueError, match="cannot be written"):
+    with pytest.raises(OSError, match=r"out\.json"):
         write_predictions(path / "no folder.json", predictions, 2)
     with pytest.raises(ValueError, match=r"a prediction is tuple: give \(annotation_id, boxes, s"):
         write_predictions(path, [(1, [])], 2)
@@ -92,7 +92,8 @@ def content(*entries: Any, **changes: Any) -> dict[str, Any]:
         (content({"annotation_id": 1, "boxes": []}), "number 0 has no 'scores'"),
         (content(entry(annotation_id=1.0)), "annotation id 1.0: no int"),
         (content(entry(annotation_id=True)), "annotation id True: no int"),
-        (content(entry(scores=[[float("nan"), 0.1]])), "annotation 1 are not all finite"),
+        (content(entry(scores=[[float("nan"), 0.1]])), "NaN, which is no number"),
+        (content(entry(scores=[[1e300, 0.1]])), "annotation 1 are not all finite"),
         (content(entry(scores=[[0.5, None]])), "no array of numbers"),
         (content(entry(scores=[[0.5, 0.1, 0.2]])), "have 3 columns, .* there are 2 captions"),
         (content(entry(scores=[[]])), r"shape \(1, 0\) for 1 boxes"),
@@ -119,7 +120,7 @@ def test_files_that_are_no_json(predictions: list, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"out\.json' is no complete JSON .*truncated"):
         read_predictions(path)
     path.write_bytes(b"\x80\x04\x95")
-    with pytest.raises(ValueError, match=r"is no text .*an official pickle needs --trust-pickle"):
+    with pytest.raises(ValueError, match=r"out\.json' is no text"):
         read_predictions(path)
     zipped = tmp_path / "out.json.gz"
     write_predictions(zipped, predictions, 2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
-from fgclip_det.ops import region_classify, roi_align
+from fgclip_det.ops import roi_align
 from fgclip_det.ops.onnx import onnx_translation_table
 from tests.tiny_encoders import tiny_fgclip
 
@@ -173,20 +173,6 @@ def test_reversed_boxes_without_aligned_are_one_cell_long() -> None:
     maps, rois = torch.randn(1, 2, 6, 7), torch.tensor([[0.0, 5, 4, 2, 1], [0, 1, 4, 5, 2]])
     (result,) = _run(_export(Pool(), (maps, rois), ({}, {})), (maps, rois))
     torch.testing.assert_close(result, Pool()(maps, rois), atol=1e-5, rtol=0)
-
-
-def test_region_classify_needs_no_entry_of_its_own() -> None:
-    class Classify(nn.Module):
-        def forward(self, tokens: Tensor, rois: Tensor, texts: Tensor) -> Tensor:
-            return region_classify(tokens, rois, texts, grid=GRID, spatial_scale=1 / STRIDE)
-
-    tokens, texts = torch.randn(2, GRID[0] * GRID[1], 8), torch.randn(5, 8)
-    example = (tokens, _rois(5, 2), texts)
-    proto = _export(Classify(), example, ({0: "n"}, {0: "k"}, {0: "t"}))
-    assert len(_pooling_nodes(proto)) == 1
-    inputs = (tokens, _rois(9, 2), texts[:3])
-    (result,) = _run(proto, inputs)
-    torch.testing.assert_close(result, Classify()(*inputs), atol=1e-5, rtol=0)
 
 
 def test_encode_regions_with_boxes_of_each_image(encoder: FGCLIP) -> None:

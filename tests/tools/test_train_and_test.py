@@ -14,7 +14,7 @@ import torch
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.datasets.shapes.generator import generate
-from fgclip_det.engine.command_line import run_tool
+from fgclip_det.exit_codes import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTOR = ROOT / "configs" / "shapes" / "ovdet_tiny.py"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgclip_det.apis.fg_ovd.subsets import Subset
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.engine.resume.checkpoint_files import replaced_file
 from fgclip_det.evaluation.region_accuracy.accuracy import long_captions
 from fgclip_det.fg_ovd import tables
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.summary import Summary, summarize
 from fgclip_det.fg_ovd.text_prior import CaptionScorer, read_scorer
+from fgclip_det.io import write_json, write_text
 
 
 class SubsetScores(NamedTuple):
@@ -109,12 +108,8 @@ def write_report(
     parts = ["# FG-OVD", "\n".join(f"- {name}: `{value}`" for name, value in about.items()), page]
     for name, one in subsets.items():
         parts += [f"## {name}", *one.summary.details()]
-    for name, text in (
-        ("fg_ovd.json", json.dumps(values, indent=1, allow_nan=False)),
-        ("fg_ovd.md", "\n\n".join(parts)),
-    ):
-        with replaced_file(folder / name) as partial:
-            partial.write_text(f"{text}\n", encoding="utf-8")
+    write_json(folder / "fg_ovd.json", values)
+    write_text(folder / "fg_ovd.md", "\n\n".join(parts) + "\n")
     return page
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +11,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fgclip_det.apis.fg_ovd.subsets import Subset
-from fgclip_det.apis.images import read_image
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
 from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress
 from fgclip_det.fg_ovd.predictions import FGOVDPrediction
 from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
+from fgclip_det.io import read_image, replaced_folder, write_text
 
 # Longer side of a picture on the page, and what of the object's size is shown around it.
 _SIDE, _MARGIN = 320, 0.5
@@ -62,10 +60,8 @@ def write_sheet(
     Returns:
         The page.
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_folder(folder) as partial:
         objects = _objects(subset, {one.annotation_id: one for one in predictions})
         step = max(1, len(objects) / max(1, number))
         chosen = [objects[int(place * step)] for place in range(min(number, len(objects)))]
@@ -78,11 +74,7 @@ def write_sheet(
             _picture(path, box, answer).save(partial / name, quality=90)
             captions = subset.file.captions_of(vocabulary)
             sections.append(_section(annotation_id, name, path, captions, answer))
-        (partial / "index.html").write_text(_page(subset, len(objects), sections), "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_text(partial / "index.html", _page(subset, len(objects), sections))
     return folder / "index.html"
 
 

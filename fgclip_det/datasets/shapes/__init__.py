@@ -1,1 +1,5 @@
 """Shapes, a generated benchmark."""
+
+from fgclip_det.datasets.shapes.generator import DEFAULT_SPLITS, check, generate
+
+__all__ = ["DEFAULT_SPLITS", "check", "generate"]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fgclip_det.engine.resume.checkpoint_files import LAST_CHECKPOINT
 from fgclip_det.engine.resume.train_loops import VALIDATED_ITERATION
+from fgclip_det.io import write_text
 
 _GRADIENTS = "accumulated_gradients"
 _BestPaths = dict[str | None, str | None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from mmengine.fileio import get_local_path
 from pycocotools.coco import COCO
+
+from fgclip_det.io import read_json
 
 _ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "area", "iscrowd")
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.io import read_image
 
 # Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
 _OVERHANG = 2.0

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fgclip_det.encoders import pretrained
+from fgclip_det.io import parse_json, replaced_file
 
 _KIND = "fgclip_det.Regions"
 
@@ -139,7 +139,9 @@ def read_regions(path: str | os.PathLike) -> tuple[Regions, dict[str, str]]:
     try:
         made = classes[told["class"]](
             **tensors,
-            image_meta={key: _tuples(v) for key, v in parse_json(told["image_meta"], "image_meta").items()},
+            image_meta={
+                key: _tuples(v) for key, v in parse_json(told["image_meta"], "image_meta").items()
+            },
             encoder_fingerprint=told["encoder_fingerprint"],
         )
         labels = parse_json(told["labels"], "labels")

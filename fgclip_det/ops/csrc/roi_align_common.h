@@ -155,14 +155,4 @@ FGCLIP_DET_HOST_DEVICE void fill_weights(const Axis<T>& axis, int index, int siz
   }
 }
 
-// Both steps, for weights[cell] indexed by cells of the map; the cells outside the span stay as
-// they are.
-template <typename T>
-FGCLIP_DET_HOST_DEVICE Span fill_bin_weights(const Axis<T>& axis, int index, int size, T* weights) {
-  const SampleRange<T> range = samples_inside(axis, index, size);
-  const Span span = cells_of(axis, index, size, range);
-  fill_weights(axis, index, size, range, span, weights + span.first);
-  return span;
-}
-
 }  // namespace fgclip_det

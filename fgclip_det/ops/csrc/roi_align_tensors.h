@@ -13,22 +13,11 @@ inline bool is_channels_last(const at::Tensor& input) {
   return input.stride(1) == 1 && !input.is_contiguous();
 }
 
-// A (A, C, B, D) tensor whose channels lie side by side; the other strides may be anything.
-inline at::Tensor with_channels_innermost(const at::Tensor& tensor) {
-  const bool innermost = tensor.stride(1) == 1 || tensor.size(1) == 1;
-  return innermost ? tensor : tensor.contiguous(at::MemoryFormat::ChannelsLast);
-}
-
 // A (K, C, oh, ow) tensor whose bins are evenly spaced, and either bins or channels side by side.
 inline at::Tensor with_whole_rows(const at::Tensor& tensor) {
   const bool even = tensor.size(2) == 1 || tensor.stride(2) == tensor.size(3) * tensor.stride(3);
   const bool side_by_side = tensor.stride(1) == 1 || tensor.stride(3) == 1;
   return even && side_by_side ? tensor : tensor.contiguous();
-}
-
-// `result` is dense with channels last.
-inline at::Tensor in_layout(const at::Tensor& result, bool channels_last) {
-  return channels_last ? result : result.contiguous();
 }
 
 inline void check_rois(const at::Tensor& rois, const at::Tensor& other) {
