@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,9 +104,10 @@ def demo(arguments: argparse.Namespace) -> int:
         ValueError: An argument is wrong; nothing was written then.
     """
     # Imported late: --help and --version answer without loading torch and MMDetection.
-    from fgclip_det.apis.images import find_images, read_image, unique_stems
+    from fgclip_det.apis.images import find_images, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, OpenVocabInferencer, resolve_device
     from fgclip_det.apis.visualization import draw_detections
+    from fgclip_det.io import read_image, write_image, write_json
     from fgclip_det.vocabulary import Vocabulary
 
     _quiet_logging()
@@ -143,11 +141,14 @@ def demo(arguments: argparse.Namespace) -> int:
     ):
         answers.append(answer)
         stem = stems[str(answer.image_path)]
-        text = json.dumps(answer.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        _write(out_dir / "preds" / f"{stem}.json", lambda p, t=text: p.write_text(t, "utf-8"))
+        told = answer.to_dict()
+        _write(
+            out_dir / "preds" / f"{stem}.json",
+            functools.partial(write_json, value=told, ensure_ascii=False),
+        )
         if not arguments.no_save_vis:
             drawn = draw_detections(read_image(answer.image_path), answer)
-            _write(out_dir / "vis" / f"{stem}.png", lambda p, d=drawn: d.save(p, "PNG"))
+            _write(out_dir / "vis" / f"{stem}.png", functools.partial(write_image, image=drawn))
     _report(answers, out_dir)
     return _report_failures([reason for _, reason in detector.failures], len(paths))
 
@@ -162,11 +163,12 @@ def heatmap(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fgclip_det.apis import heatmap as maps_of
-    from fgclip_det.apis.images import find_images, read_image, unique_stems
+    from fgclip_det.apis.images import find_images, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, resolve_device
     from fgclip_det.apis.region_texts import encode_texts
     from fgclip_det.apis.visualization import shortened
     from fgclip_det.encoders import load_encoder
+    from fgclip_det.io import read_image, write_image
 
     _quiet_logging()
     _check_asked(arguments, arguments.encoder)
@@ -197,7 +199,7 @@ def heatmap(arguments: argparse.Namespace) -> int:
         place = {"names": texts.names, "size": image.shape[:2]}
         target = out_dir / "heatmaps" / stem
         _write(Path(f"{target}.npz"), functools.partial(maps_of.save_maps, maps=maps, **place))
-        _write(Path(f"{target}.png"), functools.partial(drawn.save, format="PNG"))
+        _write(Path(f"{target}.png"), functools.partial(write_image, image=drawn))
         rows += [
             (path.name, value, shortened(name), [round(v) for v in peak])
             for name, value, peak in zip(
@@ -266,29 +268,22 @@ def _print_rows(rows: Sequence[tuple[str, float, str, list[int]]]) -> None:
 
 def _check_writable(folder: Path, out_dir: str) -> None:
     """Find out before the work is done, and without leaving a trace."""
-    existing = folder.absolute()
+    from fgclip_det.io import check_writable
+
     try:
-        while not existing.exists():
-            existing = existing.parent
-        if existing.is_dir():
-            with tempfile.TemporaryFile(dir=existing):
-                return
-        reason = f"{str(existing)!r} is a file, not a folder"
+        check_writable(folder)
     except OSError as error:
-        reason = error.strerror
-    raise ValueError(f"--out-dir {out_dir!r} cannot be written to ({reason}): name another")
+        raise ValueError(
+            f"--out-dir {out_dir!r} cannot be written to ({error.filename!r}: {error.strerror}): "
+            "name another"
+        ) from None
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
+    """Write a file into a folder that is made if missing; `write` does it whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write(path)
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"{str(path)!r} cannot be written ({reason}): free the place") from None

@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.exit_codes import run_tool
+from fgclip_det.io import replaced_file, write_text
 from fgclip_det.vocabulary import Vocabulary
 
 ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
@@ -42,7 +43,8 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
     out.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": half, "meta": {}}, out / "detector.pth")
+    with replaced_file(out / "detector.pth") as partial:
+        torch.save({"state_dict": half, "meta": {}}, partial)
     shutil.copytree(cfg.model.backbone.encoder, out / "encoder", dirs_exist_ok=True)
     Vocabulary.parse(cfg.model.vocabulary).to_json(out / "vocabulary.json")
     kept = {
@@ -51,7 +53,7 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
         "test_dataloader": {"dataset": {"pipeline": cfg.test_dataloader.dataset.pipeline}},
     }
     kept["model"]["backbone"] = {**cfg.model.backbone, "encoder": "encoder"}
-    Config(kept).dump(out / "config.py")
+    write_text(out / "config.py", Config(kept).pretty_text)
     for image in images:
         (out / "images").mkdir(exist_ok=True)
         shutil.copy(image, out / "images" / image.name)

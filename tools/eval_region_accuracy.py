@@ -8,7 +8,6 @@ it: FG-CLIP on squares, FG-CLIP 2 with the aspect ratio kept.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis import resolve_device
 from fgclip_det.encoders import load_encoder
-from fgclip_det.engine import replaced_file
 from fgclip_det.evaluation.region_accuracy import (
     described,
     fit_scorer,
@@ -25,6 +23,7 @@ from fgclip_det.evaluation.region_accuracy import (
     region_page,
 )
 from fgclip_det.exit_codes import run_tool
+from fgclip_det.io import write_json
 
 OPTIONS = (
     "n_negatives", "image_size", "keep_ratio", "text_length", "batch_size", "skip_missing",
@@ -82,8 +81,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.out:
         values = {"encoder": args.encoder, "annotations": files, "validation": validation}
         values |= {**options, "pictures": way, "results": results}
-        with replaced_file(args.out) as partial:
-            partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", "utf-8")
+        write_json(args.out, values)
     print(region_page(results, Path(args.encoder).name, way))
 
 

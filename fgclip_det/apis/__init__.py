@@ -13,7 +13,7 @@ _HOMES = {
     "draw_detections": "fgclip_det.apis.visualization",
     "draw_heatmap": "fgclip_det.apis.heatmap",
     "load_detector": "fgclip_det.apis.detector_loading",
-    "read_image": "fgclip_det.apis.images",
+    "read_image": "fgclip_det.io",
     "rescore": "fgclip_det.apis.rescoring",
     "resolve_device": "fgclip_det.apis.detector_loading",
     "similarity_maps": "fgclip_det.apis.heatmap",

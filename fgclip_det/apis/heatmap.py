@@ -7,7 +7,6 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -25,6 +24,7 @@ from torch import Tensor
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.io import write_bytes
 
 _MOST_TEXTS = 35
 # The size FG-CLIP 2's authors draw dense maps at; twice the side takes gigabytes.
@@ -146,14 +146,15 @@ def save_maps(
         names: The T texts.
         size: Height and width of the picture in pixels.
     """
-    with Path(path).open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            maps=maps.numpy(),
-            texts=np.array(list(names)),
-            peaks=np.array(peaks(maps, size)),
-            size=np.array(size),
-        )
+    written = io.BytesIO()
+    np.savez_compressed(
+        written,
+        maps=maps.numpy(),
+        texts=np.array(list(names)),
+        peaks=np.array(peaks(maps, size)),
+        size=np.array(size),
+    )
+    write_bytes(path, written.getvalue())
 
 
 def draw_heatmap(

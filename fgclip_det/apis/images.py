@@ -1,4 +1,4 @@
-"""Pictures from disk, of any kind that Pillow reads, as 8-bit RGB."""
+"""Which pictures a user means: files, folders, arrays and Pillow images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from fgclip_det.io import read_image, to_rgb
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_BITS_16_TO_8 = 257
 Picture = str | os.PathLike | np.ndarray | Image.Image
 
 
@@ -69,7 +70,7 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 
 def to_pixels(picture: Picture) -> np.ndarray:
-    """A picture of any kind as (H, W, 3) uint8, RGB.
+    """A picture of any kind as (H, W, 3) uint8, RGB; a file as it is shown, see `read_image`.
 
     Raises:
         ValueError: It cannot be read, or is an array of another shape or type.
@@ -86,52 +87,6 @@ def to_pixels(picture: Picture) -> np.ndarray:
             f"{type(picture).__name__} of shape {shape} and dtype {dtype}"
         )
     return picture
-
-
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read a picture as it is shown: EXIF rotation applied, transparency put on white.
-
-    Args:
-        path: A file that Pillow reads; grey, palette, CMYK and 16-bit pictures are converted.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
-
-    Raises:
-        ValueError: Missing, empty, truncated, too large or no picture.
-    """
-    path = Path(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"picture {str(path)!r} is empty: copy it again")
-    try:
-        with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ValueError(f"no picture at {str(path)!r}: check the path") from None
-    except UnidentifiedImageError:
-        raise ValueError(
-            f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"picture {str(path)!r} is too large ({error}): make it smaller") from None
-    except Exception as error:  # broken bytes raise whatever a format's reader runs into
-        raise ValueError(
-            f"picture {str(path)!r} cannot be read ({error}): truncated, copy it again"
-        ) from None
-
-
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A Pillow picture of any mode as (H, W, 3) uint8, RGB."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if image.mode != "I" or values.max(initial=0) > 255:
-            values = values // _BITS_16_TO_8
-        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:

@@ -21,15 +21,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.apis.detector_loading import resolve_device
-from fgclip_det.apis.images import read_image
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
-from fgclip_det.engine.resume.checkpoint_files import replaced_file
 from fgclip_det.evaluation import OVCocoMetric, OVLVISMetric
+from fgclip_det.io import read_image, replaced_text
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.models import Regions, RegionTextHead
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -229,8 +228,7 @@ class _Job:
                 lines.append(self.rescore(batch, given))
                 bar.update(len(batch))
         results = {line["image_id"]: line["results"] for line in lines}
-        with replaced_file(out) as partial:
-            _write_results(partial, results.values())
+        _write_results(out, results.values())
         lines.remove()
         return results
 
@@ -342,7 +340,7 @@ def _metric(file: AnnotationFile, vocabulary: Vocabulary) -> OVCocoMetric | OVLV
 
 
 def _write_results(path: Path, results: Iterable[Sequence[Result]]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
+    with replaced_text(path) as stream:
         stream.write("[")
         separator = "\n"
         for own in results:

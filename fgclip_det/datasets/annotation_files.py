@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
+
+from fgclip_det.io import is_id, read_json
 
 _LISTS = ("images", "annotations", "categories")
 # Far beyond every picture, and false for NaN and infinities too.
@@ -77,7 +78,7 @@ def read_annotations(
             the id of another, or belongs to an image or a category that the file does not list.
     """
     path = Path(path)
-    values = _read_json(path)
+    values = read_json(path, "annotation file", max_bytes=None)
     no_coco = f"{str(path)!r} is no COCO detection file"
     if not isinstance(values, dict):
         raise ValueError(f"{no_coco} (it holds a {type(values).__name__}, not an object)")
@@ -209,21 +210,6 @@ def _box_kind(annotation: dict[str, Any], width: float, height: float) -> str | 
     return None
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}): check it") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{str(path)!r} is no text ({error.reason}): unpack it first") from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{str(path)!r} is no complete JSON ({error}): truncated? Get it again"
-        ) from error
-
-
 def _ids(entries: list[dict[str, Any]]) -> set[int]:
     return {entry["id"] for entry in entries}
 
@@ -232,8 +218,10 @@ def _check_ids(path: Path, what: str, entries: list[dict[str, Any]]) -> None:
     seen: set[int] = set()
     for index, entry in enumerate(entries):
         number = entry.get("id")
-        if type(number) is not int:
-            raise ValueError(f"{str(path)!r}: {what} number {index} has the id {number!r}: no int")
+        if not is_id(number):
+            raise ValueError(
+                f"{str(path)!r}: {what} number {index} has the id {number!r}: no int of 64 bits"
+            )
         if number in seen:
             raise ValueError(f"{str(path)!r}: two entries bear the {what} id {number}")
         seen.add(number)

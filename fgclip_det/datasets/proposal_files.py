@@ -10,7 +10,6 @@ All boxes are in pixels of the pictures as the annotation file gives their sizes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fgclip_det.compat import decode_tensor
-from fgclip_det.io import read_pickle
+from fgclip_det.io import is_id, read_json, read_pickle
 
 _KEYS = ("image_id", "bbox", "score")
 _PICKLES = (".pkl", ".pickle")
@@ -87,7 +86,7 @@ def read_proposals(
             )
         columns = _columns_of_pickle(read_pickle(path, decode_tensor), where, sizes)
     else:
-        columns = _columns_of_json(_read_json(path, where), where)
+        columns = _columns_of_json(read_json(path, max_bytes=None), where)
     ids, boxes, scores, categories = columns
     _check_ids(ids, sizes, where)
     _check_numbers(boxes, scores, where)
@@ -104,17 +103,6 @@ def read_proposals(
         for image, rows in zip(distinct, groups, strict=True)
     }
     return Proposals(by_image, notes)
-
-
-def _read_json(path: Path, where: str) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{where} cannot be read ({error.strerror}): check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{where} is no complete JSON ({error}): truncated? Get it again"
-        ) from None
 
 
 def _columns_of_json(entries: Any, where: str) -> tuple[np.ndarray, ...]:
@@ -151,8 +139,8 @@ def _problem(entry: Any) -> str | None:
     if lacking:
         return f"has no {lacking[0]!r}"
     for key in ("image_id", "category_id"):
-        if type(entry.get(key, 0)) is not int:
-            return f"has the {key} {entry[key]!r}: a whole number is needed"
+        if not is_id(entry.get(key, 0)):
+            return f"has the {key} {entry[key]!r}: a whole number of 64 bits is needed"
     box = entry["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f"has the bbox {box!r}: four numbers are needed, x, y, width and height"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmdet.registry import DATASETS
 from mmengine.registry import FUNCTIONS
-from PIL import Image
 from torch.utils.data import Dataset
+
+from fgclip_det.io import parse_json, read_bytes, read_image
 
 
 @DATASETS.register_module()
@@ -43,7 +42,7 @@ class RegionCaptionDataset(Dataset):
                 "(tools/prepare_shapes.py for Shapes)"
             )
         # Kept as text and parsed on access: workers share one block of memory, not object trees.
-        self._lines = Path(ann_file).read_bytes().splitlines()
+        self._lines = read_bytes(ann_file, "caption file").splitlines()
         if not self._lines:
             raise ValueError(f"caption file {self.ann_file!r} is empty: make it again")
 
@@ -53,7 +52,7 @@ class RegionCaptionDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = f"{self.ann_file}:{range(len(self))[index] + 1}"
         try:
-            record = json.loads(self._lines[index])
+            record = parse_json(self._lines[index], place)
             regions = record["regions"]
             boxes = torch.tensor([r["bbox"] for r in regions], dtype=torch.float32).reshape(-1, 4)
             item = {
@@ -73,12 +72,9 @@ class RegionCaptionDataset(Dataset):
 def _read_image(path: Path, place: str) -> torch.Tensor:
     """(3, H, W) uint8, RGB."""
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except OSError as error:
-        raise ValueError(
-            f"{place} names {str(path)!r}, which cannot be read ({error}): check image_root"
-        ) from None
+        pixels = read_image(path, "stored")
+    except ValueError as error:
+        raise ValueError(f"{place} names a picture that cannot be used: {error}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

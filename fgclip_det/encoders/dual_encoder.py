@@ -160,7 +160,7 @@ def read_pixel_statistics(
     preprocessor = directory / "preprocessor_config.json"
     if not preprocessor.is_file():
         return mean, std
-    processing = pretrained.read_json(preprocessor)
+    processing = pretrained.read_config(preprocessor)
     return processing.get("image_mean", mean), processing.get("image_std", std)
 
 

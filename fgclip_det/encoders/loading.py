@@ -37,7 +37,7 @@ def load_encoder(name_or_path: str | os.PathLike) -> FGCLIP | FGCLIP2:
         ValueError: It is neither, or its weights do not fit its config exactly.
     """
     directory = pretrained.resolve_directory(name_or_path)
-    values = pretrained.read_json(directory / pretrained.CONFIG_NAME)
+    values = pretrained.read_config(directory / pretrained.CONFIG_NAME)
     if values.get("model_type") in SIGLIP_MODEL_TYPES:
         return FGCLIP2.from_pretrained(directory)
     return FGCLIP.from_pretrained(directory)

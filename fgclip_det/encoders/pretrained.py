@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,6 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from fgclip_det.io import read_json, replaced_file, write_json
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -57,20 +57,15 @@ def resolve_directory(name_or_path: str | os.PathLike) -> Path:
         ) from error
 
 
-def read_json(path: Path) -> dict:
-    """Contents of a JSON file.
+def read_config(path: Path) -> dict:
+    """Content of a JSON file of a checkpoint.
 
     Raises:
         ValueError: It is missing or is no JSON object.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path.parent} holds no {path.name}: not a checkpoint directory"
-        ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from None
+    if not path.exists():
+        raise ValueError(f"{path.parent} holds no {path.name}: not a checkpoint directory")
+    values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, not a JSON object")
     return values
@@ -86,7 +81,7 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     if (directory / WEIGHTS_NAME).is_file():
         shards = [WEIGHTS_NAME]
     elif index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        shards = sorted(set(read_config(index).get("weight_map", {}).values()))
     else:
         raise ValueError(
             f"{directory} holds neither {WEIGHTS_NAME} nor {INDEX_NAME}: convert pickled weights "
@@ -128,29 +123,15 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str | P
     module.load_state_dict(given, strict=True)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Run ``write(temporary_path)`` beside `path`, then move the result into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def write_checkpoint(
     directory: Path, config: dict, weights: dict[str, Tensor], dtype: torch.dtype
 ) -> None:
     """Write ``config.json`` and ``model.safetensors``, the tensors stored in `dtype`."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
-    write_atomically(
-        directory / WEIGHTS_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"})
-    )
-    text = json.dumps(config, indent=2) + "\n"
-    write_atomically(directory / CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    with replaced_file(directory / WEIGHTS_NAME) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    write_json(directory / CONFIG_NAME, config, indent=2)
 
 
 def fingerprint(config: dict, weights: dict[str, Tensor]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,8 @@ from transformers import (  # type: ignore[attr-defined]
     PreTrainedTokenizerFast,
 )
 
-from fgclip_det.encoders.pretrained import read_json
+from fgclip_det.encoders.pretrained import read_config
+from fgclip_det.io import parse_json, write_json, write_text
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
@@ -52,12 +52,10 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> CLIPTokenizerFa
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         vocabulary = {token: index for index, token in enumerate(tokens)}
-        (path / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        write_json(path / "vocab.json", vocabulary)
         lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-        (path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (path / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "CLIPTokenizer"}), encoding="utf-8"
-        )
+        write_text(path / "merges.txt", "\n".join(lines) + "\n")
+        write_json(path / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer"})
         return CLIPTokenizerFast.from_pretrained(path)
 
 
@@ -91,7 +89,7 @@ def read_fast_tokenizer(directory: Path) -> PreTrainedTokenizerFast | None:
     if not path.is_file():
         return None
     config = directory / "tokenizer_config.json"
-    options = read_json(config) if config.is_file() else {}
+    options = read_config(config) if config.is_file() else {}
     pad = options.get("pad_token")
     try:
         tokenizer = PreTrainedTokenizerFast(
@@ -128,4 +126,4 @@ def _train_merges(
         show_progress=False,
     )
     trained.train_from_iterator(sorted(set(captions)), trainer)
-    return [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    return [tuple(pair) for pair in parse_json(trained.to_str(), "tokenizer")["model"]["merges"]]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import area
 from terminaltables import AsciiTable
+
+from fgclip_det.io import read_json
 
 _MAX_DETECTIONS = 300
 _KINDS = ("bbox", "segm")
@@ -165,12 +165,9 @@ class OVLVISMetric(BaseMetric):
 
 def _read(ann_file: str) -> COCO:
     try:
-        values = json.loads(Path(ann_file).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"annotation file {ann_file!r} cannot be read ({error}): check val_evaluator.ann_file, "
-            "or make it first (tools/prepare_ov_lvis.py)"
-        ) from None
+        values = read_json(ann_file, "annotation file", max_bytes=None)
+    except ValueError as error:
+        raise ValueError(f"{error}, or make it first (tools/prepare_ov_lvis.py)") from None
     try:
         strange = {c["name"] for c in values["categories"] if c["frequency"] not in _FREQUENCIES}
         # Numbered from 1: pycocotools takes a match with the id 0 for none.

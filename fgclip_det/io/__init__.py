@@ -15,6 +15,7 @@ from fgclip_det.io.images import (
     check_padded_size,
     read_image,
     to_rgb,
+    write_image,
 )
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines
 from fgclip_det.io.pickles import read_pickle
@@ -41,6 +42,7 @@ __all__ = [
     "replaced_text",
     "to_rgb",
     "write_bytes",
+    "write_image",
     "write_json",
     "write_text",
 ]

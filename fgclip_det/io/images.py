@@ -1,4 +1,4 @@
-"""The one way to read a picture, as (H, W, 3) uint8 RGB.
+"""The one way to read a picture, as (H, W, 3) uint8 RGB, and to write one.
 
 What becomes of pictures of every kind, whoever reads them:
 
@@ -24,6 +24,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fgclip_det.io.atomic import replaced_file
 from fgclip_det.io.regular_files import open_regular
 
 Orientation = Literal["shown", "stored"]
@@ -93,6 +94,17 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return np.array(image.convert("RGB"))
+
+
+def write_image(path: str | os.PathLike, image: Image.Image) -> None:
+    """Write a picture, whole or not at all, in the format that the suffix of `path` names.
+
+    Raises:
+        OSError: Writing failed; `path` is as it was.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    with replaced_file(path) as partial:
+        image.save(partial, Image.registered_extensions()[suffix])
 
 
 def check_padded_size(width: int, height: int, where: str = "a picture") -> None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from fgclip_det.io.regular_files import read_bytes
+
 PLAIN_KINDS = "biufcSU"
 DecodeTensor = Callable[[bytes, int, tuple[int, ...], tuple[int, ...]], np.ndarray]
 
@@ -213,10 +215,7 @@ def read_pickle(path: str | Path, decode_tensor: DecodeTensor | None = None) -> 
     Raises:
         ValueError: The file is missing or truncated, or holds anything else.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}): check it") from error
+    content = read_bytes(path, "pickle")
     names = _NAMES if decode_tensor is None else {**_NAMES, **_tensor_names(decode_tensor)}
     try:
         return to_plain_numpy(_PlainUnpickler(content, names).load())

@@ -76,7 +76,8 @@ def read_text(path: str | os.PathLike, what: str = "file", max_bytes: int | None
         return read_bytes(path, what, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{what} {str(path)!r} is no text ({error.reason}): unpack it or save it as UTF-8"
+            f"{what} {str(path)!r} cannot be read as text ({error.reason}): unpack it or save "
+            "it as UTF-8"
         ) from None
 
 

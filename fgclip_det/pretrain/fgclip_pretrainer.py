@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, TextConfig, VisionConfig, train_tokenizer
+from fgclip_det.io import read_json_lines
 from fgclip_det.pretrain.losses import contrastive_loss, hard_negative_loss
 
 _MAX_LOGIT_SCALE = math.log(100.0)
@@ -212,15 +212,12 @@ def _initialise(model: FGCLIP) -> None:
 
 
 def _read_captions(path: str) -> list[str]:
-    captions = []
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                captions += [entry["short_caption"], entry["long_caption"]]
-                captions += [region["caption"] for region in entry["regions"]]
-    except FileNotFoundError:
+    if not Path(path).is_file():
         raise ValueError(
             f"no caption file {path!r}: make it first (tools/prepare_shapes.py for Shapes)"
-        ) from None
+        )
+    captions = []
+    for _, entry in read_json_lines(path, "caption file"):
+        captions += [entry["short_caption"], entry["long_caption"]]
+        captions += [region["caption"] for region in entry["regions"]]
     return captions

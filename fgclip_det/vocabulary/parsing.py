@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fgclip_det.io import read_json, read_text
 
 DATA = Path(__file__).parent / "data"
 # name -> file of this package; a JSON file or one name a line.
@@ -115,20 +116,10 @@ def _read_builtin(name: str) -> Parsed:
 
 
 def _read_file(path: Path) -> Parsed:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"no vocabulary file {str(path)!r}: check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"vocabulary file {str(path)!r} cannot be read: {error}") from None
+    if not path.exists():
+        raise ValueError(f"no vocabulary file {str(path)!r}: check the path")
     if path.suffix.lower() == ".json":
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"vocabulary file {str(path)!r} is not valid JSON: {error.msg} at line "
-                f"{error.lineno}, column {error.colno}"
-            ) from None
+        values = read_json(path, "vocabulary file")
         if isinstance(values, Mapping):
             return _from_mapping(values, f"vocabulary file {str(path)!r}")
         if isinstance(values, list):
@@ -137,7 +128,7 @@ def _read_file(path: Path) -> Parsed:
             f"vocabulary file {str(path)!r} holds a {type(values).__name__}: a list of names or "
             'an object such as {"names": [...]} is needed'
         )
-    return _read_lines(text, f"vocabulary file {str(path)!r}")
+    return _read_lines(read_text(path, "vocabulary file"), f"vocabulary file {str(path)!r}")
 
 
 def _read_lines(text: str, source: str) -> Parsed:

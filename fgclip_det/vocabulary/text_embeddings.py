@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from fgclip_det.io import parse_json, replaced_file
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 _KIND = "fgclip_det.TextEmbeddings"
@@ -229,14 +229,8 @@ class TextEmbeddings:
         }
         tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary, metadata=labels)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with replaced_file(path) as partial:
+            save_file(tensors, partial, metadata=labels)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> TextEmbeddings:
@@ -260,7 +254,7 @@ class TextEmbeddings:
             raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
         altered = f"{str(path)!r} was altered after it was written: encode again"
         try:
-            vocabulary = Vocabulary.parse(json.loads(labels["vocabulary"]))
+            vocabulary = Vocabulary.parse(parse_json(labels["vocabulary"], "vocabulary"))
             fingerprint, text_length = labels["encoder_fingerprint"], labels["text_length"]
         except (KeyError, ValueError):
             raise ValueError(altered) from None

@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from fgclip_det.io import write_json
 from fgclip_det.vocabulary.parsing import parse
 from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 
@@ -160,8 +160,7 @@ class Vocabulary:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write the JSON form to a file."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        Path(path).write_text(text, encoding="utf-8")
+        write_json(path, self.to_dict(), ensure_ascii=False)
 
     @property
     def hash(self) -> str:

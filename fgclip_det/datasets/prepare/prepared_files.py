@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from fgclip_det.io import check_writable, replaced_text
 
 _EXCERPT = 60
 
@@ -63,7 +64,7 @@ def write_files(folder: str | Path, files: Iterable[PreparedFile]) -> list[str]:
     """Write files beside their final places, then move them there when all are whole.
 
     A run that fails or is killed before leaves the files that were there. What is not yet whole has
-    a name with a leading dot and the process id; a run that is killed outright leaves it behind.
+    a name with a leading dot; a run that is killed outright leaves it behind.
 
     Args:
         folder: Made if missing.
@@ -77,22 +78,16 @@ def write_files(folder: str | Path, files: Iterable[PreparedFile]) -> list[str]:
     """
     folder = Path(folder)
     _check_writable(folder)
-    staged: list[tuple[Path, Path]] = []
     summaries = []
     try:
-        for file in files:
-            final = folder / file.name
-            partial = folder / f".{file.name}.{os.getpid()}"
-            staged.append((partial, final))
-            with _named_errors(final):
-                _write(partial, file)
-            summaries.append(f"{final}: {file.summary}")
-        for partial, final in staged:
-            with _named_errors(final):
-                os.replace(partial, final)
-    finally:
-        for partial, _ in staged:
-            partial.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            for file in files:
+                final = folder / file.name
+                with _named_errors(final):
+                    _write(stack.enter_context(replaced_text(final)), file)
+                summaries.append(f"{final}: {file.summary}")
+    except OSError as error:
+        raise _unwritten(error.filename or folder, error) from error
     return summaries
 
 
@@ -125,17 +120,20 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be written ({error.strerror or error}); what was there is still "
-            "whole: make room, or choose another folder with --out"
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: str | Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} cannot be written ({error.strerror or error}); what was there is still "
+        "whole: make room, or choose another folder with --out"
+    )
 
 
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        check_writable(folder)
     except OSError as error:
         raise ValueError(
             f"cannot write to the folder {str(folder)!r} ({error.strerror}): choose another with "
@@ -143,13 +141,12 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _write(path: Path, file: PreparedFile) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        for _, line in _progress(f"write {file.name}", file):
-            stream.write(line)
-        stream.flush()
-        # Some file systems report a full disk only here.
-        os.fsync(stream.fileno())
+def _write(stream: TextIO, file: PreparedFile) -> None:
+    for _, line in _progress(f"write {file.name}", file):
+        stream.write(line)
+    stream.flush()
+    # No file takes its place before all are on the disk.
+    os.fsync(stream.fileno())
 
 
 def _progress(description: str, file: PreparedFile) -> Iterable[tuple[str, str]]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -44,6 +43,14 @@ from fgclip_det.datasets.shapes.render import (
     Composition,
     Scene,
     render,
+)
+from fgclip_det.io import (
+    read_image,
+    read_json,
+    read_json_lines,
+    replaced_folder,
+    write_json,
+    write_text,
 )
 
 __all__ = [
@@ -216,12 +223,6 @@ def _annotation_texts(split: str, records: list[dict[str, Any]]) -> dict[str, st
     return texts
 
 
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _settings(split: str, num_images: int, seed: int) -> dict[str, Any]:
     return {
         "generator_version": GENERATOR_VERSION,
@@ -234,9 +235,9 @@ def _settings(split: str, num_images: int, seed: int) -> dict[str, Any]:
 def _problem(root: Path, split: str, wanted: dict[str, Any] | None) -> str | None:
     """Why a split on disk is not what is wanted (None: any settings), or None if it is."""
     try:
-        recorded = json.loads((root / split / _SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"{root / split / _SETTINGS} cannot be read ({error})"
+        recorded = read_json(root / split / _SETTINGS)
+    except ValueError as error:
+        return str(error)
     checksums = recorded.pop("sha256", {})
     if wanted is not None and recorded != wanted:
         return f"{root / split} was made with {recorded}, not {wanted}"
@@ -262,36 +263,30 @@ def _records(jobs: list[Any], workers: int) -> Iterator[dict[str, Any]]:
 
 def _generate_split(root: Path, split: str, num_images: int, seed: int, workers: int) -> None:
     """Writes a split beside its final place, then moves it there: never half of one."""
-    partial = root / f".{split}.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    root.mkdir(parents=True, exist_ok=True)
+    with replaced_folder(root / split) as partial:
         contents = _contents(split, num_images, seed)
         jobs = [(str(partial), split, seed, i, content) for i, content in enumerate(contents)]
         progress = tqdm(_records(jobs, workers), total=num_images, desc=split, unit="picture")
         texts = _annotation_texts(split, list(progress))
         checksums = {n: hashlib.sha256(t.encode()).hexdigest() for n, t in texts.items()}
-        settings = {**_settings(split, num_images, seed), "sha256": checksums}
-        _write_text(partial / _SETTINGS, json.dumps(settings, indent=1) + "\n")
+        write_json(partial / _SETTINGS, {**_settings(split, num_images, seed), "sha256": checksums})
         # The settings travel with the pictures. With the old folder gone first and the new one in
         # place last, a run that is cut off in between leaves a split that counts as missing.
         shutil.rmtree(root / split, ignore_errors=True)
         (root / "annotations").mkdir(exist_ok=True)
         for name, text in texts.items():
-            _write_text(root / "annotations" / name, text)
-        os.rename(partial, root / split)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            write_text(root / "annotations" / name, text)
 
 
 def _fg_ovd_files(root: Path, split: str) -> tuple[Path, list[PreparedFile]]:
     """Files of FG-OVD that are made of a split on disk, and their folder."""
     if split in _COCO:
-        coco = json.loads((root / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
+        coco = read_json(root / "annotations" / f"{split}.json", max_bytes=None)
     else:
-        lines = (root / "annotations" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        coco = _to_coco([json.loads(line) for line in lines])
-    seed = json.loads((root / split / _SETTINGS).read_text(encoding="utf-8"))["seed"]
+        lines = read_json_lines(root / "annotations" / f"{split}.jsonl")
+        coco = _to_coco([record for _, record in lines])
+    seed = read_json(root / split / _SETTINGS)["seed"]
     folder, files = fg_ovd_files(coco, split, lambda one: not is_novel(one), seed)
     return root / "fg_ovd" / folder, files
 
@@ -348,7 +343,7 @@ def generate(
     if any([_update_fg_ovd(root, split) for split in splits if split in _FG_OVD_SUBSETS]):
         written.append("fg_ovd")
     root.mkdir(parents=True, exist_ok=True)
-    _write_text(root / "vocabulary.json", json.dumps(vocabulary(), indent=1) + "\n")
+    write_json(root / "vocabulary.json", vocabulary())
     return written
 
 
@@ -370,14 +365,15 @@ def check(root: str | Path, splits: Iterable[str] = tuple(DEFAULT_SPLITS)) -> No
             raise ValueError(f"{problem}: {remedy}")
         for path in tqdm(sorted((root / split).glob("*.png")), desc=f"check {split}"):
             try:
-                with Image.open(path) as image:
-                    image.load()
-                    form = (image.mode, image.size)
-            except OSError as error:
-                raise ValueError(f"{path} cannot be read ({error}): {remedy}") from error
-            if form != ("RGB", (IMAGE_SIZE, IMAGE_SIZE)):
-                raise ValueError(f"{path} is {form}, not RGB {IMAGE_SIZE}x{IMAGE_SIZE}: {remedy}")
-    if json.loads((root / "vocabulary.json").read_text(encoding="utf-8")) != vocabulary():
+                height, width = read_image(path, "stored").shape[:2]
+            except ValueError as error:
+                raise ValueError(f"{error}: {remedy}") from error
+            if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+                raise ValueError(
+                    f"{path} has {width} x {height} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}: "
+                    f"{remedy}"
+                )
+    if read_json(root / "vocabulary.json") != vocabulary():
         raise ValueError(f"{root / 'vocabulary.json'} is not the vocabulary of Shapes: {remedy}")
     for split in splits:
         if split in _FG_OVD_SUBSETS:

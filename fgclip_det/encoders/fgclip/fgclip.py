@@ -69,7 +69,7 @@ class FGCLIP(DualEncoder):
             ValueError: Not such a checkpoint, or its weights do not fit its config exactly.
         """
         directory = pretrained.resolve_directory(name_or_path)
-        values = pretrained.read_json(directory / pretrained.CONFIG_NAME)
+        values = pretrained.read_config(directory / pretrained.CONFIG_NAME)
         try:
             config = FGCLIPConfig.from_dict(values)
         except ValueError as error:

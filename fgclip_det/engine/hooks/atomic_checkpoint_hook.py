@@ -14,8 +14,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from fgclip_det.engine.resume.checkpoint_files import LAST_CHECKPOINT, replaced_file
+from fgclip_det.engine.resume.checkpoint_files import LAST_CHECKPOINT
 from fgclip_det.engine.resume.train_loops import VALIDATED_ITERATION
+from fgclip_det.io import write_text
 
 _GRADIENTS = "accumulated_gradients"
 _BestPaths = dict[str | None, str | None]
@@ -127,8 +128,7 @@ class AtomicCheckpointHook(CheckpointHook):
         )
         self._gradients = None
         if is_main_process():
-            with replaced_file(Path(runner.work_dir) / LAST_CHECKPOINT) as partial:
-                partial.write_text(self.last_ckpt, encoding="utf-8")
+            write_text(Path(runner.work_dir) / LAST_CHECKPOINT, self.last_ckpt)
         self._remove_outdated(runner, kept)
 
     def _kept_with(self, step: int) -> list[int]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -15,28 +12,6 @@ from fgclip_det.compat import load_checkpoint_file
 # Of MMEngine: a file of the work dir with the path of the checkpoint that was saved last.
 LAST_CHECKPOINT = "last_checkpoint"
 _NEEDED_TO_RESUME = ("meta", "message_hub", "optimizer")
-
-
-@contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of `path` once it is written and on disk.
-
-    Whenever the process is killed, `path` is as it was or as it is to be.
-
-    Args:
-        path: The file to write; its folder exists.
-
-    Raises:
-        OSError: Writing failed; `path` is as it was, and nothing is left beside it.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def find_resumable(work_dir: str | Path) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from mmengine.fileio import get_local_path
 from pycocotools.coco import COCO
+
+from fgclip_det.io import read_json
 
 _ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "area", "iscrowd")
 
@@ -37,13 +38,7 @@ def read_ground_truth(path: str, backend_args: dict[str, Any] | None = None) -> 
             "(tools/prepare_shapes.py for Shapes, prepare_ov_coco.py for OV-COCO)"
         )
     with get_local_path(path, backend_args=backend_args) as local_path:
-        content = Path(local_path).read_bytes()
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"annotation file {path!r} is no complete JSON ({error}): truncated? Get it again"
-        ) from error
+        values = read_json(local_path, "annotation file", max_bytes=None)
     problem = _problem(values)
     if problem:
         raise ValueError(f"annotation file {path!r} is not in COCO's detection format: {problem}")

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.io import read_image
 
 # Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
 _OVERHANG = 2.0
@@ -112,12 +113,9 @@ def read_picture(path: Path) -> Image.Image:
         ValueError: It is missing, no picture, truncated or too large.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # broken bytes raise whatever a format's reader runs into
-        raise ValueError(
-            f"picture {str(path)!r} cannot be read ({error}): check image_root"
-        ) from None
+        return Image.fromarray(read_image(path, "stored"))
+    except ValueError as error:
+        raise ValueError(f"{error}; is image_root right?") from None
 
 
 def _is_packed(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> bool:

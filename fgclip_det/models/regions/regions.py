@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fgclip_det.encoders import pretrained
+from fgclip_det.io import parse_json, replaced_file
 
 _KIND = "fgclip_det.Regions"
 
@@ -104,7 +104,8 @@ class Regions:
         }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pretrained.write_atomically(path, lambda file: save_file(tensors, file, metadata=told))
+        with replaced_file(path) as partial:
+            save_file(tensors, partial, metadata=told)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Regions:
@@ -138,10 +139,12 @@ def read_regions(path: str | os.PathLike) -> tuple[Regions, dict[str, str]]:
     try:
         made = classes[told["class"]](
             **tensors,
-            image_meta={key: _tuples(v) for key, v in json.loads(told["image_meta"]).items()},
+            image_meta={
+                key: _tuples(v) for key, v in parse_json(told["image_meta"], "image_meta").items()
+            },
             encoder_fingerprint=told["encoder_fingerprint"],
         )
-        labels = json.loads(told["labels"])
+        labels = parse_json(told["labels"], "labels")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} was altered after it was written ({error})") from None
     count = len(made)
