@@ -7,6 +7,7 @@ python tools/test.py configs/fg_ovd/ovdet_fgclip_b_640_hard.py epoch_3.pth --sub
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--subsets goes without --out, --show, --show-dir and --launcher")
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
         if options:
-            print(evaluate_subsets(config, args.checkpoint, **options))
-            print(f"\nwritten to {config.work_dir}")
+            page = evaluate_subsets(config, args.checkpoint, **options)
+            print(f"{page}\n\nwritten to {config.work_dir}: fg_ovd.json, fg_ovd.md")
             return
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics = {key: float(value) for key, value in runner.test().items()}
         if runner.rank == 0:
             path = Path(config.work_dir, "metrics.json")
-            write_json(path, metrics)
+            write_json(path, {k: v if math.isfinite(v) else None for k, v in metrics.items()})
             print("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
             print(f"written to {path}")
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from fgclip_det.apis.detector_loading import BUNDLED
 from fgclip_det.datasets.shapes.generator import generate
@@ -77,6 +81,17 @@ def test_one_command_from_config_to_tables(
     assert main(arguments) == 0
     assert capsys.readouterr().out == captured.out
     assert read(out) == values
+
+
+def test_what_is_undefined_is_null(
+    main: Main, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the precision of a class without ground truth is.
+    runner = SimpleNamespace(rank=0, test=lambda: {"AP": np.float32(0.5), "cup": math.nan})
+    monkeypatch.setattr(Runner, "from_cfg", lambda config: runner)
+    assert main([str(made / "config.py"), WEIGHTS, "--work-dir", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert written == {"AP": 0.5, "cup": None}
 
 
 def test_lost_pictures(
