@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,8 @@ from fgclip_det.apis.detections import Detections
 _LEAST_SIDE = 640
 _LONGEST_NAME = 40
 _GOLDEN_ANGLE = 0.618033988749895
+
+Color = str | tuple[int, int, int]
 
 
 def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
@@ -34,17 +37,31 @@ def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
     side = min(max(canvas.size), 4 * min(canvas.size))
     line = max(2, side // 250)
     font = ImageFont.load_default(size=max(12, side // 42))
-    order = range(len(detections))
     # The best detection is drawn last, on top.
-    for i in reversed(order):
-        color = _color(detections.names[i])
-        box = [float(value) * scale for value in detections.boxes[i]]
-        draw.rectangle(box, outline=color, width=line)
-    for i in reversed(order):
-        box = [float(value) * scale for value in detections.boxes[i]]
+    order = list(reversed(range(len(detections))))
+    boxes = [[float(value) * scale for value in detections.boxes[i]] for i in order]
+    colors = [_color(detections.names[i]) for i in order]
+    draw_boxes(canvas, boxes, colors, line)
+    for i, box, color in zip(order, boxes, colors, strict=True):
         label = f"{shortened(detections.names[i])} {float(detections.scores[i]):.2f}"
-        _draw_label(draw, box, label, _color(detections.names[i]), font, canvas.size)
+        _draw_label(draw, box, label, color, font, canvas.size)
     return canvas
+
+
+def draw_boxes(
+    canvas: Image.Image, boxes: Iterable[Sequence[float]], colors: Iterable[Color], line: int
+) -> None:
+    """Draw the outlines of boxes into a picture, each on top of those before it.
+
+    Args:
+        canvas: What is drawn into.
+        boxes: K boxes xyxy, in pixels of `canvas`.
+        colors: Of each.
+        line: Width of an outline, in pixels.
+    """
+    draw = ImageDraw.Draw(canvas)
+    for box, color in zip(boxes, colors, strict=True):
+        draw.rectangle(list(box), outline=color, width=line)
 
 
 def shortened(name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fgclip_det.apis import Detections, draw_detections
-from fgclip_det.apis.visualization import shortened
+from fgclip_det.apis.visualization import draw_boxes, shortened
 
 
 def _detections(width: int, height: int, names: list[str], boxes: list[list[float]]) -> Detections:
@@ -84,3 +85,11 @@ def test_one_label_does_not_cover_a_long_picture() -> None:
 def test_long_names_are_cut() -> None:
     assert shortened("red mug") == "red mug"
     assert shortened("red " * 100) == "red " * 9 + "r..."
+
+
+def test_boxes_are_drawn_in_order() -> None:
+    canvas = Image.new("RGB", (40, 30))
+    draw_boxes(canvas, [[5, 5, 20, 20], [5, 5, 30, 25]], ["red", (0, 0, 255)], 2)
+    assert canvas.getpixel((5, 10)) == canvas.getpixel((6, 6)) == (0, 0, 255)
+    assert canvas.getpixel((20, 10)) == canvas.getpixel((19, 12)) == (255, 0, 0)
+    assert canvas.getpixel((10, 10)) == canvas.getpixel((35, 28)) == (0, 0, 0)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fgclip_det.apis.fg_ovd.subsets import Subset
+from fgclip_det.apis.visualization import draw_boxes
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
 from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress
@@ -139,11 +140,8 @@ def _picture(path: str, box: np.ndarray, answer: Answer | None) -> Image.Image:
     scale = _SIDE / max(crop.size)
     size = [max(1, round(side * scale)) for side in crop.size]
     canvas = crop.convert("RGB").resize(size, Image.BICUBIC)
-    draw = ImageDraw.Draw(canvas)
-    for one, color in zip(shown, (_TRUE, _FOUND), strict=False):
-        draw.rectangle(
-            ((one.reshape(2, 2) - (left, top)) * scale).flatten().tolist(), None, color, 3
-        )
+    boxes = ((corners.reshape(-1, 2, 2) - (left, top)) * scale).reshape(-1, 4)
+    draw_boxes(canvas, boxes.tolist(), (_TRUE, _FOUND)[: len(shown)], line=3)
     return canvas
 
 
