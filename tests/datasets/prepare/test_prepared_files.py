@@ -84,7 +84,7 @@ def test_no_file_is_replaced_before_all_are_whole(folder):
 def test_a_full_device_is_one_line(tmp_path, monkeypatch):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
-    monkeypatch.setattr(atomic, "_opened", lambda partial: open("/dev/full", "wb"))
+    monkeypatch.setattr(atomic, "_opened", lambda _: open("/dev/full", "wb"))  # noqa: SIM115
     with pytest.raises(ValueError, match=r"a\.json' cannot be written \(No space left on device\)"):
         write_files(tmp_path, [FILE])
     assert list(tmp_path.iterdir()) == []
