@@ -186,8 +186,7 @@ def heatmap(arguments: argparse.Namespace) -> int:
     }
     maps_of.check_settings(encoder, **size)
     texts = encode_texts(encoder, vocabulary)
-    rows, failures = [], []
-    stems = unique_stems(paths)
+    rows, failures, stems = [], [], unique_stems(paths)
     for path, stem in zip(tqdm(paths, desc="pictures", disable=len(paths) < 2), stems, strict=True):
         try:
             image = read_image(path)

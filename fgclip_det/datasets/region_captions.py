@@ -74,7 +74,7 @@ def _read_image(path: Path, place: str) -> torch.Tensor:
     try:
         pixels = read_image(path, "stored")
     except ValueError as error:
-        raise ValueError(f"{place} names a picture that cannot be used: {error}") from None
+        raise ValueError(f"{place} names {str(path)!r}: {error}; is image_root right?") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+_SUFFIX = ".partial"
 _ATTEMPTS = 100
 # Windows has neither.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -42,13 +43,12 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
     with _named_errors(path):
         _check_name(path)
         partial = _own_file(path.parent)
-    try:
-        yield partial
-        with _named_errors(path):
+        try:
+            yield partial
             _sync(partial)
             os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -120,12 +120,12 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with _named_errors(path):
         partial = _own_folder(path.parent)
-    try:
-        yield partial
-        with _named_errors(path), _set_aside(path):
-            os.rename(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            yield partial
+            with _set_aside(path):
+                os.rename(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_writable(folder: str | os.PathLike) -> None:
@@ -142,7 +142,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def _own_name(folder: Path) -> Path:
-    return folder / f".{secrets.token_hex(8)}.partial"
+    return folder / f".{secrets.token_hex(8)}{_SUFFIX}"
 
 
 def _own_file(folder: Path) -> Path:
@@ -216,10 +216,10 @@ def _set_aside(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Errors of the disk name the file that was to be written, not its temporary name."""
+    """Errors of the disk that name nothing, or a temporary name, name what was to be written."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or not str(error.filename or _SUFFIX).endswith(_SUFFIX):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -87,9 +87,14 @@ def test_unreadable_files_are_named(path, tmp_path):
             "annotation 1 has the bbox None",
         ),
         ({"annotations": [{**BOX, "bbox": [1, 2, 3]}]}, r"has the bbox \[1, 2, 3\]"),
-        ({"annotations": [{**BOX, "bbox": [1, 2, 3, float("nan")]}]}, "has the bbox"),
-        ({"annotations": [{**BOX, "bbox": [1, 2, 3, float("inf")]}]}, "has the bbox"),
-        ({"annotations": [{**BOX, "bbox": [1, 2, 3, 10**400]}]}, "has the bbox"),
+        ({"annotations": [{**BOX, "bbox": [1, 2, 3, float("nan")]}]}, "holds NaN"),
+        ({"annotations": [{**BOX, "bbox": [1, 2, 3, float("inf")]}]}, "holds Infinity"),
+        ({"annotations": [{**BOX, "bbox": [1, 2, 3, 10**400]}]}, "beyond a float64"),
+        ({"annotations": [{**BOX, "bbox": [1, 2, 3, 10**300]}]}, "has the bbox"),
+        (
+            {"annotations": [{**BOX, "id": 2**63}]},
+            "has the id 9223372036854775808",
+        ),
         ({"annotations": [{**BOX, "area": "120"}]}, "has the area '120'"),
     ],
 )

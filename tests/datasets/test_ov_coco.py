@@ -123,7 +123,7 @@ def test_repeated_category_and_nothing_to_train_on(root):
         ("annotations", {"id": 1}, "two entries bear the annotation id 1"),
         ("annotations", {"category_id": 2}, "annotation 0 has the category_id 2, which the file"),
         ("annotations", {"image_id": 9}, "annotation 0 has the image_id 9, which the file"),
-        ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "annotation 0 has the bbox"),
+        ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "NaN"),
         ("annotations", {"bbox": None}, "annotation 0 has the bbox None"),
         ("annotations", {"area": None}, "annotation 0 has the area None"),
         ("images", {"width": None}, "image 1 has the width None"),

@@ -193,7 +193,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str)
     (tmp_path / "file").write_text("old")
 
     def full(*_) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "temporary")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), ".x.partial")
 
     monkeypatch.setattr(atomic.os, call, full)
     with pytest.raises(OSError) as caught:

@@ -48,8 +48,8 @@ def test_reads_gzipped_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "is empty"),
-        (" \n", "is empty"),
+        ("", "it is empty"),
+        (" \n", "it is empty"),
         (b"\x80\x02]q\x00.", "is no text"),
         ('"\udc80"'.encode("utf-8", "surrogateescape"), "is no text"),
         ('"\ud800"'.encode("utf-8", "surrogatepass"), "is no text"),
@@ -150,7 +150,7 @@ def test_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfa\xe2\x80\xa8")
     assert read_text(path) == "a\u2028"
     path.write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"a\.txt' is no text"):
+    with pytest.raises(ValueError, match=r"a\.txt' cannot be read as text"):
         read_text(path)
 
 

@@ -166,7 +166,7 @@ def test_bad_input_is_named(spec, parts):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not valid JSON.*line 1"), ("3", "holds a int"), ("[]", "names nothing")],
+    [("{", "no complete JSON.*line 1"), ("3", "holds a int"), ("[]", "names nothing")],
 )
 def test_bad_json_files_are_named(tmp_path, text, message):
     path = tmp_path / "bad.json"

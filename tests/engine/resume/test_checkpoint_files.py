@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fgclip_det.engine.resume.checkpoint_files import find_resumable, replaced_file
+from fgclip_det.engine.resume.checkpoint_files import find_resumable
 from tests.messages import says
 
 
@@ -67,17 +67,3 @@ def test_none_that_can_be_resumed_is_an_error(tmp_path):
         ValueError, match=says("iter_2.pth", "truncated", "iter_1.pth", "optimizer")
     ):
         find_resumable(tmp_path)
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with replaced_file(path) as partial:
-        partial.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    with pytest.raises(OSError, match="no room"), replaced_file(path) as partial:
-        partial.write_text("ne")
-        raise OSError(28, "no room")
-    assert path.read_text() == "new"
-    assert [other.name for other in tmp_path.iterdir()] == ["file"]
