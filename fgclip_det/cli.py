@@ -179,11 +179,7 @@ def heatmap(arguments: argparse.Namespace) -> int:
     _check_writable(out_dir / "heatmaps", arguments.out_dir)
     device = resolve_device(arguments.device)
     encoder = load_encoder(arguments.encoder or BUNDLED / "encoder").to(device)
-    size = {
-        "image_size": arguments.image_size,
-        "max_patches": arguments.max_patches,
-        "box_cells": arguments.box_cells,
-    }
+    size = {key: getattr(arguments, key) for key in ("image_size", "max_patches", "box_cells")}
     maps_of.check_settings(encoder, **size)
     texts = encode_texts(encoder, vocabulary)
     rows, failures, stems = [], [], unique_stems(paths)

@@ -15,11 +15,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.engine import check_target
 from fgclip_det.exit_codes import run_tool
-from fgclip_det.fg_ovd.files import read_fg_ovd
-from fgclip_det.fg_ovd.official_pickle import read_official_predictions
-from fgclip_det.fg_ovd.predictions import read_predictions
-from fgclip_det.fg_ovd.summary import summarize
-from fgclip_det.fg_ovd.text_prior import read_scorer
+from fgclip_det.fg_ovd import (
+    read_fg_ovd,
+    read_official_predictions,
+    read_predictions,
+    read_scorer,
+    summarize,
+)
 from fgclip_det.io import write_json
 
 

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis.fg_ovd.command import add_flags, evaluate_subsets, given_flags
+from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
 from fgclip_det.exit_codes import run_tool
@@ -39,10 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-dir", help="folder for pictures of the predictions")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds a shown one stays")
     parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptionsAction,
-        help="override settings: key.sub=value",
+        "--cfg-options", nargs="+", action=ConfigOptionsAction, help="overrides: key.sub=value"
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)

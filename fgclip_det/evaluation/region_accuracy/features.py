@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -65,14 +64,15 @@ def region_features(
     with tqdm(total=len(files), desc="pictures", disable=None if progress else True) as bar:
         for start in range(0, len(files), batch_size):
             part = slice(start, start + batch_size)
-            pictures = [read_picture(path) for path in files[part]]
+            pictures = [read_image(path, "stored") for path in files[part]]
             corners = [
                 torch.tensor([boxes[i] for i in group], dtype=torch.float32).view(-1, 4)
                 for group in groups[part]
             ]
             for path, picture, own in zip(files[part], pictures, corners, strict=True):
                 _check_boxes(path, picture, own)
-            found += reader([_to_tensor(one) for one in pictures], corners, normalize=False)
+            tensors = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
+            found += reader(tensors, corners, normalize=False)
             bar.update(len(pictures))
     order = torch.tensor([index for group in groups for index in group])
     features = torch.cat(found)
@@ -106,18 +106,6 @@ def check_image_size(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_rat
         )
 
 
-def read_picture(path: Path) -> Image.Image:
-    """A picture as stored, in RGB.
-
-    Raises:
-        ValueError: It is missing, no picture, truncated or too large.
-    """
-    try:
-        return Image.fromarray(read_image(path, "stored"))
-    except ValueError as error:
-        raise ValueError(f"{error}; is image_root right?") from None
-
-
 def _is_packed(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> bool:
     return isinstance(encoder, FGCLIP2) and image_size is None and not keep_ratio
 
@@ -132,18 +120,14 @@ def _reader(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool)
     return RegionEncoder(encoder, resize, image_size, interpolation="bicubic", resampler="pillow")
 
 
-def _to_tensor(picture: Image.Image) -> Tensor:
-    """(3, H, W) uint8."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def _check_boxes(path: Path, picture: Image.Image, boxes: Tensor) -> None:
-    limit = torch.tensor([picture.width, picture.height], dtype=torch.float32) + _OVERHANG
+def _check_boxes(path: Path, picture: np.ndarray, boxes: Tensor) -> None:
+    height, width = picture.shape[:2]
+    limit = torch.tensor([width, height], dtype=torch.float32) + _OVERHANG
     outside = ((boxes[:, :2] < -_OVERHANG) | (boxes[:, 2:] > limit)).any(dim=1)
     if outside.any():
         x1, y1, x2, y2 = boxes[outside][0].tolist()
         raise ValueError(
             f"bbox {[x1, y1, x2 - x1, y2 - y1]} (x, y, width, height) leaves the picture "
-            f"{str(path)!r} of {picture.width} x {picture.height} px: are corners given for width "
+            f"{str(path)!r} of {width} x {height} px: are corners given for width "
             "and height, or is it another picture?"
         )
