@@ -285,7 +285,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _quiet_logging() -> None:
-    """What other packages warn their developers of is no news to a user."""
+    """Ignore deprecation warnings, which are for developers of other packages."""
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.simplefilter("ignore", FutureWarning)
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and errors that a user can mend as one line.
+"""Exit codes of all commands, and user errors as one line.
 
 Standard library alone, so that ``fgclip-det --help`` answers where nothing else imports.
 """

@@ -1,4 +1,4 @@
-"""What the inferencer answers for one picture."""
+"""The inferencer's answer for one picture."""
 
 from __future__ import annotations
 

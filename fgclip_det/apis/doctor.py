@@ -1,4 +1,4 @@
-"""What works in this environment, what does not, and the command that mends it.
+"""A report on this environment: each part, its state, and the command that mends it.
 
 Nothing of the packages under examination is imported at module level: the doctor is for the
 environments where one of them is missing or broken.

@@ -1,4 +1,4 @@
-"""Where in a picture a text is: dense similarities, and a picture of them."""
+"""Similarity maps of texts over a picture, and a drawing of them."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def check_count(texts: int) -> None:
 
 
 def peaks(maps: Tensor, size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Where each map is highest: the centre (x, y) of that cell, in pixels of the picture.
+    """Centre (x, y) of the highest cell of each map, in pixels of the picture.
 
     Args:
         maps: (T, h, w) from `similarity_maps`.

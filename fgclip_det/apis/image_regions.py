@@ -17,7 +17,7 @@ from fgclip_det.vocabulary import TextEmbeddings
 
 
 class Answerer(Protocol):
-    """What regions ask of the detector that found them; `OpenVocabInferencer` has it.
+    """The part of a detector that `ImageRegions` needs; `OpenVocabInferencer` has it.
 
     Attributes:
         model: The detector.
@@ -45,7 +45,7 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageRegions:
-    """What `OpenVocabInferencer.propose` found in one picture.
+    """Regions of one picture, from `OpenVocabInferencer.propose`.
 
     Attributes:
         detector: Who found it, and answers.
@@ -65,7 +65,7 @@ class ImageRegions:
         return len(self.regions)
 
     def classify(self, texts: Any = None, score_thr: float = 0.3) -> Detections:
-        """What the detector would answer, without running its network.
+        """Detections for a vocabulary, from the regions alone: the network does not run.
 
         Args:
             texts: What to look for, in any form that `OpenVocabInferencer.stream` takes; new texts
@@ -123,7 +123,7 @@ def check_score_thr(score_thr: float) -> None:
 def as_detections(
     instances: InstanceData, texts: TextEmbeddings, image: ImageRegions, score_thr: float
 ) -> Detections:
-    """What a detector's `classify` found in a picture, as users get it.
+    """Turn the answer of a detector's `classify` for one picture into `Detections`.
 
     Args:
         instances: ``bboxes`` (M, 4) xyxy in pixels of the picture, ``scores`` (M,), ``labels``

@@ -1,4 +1,4 @@
-"""Which pictures a user means: files, folders, arrays and Pillow images."""
+"""Lists of pictures from what users give: files, folders, arrays and Pillow images."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ class OpenVocabInferencer:
         return fingerprint({}, self.model.region_classifier.state_dict())
 
     def set_vocabulary(self, texts: Any) -> None:
-        """What to look for in calls without `texts`, in any form that `__call__` takes."""
+        """Set the vocabulary of calls without `texts`, in any form that `__call__` takes."""
         self.texts = self.encode(texts)
 
     def set_negatives(self, texts: Any) -> None:
-        """What else may be in the pictures: these names compete for boxes, but are not reported.
+        """Set names that compete for boxes, but are not reported.
 
         Scores are shares among the names that compete, so that a red mug, where only a blue one is
         asked for, may be taken for it; with "a red mug" among the negatives it is not.
@@ -154,7 +154,7 @@ class OpenVocabInferencer:
         progress: bool = True,
         on_error: str = "raise",
     ) -> list[ImageRegions]:
-        """What there is in pictures, before anybody asks: the part of detection that takes long.
+        """Find the regions of pictures, without any words: the part of detection that takes long.
 
         Args:
             images: See `stream`.

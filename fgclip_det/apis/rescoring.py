@@ -38,7 +38,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rescored:
-    """What came of `rescore`.
+    """The result of `rescore`.
 
     Attributes:
         out: The results file.

@@ -186,7 +186,7 @@ def summarize(
 
 
 def _oddities(source: AnnotationFile, annotations: Sequence[dict[str, Any]]) -> str:
-    """How many annotations are crowds or have an odd box, in brackets, if there are any."""
+    """Number of annotations that are crowds or have an odd box, in brackets; "" for none."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in source.images}
     kinds = Counter(_box_kind(a, *sizes[a["image_id"]]) for a in annotations)
     counts = {

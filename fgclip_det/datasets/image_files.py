@@ -1,4 +1,4 @@
-"""Whether the pictures that annotations list are on the disk."""
+"""A check that the pictures that annotations list are on the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FG-CLIP and FG-CLIP 2 share: labels, files, the tokenizer, pooling of boxes."""
+"""The shared part of FG-CLIP and FG-CLIP 2: labels, files, the tokenizer, pooling of boxes."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class DualEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.logit_scale.device
 
     @property

@@ -1,4 +1,4 @@
-"""What an FG-CLIP sees in boxes of pictures of any size."""
+"""Embeddings of boxes in pictures of any size: the one region encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MMEngine runs for this package: the runner of training, its loops, hooks and wrappers."""
+"""MMEngine's part: the runner of training, its loops, hooks and wrappers."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
 from fgclip_det.engine.autocast_optim_wrapper import AMP_DTYPES, AutocastOptimWrapper

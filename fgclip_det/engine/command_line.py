@@ -1,4 +1,4 @@
-"""What the command-line tools share: reading a config, and checks before anything is computed."""
+"""Shared by the command-line tools: reading a config, and checks before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether labels mean to a data set what they mean to the detector."""
+"""A check that a data set and the detector give each label the same name."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _RANKS = ("median", "median_official", "mean")
 
 
 def predictions_of(data_sample: dict[str, Any]) -> list[FGOVDPrediction]:
-    """What a detector said of one image of `FGOVDDataset`, in arrays.
+    """The predictions for one image of `FGOVDDataset`, in arrays.
 
     Args:
         data_sample: ``vocabularies`` and ``vocabulary_predictions``, one `InstanceData` for each,

@@ -39,7 +39,7 @@ class LabelledBoxes(NamedTuple):
 
 
 class _Matches(NamedTuple):
-    """What became of D detections, for A area ranges and T thresholds of IoU.
+    """Matches of D detections, for A area ranges and T thresholds of IoU.
 
     Attributes:
         label: (D,) index into the labels of the ground truth, ascending.

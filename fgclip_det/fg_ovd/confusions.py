@@ -1,4 +1,4 @@
-"""Which attributes of a caption are mistaken, and for what."""
+"""Confusions: the attributes and words of captions that are taken for others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def attribute_breakdown(
     chosen: Sequence[int],
     attributes: Mapping[str, Collection[str]] = ATTRIBUTES,
 ) -> dict[str, dict[str, float]]:
-    """How often each attribute is what a wrong choice got wrong.
+    """Share of wrong choices by the attribute that they got wrong.
 
     Args:
         groups: K groups of captions, the right one first.
@@ -118,7 +118,7 @@ def confused_words(
 def mistakes(
     file: FGOVDFile, choices: Mapping[int, Mapping[str, int]], n_negatives: int
 ) -> dict[str, Any]:
-    """What a detector mistakes, from the choices that `evaluate_fg_ovd` tells.
+    """Confusions of a detector, from the choices that `evaluate_fg_ovd` gives.
 
     Args:
         file: Ground truth.
@@ -144,7 +144,7 @@ def mistakes(
 
 
 def word_changes(positive: str, negative: str) -> list[tuple[str, str]]:
-    """What must be put in the place of what to make one caption of another, without repetition.
+    """Pairs (old words, new words) that turn one caption into another, without repetition.
 
     "light" and "dark" stay with their colour, so ("light grey", "pink") is one change. Articles,
     case and punctuation do not count.
@@ -155,7 +155,7 @@ def word_changes(positive: str, negative: str) -> list[tuple[str, str]]:
 
 
 def changed_spans(one: Sequence[str], other: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Where two lists of words differ: ``one[a:b]`` stands for ``other[c:d]``, for each a, b, c, d.
+    """Spans in which two lists of words differ: ``one[a:b]`` against ``other[c:d]``, as a, b, c, d.
 
     Lists of the same length are compared place by place.
     """

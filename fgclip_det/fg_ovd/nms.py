@@ -13,7 +13,7 @@ _BLOCK = 1 << 20
 def suppress(
     groups: np.ndarray, boxes: np.ndarray, scores: np.ndarray, iou_threshold: float = 0.5
 ) -> np.ndarray:
-    """Which boxes survive among those of their group.
+    """Non-maximum suppression within groups.
 
     In float32 and in torchvision's order of operations: a box goes if its IoU with a better one
     that stays is *greater* than the threshold; of equal scores the earlier box is better.

@@ -34,7 +34,7 @@ _ENTRY_KEYS = ("annotation_id", "boxes", "scores")
 
 
 class FGOVDPrediction(NamedTuple):
-    """What a detector says of one vocabulary.
+    """A detector's boxes and scores for one vocabulary.
 
     Attributes:
         annotation_id: Of the vocabulary.

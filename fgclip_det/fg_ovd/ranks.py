@@ -61,7 +61,7 @@ def rank_boxes(
 
 
 def summarize_ranks(ranks: np.ndarray, choices: np.ndarray, n_negatives: int) -> dict[str, Any]:
-    """What is said of ranks.
+    """Statistics of ranks.
 
     Args:
         ranks: (G,) from `rank_boxes`.

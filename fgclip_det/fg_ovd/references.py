@@ -1,4 +1,4 @@
-"""What FG-OVD's numbers are to be compared with: no detector can be read without these rows.
+"""Reference rows that give FG-OVD's numbers their meaning: oracle, random, text only.
 
 * oracle: the ground-truth boxes with the right captions. Not 1, since boxes of one caption overlap
   and suppress each other.

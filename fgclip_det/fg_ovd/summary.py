@@ -19,7 +19,7 @@ from fgclip_det.fg_ovd.text_prior import CaptionScorer
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summarize` found.
+    """Everything that `summarize` computes for one file.
 
     Attributes:
         result: Of `evaluate_fg_ovd`, with N negatives.

@@ -1,4 +1,4 @@
-"""How well the right caption is guessed without looking: a bag of words that never sees a picture.
+"""The text prior: a bag of words that guesses the right caption without seeing a picture.
 
 FG-OVD draws its negatives evenly from lists of attributes, while right captions follow what is
 frequent: there are more white plates than lilac ones. This scorer is as good at that as a few

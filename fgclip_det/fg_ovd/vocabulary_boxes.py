@@ -26,7 +26,7 @@ class TrueBoxes(NamedTuple):
 
 
 class FoundBoxes(NamedTuple):
-    """What a detector found; D boxes by vocabulary.
+    """A detector's D boxes by vocabulary.
 
     Attributes:
         vocabulary: (D,) int, index of the vocabulary that each was found for.

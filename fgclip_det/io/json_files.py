@@ -52,7 +52,7 @@ def read_json(
 def read_json_lines(
     path: str | os.PathLike, what: str = "file", max_bytes: int | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """What a line is called in messages, such as ``line 3 of 'a.jsonl'``, and its value.
+    """Yield the name of each line for messages, such as ``line 3 of 'a.jsonl'``, and its value.
 
     Only line ends end a line, not Unicode's separators; blank lines are passed over.
 
@@ -108,7 +108,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value of a JSON file can be an id: a whole number of 64 bits, and no bool."""
+    """True if a value of a JSON file can be an id: a whole number of 64 bits, and no bool."""
     return type(value) is int and -_ID_LIMIT <= value < _ID_LIMIT
 
 

@@ -17,7 +17,7 @@ from fgclip_det.io import write_json, write_text
 
 
 class SubsetScores(NamedTuple):
-    """What is told of a subset.
+    """The results of a subset.
 
     Attributes:
         about: What was run: ``annotations``; ``images`` and ``missing_images``; ``captions``,
@@ -30,7 +30,7 @@ class SubsetScores(NamedTuple):
 
 
 def read_scorers(subsets: Sequence[Subset], folder: str | Path) -> dict[str, CaptionScorer]:
-    """What a bag of words learns from the validation file of each subset.
+    """One `CaptionScorer` for each subset, fitted on its validation file.
 
     Args:
         subsets: To be scored.

@@ -62,7 +62,7 @@ class _Answers:
 def run_subsets(
     detector: OpenVocabDetector, subsets: Sequence[Subset], config: Config, folder: Path
 ) -> dict[str, dict[int, list[FGOVDPrediction]]]:
-    """What a detector says of subsets.
+    """Ask a detector for the vocabularies of subsets.
 
     A picture goes through the network once for all subsets and numbers of negatives. Predictions
     are kept in `folder`, one file for each subset and number, under a name that changes with the

@@ -38,7 +38,7 @@ class PreparedFile:
     summary: str = ""
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """What a line holds, for messages, and the line with its end."""
+        """Each line with its end, and a name of its content for messages."""
         keys = [*self.head, *self.lists]
         yield "the beginning", "{\n"
         for key in keys:

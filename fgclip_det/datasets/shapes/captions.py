@@ -29,7 +29,7 @@ def region_caption(composition: Composition) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """What a detailed caption tells of an object: one of `SIZES`, and its composition."""
+    """The content of a detailed caption of an object: one of `SIZES`, and its composition."""
 
     size: str
     color: str
@@ -112,7 +112,7 @@ def _size(side: float) -> str:
 
 
 def _relation(a: PlacedObject, b: PlacedObject) -> str:
-    """Where a is, seen from b, along the axis on which they lie further apart."""
+    """Position of a, seen from b, along the axis on which they lie further apart."""
     (ax, ay), (bx, by) = _centre(a), _centre(b)
     if abs(ax - bx) >= abs(ay - by):
         return "left of" if ax < bx else "right of"

@@ -85,7 +85,7 @@ def compositions() -> list[Composition]:
 
 
 def is_novel(composition: Composition) -> bool:
-    """Whether the detector never sees this composition in training (a Latin rule: 1 in 4)."""
+    """True if the detector never sees this composition in training (a Latin rule: 1 in 4)."""
     color = list(COLORS).index(composition.color)
     pattern = PATTERNS.index(composition.pattern)
     return (color + pattern + SHAPES.index(composition.shape)) % 4 == 3

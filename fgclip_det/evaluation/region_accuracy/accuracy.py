@@ -282,7 +282,7 @@ def _with_negatives(
 
 
 def _summary(groups: Sequence[Sequence[str]], cosines: np.ndarray) -> dict[str, Any]:
-    """What follows from the (K, M) cosines of K groups, the right caption's first."""
+    """Accuracy and mistakes from the (K, M) cosines of K groups, the right caption's first."""
     sizes = np.array([len(group) for group in groups])
     # -inf is where a group has no caption; that of a caption is a number or NaN.
     defined = ~np.isnan(cosines).any(axis=1)

@@ -33,7 +33,7 @@ def check_detector(detector: BaseDetector, box_score: BoxScore) -> None:
 def detector_boxes(
     detector: BaseDetector, batch_inputs: Tensor, metas: Sequence[dict], box_score: BoxScore
 ) -> list[InstanceData]:
-    """What a detector finds, with its own suppression and thresholds.
+    """Boxes of a detector, with its own suppression and thresholds.
 
     Args:
         detector: In eval mode.

@@ -1,4 +1,4 @@
-"""What goes into a detector: pixels, what is known of each picture, ground truth."""
+"""Inputs of a detector: pixels, metadata of each picture, ground truth."""
 
 from __future__ import annotations
 

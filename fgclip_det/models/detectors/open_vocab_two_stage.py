@@ -91,7 +91,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
 
     @property
     def region_classifier(self) -> OpenVocabRoIHead:
-        """What turns regions and texts into detections."""
+        """The module that turns regions and texts into detections."""
         return self.roi_head
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
@@ -166,7 +166,7 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
     def _targets(
         self, samples: list[DetDataSample]
     ) -> tuple[list[DetDataSample], Tensor, Tensor | None]:
-        """What `OpenVocabRoIHead.loss` takes behind the proposals."""
+        """The arguments of `OpenVocabRoIHead.loss` behind the proposals."""
         if not any("vocabularies" in sample for sample in samples):
             return samples, self._training_embeddings(), None
         with_captions = caption_targets(

@@ -115,7 +115,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
     @property
     def region_classifier(self) -> RegionTextHead:
-        """What turns regions and texts into detections."""
+        """The module that turns regions and texts into detections."""
         return self.region_head
 
     def init_weights(self) -> None:

@@ -1,4 +1,4 @@
-"""What every open-vocabulary detector does with words, whatever gives it its regions."""
+"""The mixin of all open-vocabulary detectors: their vocabularies and text embeddings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OpenVocabulary:
 
     @property
     def vocabulary(self) -> Vocabulary | TextEmbeddings | None:
-        """What `predict` looks for."""
+        """The vocabulary of `predict`."""
         return self._texts
 
     @property
@@ -165,7 +165,7 @@ class OpenVocabulary:
         return self.add_pred_to_datasample(batch_data_samples, detections)
 
     def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
-        """What the second stage takes of texts, on the detector's device."""
+        """Text embeddings as the second stage takes them, on the detector's device."""
         texts.check_encoder(self.encoder)
         device = self.encoder.device
         is_base = texts.is_base(self._base_names())
@@ -190,7 +190,7 @@ class OpenVocabulary:
 
 
 def read_texts(texts: Texts) -> TextEmbeddings | Vocabulary:
-    """What texts of any form say, encoded where they are so already.
+    """Read texts of any form: a `Vocabulary`, or `TextEmbeddings` where they are encoded.
 
     Args:
         texts: What `Vocabulary.parse` takes, or `TextEmbeddings` or their ``.safetensors`` file.
