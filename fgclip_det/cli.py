@@ -104,8 +104,8 @@ def demo(arguments: argparse.Namespace) -> int:
         ValueError: An argument is wrong; nothing was written then.
     """
     # Imported late: --help and --version answer without loading torch and MMDetection.
-    from fgclip_det.apis.images import find_images, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, OpenVocabInferencer, resolve_device
+    from fgclip_det.apis.picture_lists import find_images, unique_stems
     from fgclip_det.apis.visualization import draw_detections
     from fgclip_det.io import read_image, write_image, write_json
     from fgclip_det.vocabulary import Vocabulary
@@ -163,8 +163,8 @@ def heatmap(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fgclip_det.apis import heatmap as maps_of
-    from fgclip_det.apis.images import find_images, unique_stems
     from fgclip_det.apis.inferencer import BUNDLED, resolve_device
+    from fgclip_det.apis.picture_lists import find_images, unique_stems
     from fgclip_det.apis.region_texts import encode_texts
     from fgclip_det.apis.visualization import shortened
     from fgclip_det.encoders import load_encoder

@@ -23,7 +23,7 @@ from fgclip_det.apis.image_regions import (
     check_score_thr,
     read_image_regions,
 )
-from fgclip_det.apis.images import Picture, list_pictures, to_pixels
+from fgclip_det.apis.picture_lists import Picture, list_pictures, to_pixels
 from fgclip_det.encoders.pretrained import fingerprint
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 

@@ -13,7 +13,7 @@ from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.hooks.export_encoder_hook import ExportEncoderHook
 from fgclip_det.engine.hooks.log_pictures_hook import LogPicturesHook
 from fgclip_det.engine.hooks.partial_weights_hook import PartialWeightsHook
-from fgclip_det.engine.resume.checkpoint_files import find_resumable
+from fgclip_det.engine.resume.resumable_checkpoints import find_resumable
 from fgclip_det.engine.resume.resumable_runner import ResumableRunner
 from fgclip_det.engine.tensorboard_backend import TensorboardVisBackend
 

@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from fgclip_det.engine.resume.checkpoint_files import LAST_CHECKPOINT
+from fgclip_det.engine.resume.resumable_checkpoints import LAST_CHECKPOINT
 from fgclip_det.engine.resume.train_loops import VALIDATED_ITERATION
 from fgclip_det.io import write_text
 

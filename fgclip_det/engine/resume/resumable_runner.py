@@ -15,7 +15,7 @@ from torch import nn
 
 from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.label_names import check_label_names
-from fgclip_det.engine.resume.checkpoint_files import LAST_CHECKPOINT
+from fgclip_det.engine.resume.resumable_checkpoints import LAST_CHECKPOINT
 from fgclip_det.engine.resume.train_loops import ResumableEpochLoop, ResumableIterLoop
 from fgclip_det.io import replaced_file
 

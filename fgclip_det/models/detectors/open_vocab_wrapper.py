@@ -27,7 +27,7 @@ from fgclip_det.models.detectors.detector_boxes import (
 from fgclip_det.models.detectors.detector_inputs import for_each_canvas, image_metas
 from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary, Texts
 from fgclip_det.models.detectors.strict_loading import StrictLoading
-from fgclip_det.models.regions.image_frames import check_preprocessor, picture_size, to_rgb
+from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_size, to_rgb
 from fgclip_det.models.regions.region_classification import kept_meta
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.region_text_head import RegionTextHead

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine import ResumableRunner
-from fgclip_det.engine.resume.checkpoint_files import find_resumable
+from fgclip_det.engine.resume.resumable_checkpoints import find_resumable
 from fgclip_det.engine.resume.train_loops import VALIDATED_ITERATION
 from tests.messages import says
 

@@ -1,8 +1,6 @@
-"""One picture in the frames of two networks: their pixel values, their sizes, their boxes.
+"""A picture as a detector read it: its size without padding, and its pixels for another network.
 
-A frame is the picture at one size. Boxes are in pixels of it, corners between pixels: the picture
-covers (0, 0) to (width, height) in every frame, so that boxes only scale. What a network pads lies
-right of and below the picture, and moves nothing.
+`fgclip_det.encoders.picture_frames` takes it on into the frame of an encoder.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from mmdet.datasets.transforms import Pad, Resize
 from mmdet.registry import MODELS
 from mmengine.model import BaseDataPreprocessor
 
-from fgclip_det.models.regions.image_frames import check_preprocessor, picture_size, to_rgb
+from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_size, to_rgb
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fgclip_det.engine.resume.checkpoint_files import find_resumable
+from fgclip_det.engine.resume.resumable_checkpoints import find_resumable
 from tests.messages import says
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there at all."""
+"""The checkpoints of a work dir that a training run can go on from."""
 
 from __future__ import annotations
 

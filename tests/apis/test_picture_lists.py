@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgclip_det.apis.images import find_images, unique_stems
+from fgclip_det.apis.picture_lists import find_images, unique_stems
 
 
 def test_finds_pictures_in_folders_sorted(tmp_path: Path) -> None:
