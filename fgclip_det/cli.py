@@ -268,9 +268,10 @@ def _check_writable(folder: Path, out_dir: str) -> None:
     try:
         check_writable(folder)
     except OSError as error:
+        is_file = isinstance(error, NotADirectoryError)
+        reason = f"{error.filename!r} is a file, not a folder" if is_file else error.strerror
         raise ValueError(
-            f"--out-dir {out_dir!r} cannot be written to ({error.filename!r}: {error.strerror}): "
-            "name another"
+            f"--out-dir {out_dir!r} cannot be written to ({reason}): name another"
         ) from None
 
 

@@ -181,7 +181,7 @@ def test_places_that_cannot_be_written_are_refused(
         raise PermissionError(13, "Permission denied")
 
     # Root may write anywhere, hence no folder without permission.
-    monkeypatch.setattr("tempfile.TemporaryFile", deny)
+    monkeypatch.setattr("fgclip_det.io.atomic._own_file", deny)
     words = ("Permission denied", "name another")
     assert_refused(capsys, tmp_path / "out", PICTURE, words=words)
 

@@ -23,7 +23,6 @@ EXCEPTIONS = {
     ("fgclip_det/apis/heatmap.py", "Image.open"): "of what was drawn in memory",
     ("fgclip_det/apis/heatmap.py", "np.savez_compressed"): "to memory",
     ("fgclip_det/apis/image_regions.py", "save"): "of Regions, which writes through io",
-    ("fgclip_det/cli.py", "save"): "of ImageRegions, which writes through io",
     ("fgclip_det/compat/checkpoint.py", "import pickle"): "the name of torch's error",
     ("fgclip_det/compat/checkpoint.py", "load_file"): _TENSORS,
     ("fgclip_det/compat/checkpoint.py", "torch.load"): _TENSORS,

@@ -1,4 +1,8 @@
-"""Embeddings of boxes in pictures of any size: the one region encoder."""
+"""Embeddings of boxes in pictures of any size: the one region encoder.
+
+Pictures are read at the encoder's resolution and boxes follow them (`picture_frames`); boxes are
+pooled from the dense map by `DualEncoder.pool_regions`.
+"""
 
 from __future__ import annotations
 

@@ -167,7 +167,9 @@ def _read(ann_file: str) -> COCO:
     try:
         values = read_json(ann_file, "annotation file", max_bytes=None)
     except ValueError as error:
-        raise ValueError(f"{error}, or make it first (tools/prepare_ov_lvis.py)") from None
+        raise ValueError(
+            f"{error}; check val_evaluator.ann_file, or make it first (tools/prepare_ov_lvis.py)"
+        ) from None
     try:
         strange = {c["name"] for c in values["categories"] if c["frequency"] not in _FREQUENCIES}
         # Numbered from 1: pycocotools takes a match with the id 0 for none.

@@ -69,7 +69,7 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
                 return to_rgb(_turned(image, orientation))
         except UnidentifiedImageError:
             raise ValueError(
-                f"{where} is not a picture of a known format: give a PNG or JPEG file"
+                f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
         except _TooLargeError as error:
             raise ValueError(str(error)) from None
@@ -104,7 +104,7 @@ def write_image(path: str | os.PathLike, image: Image.Image) -> None:
     """
     suffix = os.path.splitext(path)[1].lower()
     with replaced_file(path) as partial:
-        image.save(partial, Image.registered_extensions()[suffix])
+        image.save(partial, format=Image.registered_extensions()[suffix])
 
 
 def check_padded_size(width: int, height: int, where: str = "a picture") -> None:

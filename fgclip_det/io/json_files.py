@@ -83,7 +83,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
     """
     text = content if isinstance(content, str) else _decoded(content, where)
     if not text.strip():
-        raise ValueError(f"{where} is no complete JSON (it is empty): get it again")
+        raise ValueError(f"{where} is no complete JSON (it is empty): truncated? Get it again")
     try:
         if _may_hold_gigantic_numbers(text):
             value = json.loads(

@@ -82,12 +82,13 @@ WHOLE = json.dumps(FILE)
             )
             for key in ("image_id", "category_id", "bbox", "area", "iscrowd")
         ),
+        ({**FILE, "annotations": [{**ANNOTATION, "bbox": [1, 2, 3, float("nan")]}]}, ("NaN",)),
         *(
             (
                 {**FILE, "annotations": [{**ANNOTATION, "bbox": box}]},
                 ("annotations[0]", "bbox", "four"),
             )
-            for box in ([1, 2, 3], "box", [1, 2, 3, None], [1, 2, 3, float("nan")])
+            for box in ([1, 2, 3], "box", [1, 2, 3, None], [1, 2, 3, True, 4])
         ),
     ],
 )
@@ -100,7 +101,7 @@ def test_files_that_cannot_be_used(tmp_path, values, parts):
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
-    with pytest.raises(ValueError, match=says("a.json", "JSON", "Get it again")):
+    with pytest.raises(ValueError, match=says("a.json", "text", "unpack")):
         read_ground_truth(str(tmp_path / "a.json"))
 
 
