@@ -21,6 +21,8 @@ class ResumableLines:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(f"{str(path)!r} is a link or no file: remove it, results go there")
         self._repair()
 
     def __iter__(self) -> Iterator[Any]:

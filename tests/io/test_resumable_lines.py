@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,17 @@ def test_what_is_of_something_else_is_kept(tmp_path: Path, content: str) -> None
     with pytest.raises(ValueError, match=r"x\.part' holds the beginning of another run"):
         ResumableLines(path, "key")
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "x.part", tmp_path / "target"
+    target.write_text("kept")
+    {
+        "link": lambda: path.symlink_to(target),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
+    with pytest.raises(ValueError, match=r"x\.part' is a link or no file"):
+        ResumableLines(path, "key")
+    assert target.read_text() == "kept"
