@@ -25,6 +25,7 @@ from fgclip_det.apis.image_regions import (
 )
 from fgclip_det.apis.picture_lists import Picture, list_pictures, to_pixels
 from fgclip_det.encoders.pretrained import fingerprint
+from fgclip_det.io import check_padded_size
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 # A picture longer than this many times its other side would shrink to nothing: it is padded.
@@ -247,12 +248,13 @@ class OpenVocabInferencer:
             path = str(picture) if isinstance(picture, str | os.PathLike) else None
             try:
                 rgb = to_pixels(picture)
+                padded = _limit_aspect(rgb, f"picture {path!r}" if path else "a picture")
             except ValueError as error:
                 if on_error == "raise":
                     raise
                 self.failures.append((path or "<pixels>", str(error)))
                 continue
-            yield place, self._prepare(rgb, path), rgb.shape[:2], path
+            yield place, self._prepare(padded, path), rgb.shape[:2], path
 
     def _regions(self, inputs: list[tuple]) -> list[tuple[int, ImageRegions]]:
         data = pseudo_collate([data for _, data, *_ in inputs])
@@ -264,7 +266,7 @@ class OpenVocabInferencer:
         ]
 
     def _prepare(self, rgb: np.ndarray, path: str | None) -> dict:
-        bgr = np.ascontiguousarray(_limit_aspect(rgb)[..., ::-1])
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
         shape = bgr.shape[:2]
         return self.pipeline(
             {"img": bgr, "img_shape": shape, "ori_shape": shape, "img_id": 0, "img_path": path}
@@ -274,13 +276,18 @@ class OpenVocabInferencer:
         return texts if self.negatives is None else texts.with_negatives(self.negatives)
 
 
-def _limit_aspect(rgb: np.ndarray) -> np.ndarray:
-    """Pad a very long or very tall picture at its bottom or right; boxes stay where they are."""
+def _limit_aspect(rgb: np.ndarray, where: str) -> np.ndarray:
+    """Pad a very long or very tall picture at its bottom or right; boxes stay where they are.
+
+    Raises:
+        ValueError: It would grow beyond what is padded; `where` names it.
+    """
     height, width = rgb.shape[:2]
     rows = max(height, -(-width // _MAX_ASPECT))
     columns = max(width, -(-height // _MAX_ASPECT))
     if (rows, columns) == (height, width):
         return rgb
+    check_padded_size(columns, rows, where)
     return np.pad(rgb, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
 
 

@@ -265,6 +265,16 @@ def test_bad_pictures_are_raised_or_collected(
     assert detect.failures == []
 
 
+def test_a_picture_that_would_grow_beyond_memory_is_a_bad_one(
+    detect: OpenVocabInferencer, rgb: np.ndarray
+) -> None:
+    line = np.zeros((1, 1_000_000, 3), np.uint8)
+    with pytest.raises(ValueError, match="1000000 x 62500"):
+        detect(line)
+    answers = detect([line, rgb], on_error="collect", progress=False)
+    assert (len(answers), len(detect.failures)) == (1, 1)
+
+
 def test_results_are_plain_values(detect: OpenVocabInferencer) -> None:
     answer = detect(PICTURES[0], TEXTS, score_thr=0.0)[0]
     values = json.loads(json.dumps(answer.to_dict()))
