@@ -6,9 +6,11 @@ them in fixtures alone.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,22 @@ def mmdet_scope(no_default_scope: None) -> None:
     from mmengine.registry import init_default_scope
 
     init_default_scope("mmdet")
+
+
+@pytest.fixture
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Gives a function that lets the disk take so many files more, and then no other."""
+
+    def fill_disk(files: int) -> None:
+        written = itertools.count(1)
+
+        def fsync(handle: int) -> None:
+            if next(written) > files:
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    return fill_disk
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.cli import main
@@ -187,13 +187,9 @@ def test_places_that_cannot_be_written_are_refused(
 
 
 def test_a_disk_that_fills_up_leaves_whole_files(
-    cached_detector, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    cached_detector, tmp_path: Path, capsys: pytest.CaptureFixture, fill_disk: Callable[[int], None]
 ) -> None:
-    def fill_up(self: Image.Image, file: Path, *_) -> None:
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", fill_up)
+    fill_disk(1)
     assert demo(PICTURE, "--out-dir", tmp_path) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1

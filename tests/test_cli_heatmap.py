@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -122,17 +123,9 @@ def test_places_that_cannot_be_written_are_refused(
 
 
 def test_a_disk_that_fills_up_leaves_whole_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture, fill_disk: Callable[[int], None]
 ) -> None:
-    save = Image.Image.save
-
-    def fill_up(self: Image.Image, file, **options) -> None:
-        if not isinstance(file, Path):
-            return save(self, file, **options)
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", fill_up)
+    fill_disk(1)
     assert heatmap(PICTURES[0], "--out-dir", tmp_path) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert written(tmp_path) == ["heatmaps/000006.npz"]
