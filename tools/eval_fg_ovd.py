@@ -44,13 +44,11 @@ def evaluate(args: argparse.Namespace) -> None:
     """Prints the tables and writes the JSON."""
     out = args.out or args.predictions.with_name(f"{args.predictions.name}.scores.json")
     check_target(out, args.annotations, args.predictions, args.validation or args.annotations)
-    is_json = args.predictions.name.endswith((".json", ".json.gz"))
-    if args.trust_pickle and is_json:
+    if args.trust_pickle and args.predictions.name.endswith((".json", ".json.gz")):
         raise ValueError(f"{str(args.predictions)!r} is JSON: leave out --trust-pickle")
-    if not args.trust_pickle and not is_json:
+    if not args.trust_pickle and args.predictions.suffix in (".pkl", ".pickle"):
         raise ValueError(
-            f"{str(args.predictions)!r} is no .json or .json.gz: an official pickle needs "
-            "--trust-pickle"
+            f"{str(args.predictions)!r} is a pickle: an official one needs --trust-pickle"
         )
     file = read_fg_ovd(args.annotations)
     scorer = None

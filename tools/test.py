@@ -27,6 +27,8 @@ from fgclip_det.exit_codes import run_tool
 from fgclip_det.io import write_json
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
+SUBSETS_NEED = ("model", "test_dataloader")
+MMDET_FLAGS = ("out", "show", "show_dir", "wait_time", "launcher")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,16 +64,15 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
 
     def test() -> None:
-        options = given_flags(args)
-        if options and (args.out or args.show or args.show_dir or args.launcher != "none"):
-            raise ValueError("--subsets goes without --out, --show, --show-dir and --launcher")
-        config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
+        options = given_flags(parser, args, without=MMDET_FLAGS)
+        needs = SUBSETS_NEED if options else NEEDS
+        config = read_config(args.config, args.cfg_options, args.work_dir, needs)
         if options:
-            page = evaluate_subsets(config, args.checkpoint, **options)
-            print(f"{page}\n\nwritten to {config.work_dir}: fg_ovd.json, fg_ovd.md")
+            print(evaluate_subsets(config, args.checkpoint, **options))
             return
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made

@@ -130,7 +130,9 @@ def read_scorer(path: str | Path, scored: str | Path, *, progress: bool = False)
         ValueError: The file cannot be used, or is the one to be scored.
     """
     if Path(path).resolve() == Path(scored).resolve():
-        raise ValueError(f"{str(path)!r} is the file to be scored: give the validation set's")
+        raise ValueError(
+            f"{str(path)!r} is the file to be scored: --validation is the validation set's"
+        )
     return CaptionScorer(caption_groups(read_fg_ovd(path)), progress=progress)
 
 

@@ -91,12 +91,17 @@ def test_official_pickles_score_the_same(
     main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     results = []
-    for name, options in (("mine.json", []), ("official.pkl", ["--trust-pickle", "--sweep"])):
+    shutil.copy(data / "mine.json", data / "mine.txt")
+    for name, options in (
+        ("mine.txt", []),
+        ("mine.json", []),
+        ("official.pkl", ["--trust-pickle", "--sweep"]),
+    ):
         out = tmp_path / f"{name}.scores.json"
         paths = [str(data / "test.json"), str(data / name)]
         assert main([*paths, "--out", str(out), *options]) == 0
         results.append(json.loads(out.read_text(encoding="utf-8"))["results"][name])
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
     # The best captions' scores alone: the same precision, and no ranks.
     entries = pickle.loads((data / "official.pkl").read_bytes())
@@ -142,7 +147,7 @@ def test_a_hostile_pickle_does_not_run(
         (["none.json", "mine.json"], "none.json' cannot be read"),
         (["test.json", "none.json"], "none.json' cannot be read"),
         (["test.json", "test.json"], "is of the format None"),
-        (["test.json", "official.pkl"], "an official pickle needs --trust-pickle"),
+        (["test.json", "official.pkl"], "is a pickle: an official one needs --trust-pickle"),
         (["test.json", "mine.json", "--n-negatives", "11"], "has 11 negatives: use at most 10"),
         (["small.json", "mine.json"], "does not have: use the annotation file"),
         (["test.json", "mine.json", "--validation", "test.json"], "is the file to be scored"),

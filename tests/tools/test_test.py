@@ -64,6 +64,7 @@ def test_one_command_from_config_to_tables(
     values = read(out)
     assert list(values["subsets"]) == ["hard", "medium", "easy", "trivial", "color"]
     assert set(values["left_out"]) == {"material", "pattern", "transparency"}
+    assert captured.out.rstrip().endswith(f"{out}: fg_ovd.json, fg_ovd.md, sheets/")
     assert captured.out.partition("\n\nwritten to")[0] in (out / "fg_ovd.md").read_text("utf-8")
     assert "| hard: text only (true boxes) | 4 |" in captured.out
     assert "pattern is left out: no caption has 4 negatives: at most 3." in captured.out
@@ -101,6 +102,8 @@ def test_lost_pictures(
     config = Config.fromfile(root / "config.py")
     annotations = str(root / "fg_ovd" / "1_attributes.json")
     config.test_dataloader.dataset.update(ann_file=annotations, data_prefix=dict(img=str(root)))
+    # The subsets need neither.
+    config.test_evaluator = config.test_cfg = None
     config.dump(root / "config.py")
     arguments = [str(root / "config.py"), WEIGHTS, "--subsets", "hard,trivial"]
     arguments += ["--work-dir", str(tmp_path / "out"), "--device", "cpu", "--sheets", "100"]
@@ -133,10 +136,11 @@ def test_lost_pictures(
         ([*ALL, "--device", "tpu"], "device 'tpu' is unknown"),
         ([*ALL, "--predictions", "{data}/config.py"], "is a file: name a"),
         ([*ALL, "--validation", "{data}"], "has no 1_attributes.json"),
-        ([*ALL, "--validation", "{data}/fg_ovd"], "is the file to be scored"),
+        ([*ALL, "--validation", "{data}/fg_ovd"], "--validation is the validation set's"),
         ([*ALL, "--cfg-options", "modle.x=1"], "has no 'modle.x'"),
-        ([*ALL, "--show"], "--subsets goes without --out, --show"),
-        ([*ALL, "--launcher", "slurm"], "--subsets goes without --out, --show"),
+        ([*ALL, "--show"], "--subsets goes without --show"),
+        ([*ALL, "--launcher", "slurm"], "--subsets goes without --launcher"),
+        ([*ALL, "--wait-time", "3"], "--subsets goes without --wait-time"),
         (["{data}/config.py", WEIGHTS, "--skip-missing"], "--skip-missing is for FG-OVD's subsets"),
         (["{data}/config.py", WEIGHTS, "--n-negatives", "0"], "give --subsets too"),
         (["configs/shapes/ovdet_tiny.py", WEIGHTS, "--subsets", "all"], "type 'OVCocoDataset'"),

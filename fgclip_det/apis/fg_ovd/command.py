@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument("--" + name.replace("_", "-"), **settings)
 
 
-def given_flags(args: argparse.Namespace) -> dict[str, Any]:
+def given_flags(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, without: Sequence[str] = ()
+) -> dict[str, Any]:
     """Arguments for `evaluate_subsets`; empty where FG-OVD's subsets are not asked for.
 
+    Args:
+        parser: It has the flags of `add_flags`.
+        args: What it parsed.
+        without: Other arguments of the parser that mean nothing to FG-OVD's subsets.
+
     Raises:
-        ValueError: A flag is given without ``--subsets``.
+        ValueError: A flag is given without ``--subsets``, or one of `without` with it.
     """
     given = {name: getattr(args, name) for name in _FLAGS if getattr(args, name) is not None}
     if given and "subsets" not in given:
         flag = next(iter(given)).replace("_", "-")
         raise ValueError(f"--{flag} is for FG-OVD's subsets: give --subsets too, such as all")
+    for name in without if given else ():
+        if getattr(args, name) != parser.get_default(name):
+            raise ValueError(f"--subsets goes without --{name.replace('_', '-')}: leave it out")
     return given
 
 
@@ -85,7 +96,7 @@ def evaluate_subsets(
         device: Such as "cpu" or "cuda:0"; None takes the first GPU that is there.
 
     Returns:
-        The tables over all subsets as Markdown.
+        The tables over all subsets as Markdown, and where all was written.
 
     Raises:
         ValueError: An argument or a file cannot be used.
@@ -110,7 +121,9 @@ def evaluate_subsets(
         if sheets:
             write_sheet(work_dir / "sheets" / name, subset, answers[number], sheets)
     about = {"config": str(config.filename), "checkpoint": str(checkpoint)}
-    return write_report(work_dir, about, scores, left_out)
+    page = write_report(work_dir, about, scores, left_out)
+    also = ", sheets/" * bool(sheets)
+    return f"{page}\n\nwritten to {work_dir}: fg_ovd.json, fg_ovd.md{also}"
 
 
 def _check_outputs(predictions: Path | None, sheets: int) -> None:
