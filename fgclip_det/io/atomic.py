@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import gzip
 import io
-import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
+
+from fgclip_det.io.json_files import to_json
 
 _SUFFIX = ".partial"
 _ATTEMPTS = 100
@@ -99,14 +100,10 @@ def write_json(
         ensure_ascii: Whether all but ASCII is written as escapes.
 
     Raises:
-        ValueError: The value holds NaN, an infinity or what JSON does not know.
+        ValueError: The value holds what JSON does not know or `read_json` refuses.
         OSError: Writing failed.
     """
-    try:
-        text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} cannot be written as JSON ({error})") from error
-    write_text(path, f"{text}\n")
+    write_text(path, f"{to_json(value, repr(str(path)), indent, ensure_ascii)}\n")
 
 
 @contextmanager

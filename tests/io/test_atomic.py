@@ -56,13 +56,21 @@ def test_texts_bytes_and_json(tmp_path: Path) -> None:
     assert path.read_bytes() == '["红", 1]\n'.encode()
 
 
+@pytest.mark.parametrize("ensure_ascii", [True, False])
 @pytest.mark.parametrize(
-    ("value", "reason"), [(float("nan"), "NaN|nan"), ({1, 2}, "set"), ("\ud800", "surrogate")]
+    ("value", "reason"),
+    [
+        (float("nan"), "NaN|nan"),
+        ({1, 2}, "set"),
+        ("\ud800", "surrogate"),
+        (10**400, "beyond a float64"),
+    ],
+    ids=["NaN", "set", "half a pair", "gigantic"],
 )
-def test_what_no_reader_takes_is_not_written(tmp_path: Path, value, reason: str) -> None:
+def test_what_no_reader_takes_is_not_written(tmp_path, value, reason: str, ensure_ascii) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(ValueError, match=rf"file\.json' cannot be written.*({reason})"):
-        write_json(path, [value], ensure_ascii=False)
+        write_json(path, [value], ensure_ascii=ensure_ascii)
     assert not names(tmp_path)
 
 
@@ -192,10 +200,8 @@ def test_what_cannot_be_a_folder_is_said_before_the_work(
 
 
 def test_errors_inside_a_folder_name_it(tmp_path: Path) -> None:
-    with (
-        pytest.raises(FileNotFoundError) as caught,
-        replaced_folder(tmp_path / "folder") as partial,
-    ):
+    folder = tmp_path / "folder"
+    with pytest.raises(FileNotFoundError) as caught, replaced_folder(folder) as partial:
         (partial / "absent" / "a").touch()
     assert caught.value.filename == str(folder)
     assert not names(tmp_path)
