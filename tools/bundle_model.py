@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.exit_codes import run_tool
-from fgclip_det.io import write_bytes, write_text
+from fgclip_det.io import read_bytes, write_bytes, write_text
 from fgclip_det.vocabulary import Vocabulary
 
 ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
@@ -59,7 +59,7 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
     write_text(out / "config.py", Config(kept).pretty_text)
     for image in images:
         (out / "images").mkdir(exist_ok=True)
-        shutil.copy(image, out / "images" / image.name)
+        write_bytes(out / "images" / image.name, read_bytes(image, "picture"))
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     print(f"{out}: {size:.1f} MB")
     if size > LIMIT_MB:
