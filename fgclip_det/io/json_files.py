@@ -25,8 +25,7 @@ _NUMBER_PARTS = bytes(
     ord("0") if code in b"0123456789" else ord("e") if code in b"eE" else ord(" ")
     for code in range(256)
 )
-# What the scan for digits finds outside of strings; "3e456" of a file's name is no number.
-_GIGANTIC = re.compile(r"(?:^|[\[:,\s])-?(?:\d+(?:\.\d+)?[eE]\+?\d{3}|\d{200})")
+_EXPONENT = re.compile(r"[eE]\+?[0-9]{3}")
 _SCAN_LENGTH = 1 << 22
 _SCAN_OVERLAP = 500
 # Whole pairs and escaped backslashes are passed over; what is left of the group is half a pair.
@@ -166,9 +165,19 @@ def _may_hold_gigantic_numbers(text: str) -> bool:
     for start in range(0, len(text), _SCAN_LENGTH):
         part = text[start : start + _SCAN_LENGTH + _SCAN_OVERLAP]
         shapes = part.encode("utf-8", "surrogatepass").translate(_NUMBER_PARTS, b"+")
-        if _MANY_DIGITS in shapes or _LONG_EXPONENT in shapes:
-            return _GIGANTIC.search(text, start and start - 1) is not None
+        if _MANY_DIGITS in shapes:
+            return True
+        if _LONG_EXPONENT in shapes:
+            found = (at.start() for at in _EXPONENT.finditer(part))
+            if any(_begins_outside(part, place) for place in found):
+                return True
     return False
+
+
+def _begins_outside(text: str, place: int) -> bool:
+    """Whether an exponent may be that of a number: "3e456" in a file's name is none."""
+    before = text[max(place - _SCAN_OVERLAP, 0) : place].rstrip("0123456789.-+eE")
+    return before[-1:] in ("", "[", ":", ",", " ", "\t", "\r", "\n")
 
 
 def _to_float(text: str) -> float:
