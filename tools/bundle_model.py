@@ -6,6 +6,7 @@ python tools/bundle_model.py configs/shapes/ovdet_tiny.py work_dirs/shapes_ovdet
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.exit_codes import run_tool
-from fgclip_det.io import replaced_file, write_text
+from fgclip_det.io import read_bytes, write_bytes, write_text
 from fgclip_det.vocabulary import Vocabulary
 
 ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
@@ -43,8 +44,10 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
     out.mkdir(parents=True, exist_ok=True)
-    with replaced_file(out / "detector.pth") as partial:
-        torch.save({"state_dict": half, "meta": {}}, partial)
+    # To memory: torch would open a name once more, and follow a link that was put there.
+    stream = io.BytesIO()
+    torch.save({"state_dict": half, "meta": {}}, stream)
+    write_bytes(out / "detector.pth", stream.getvalue())
     shutil.copytree(cfg.model.backbone.encoder, out / "encoder", dirs_exist_ok=True)
     Vocabulary.parse(cfg.model.vocabulary).to_json(out / "vocabulary.json")
     kept = {
@@ -56,7 +59,7 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
     write_text(out / "config.py", Config(kept).pretty_text)
     for image in images:
         (out / "images").mkdir(exist_ok=True)
-        shutil.copy(image, out / "images" / image.name)
+        write_bytes(out / "images" / image.name, read_bytes(image, "picture"))
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     print(f"{out}: {size:.1f} MB")
     if size > LIMIT_MB:

@@ -3,6 +3,7 @@
 Everything is written under a short name of its own in the same folder, which is made exclusively,
 so that a link that somebody planted there is never followed, and then takes its final name. Folders
 that are links are followed; a link at the final name is replaced, and its target left as it was.
+The mode of a file that was there is not kept: the umask decides, as of every new file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import errno
 import gzip
 import io
-import json
 import os
 import secrets
 import shutil
@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
+
+from fgclip_det.io.json_files import to_json
 
 _SUFFIX = ".partial"
 _ATTEMPTS = 100
@@ -44,8 +46,9 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
         _check_name(path)
         partial = _own_file(path.parent)
         try:
+            mode = partial.stat().st_mode
             yield partial
-            _sync(partial)
+            _sync(partial, mode)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -97,19 +100,18 @@ def write_json(
         ensure_ascii: Whether all but ASCII is written as escapes.
 
     Raises:
-        ValueError: The value holds NaN, an infinity or what JSON does not know.
+        ValueError: The value holds what JSON does not know or `read_json` refuses.
         OSError: Writing failed.
     """
-    try:
-        text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} cannot be written as JSON ({error})") from error
-    write_text(path, f"{text}\n")
+    write_text(path, f"{to_json(value, repr(str(path)), indent, ensure_ascii)}\n")
 
 
 @contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write to, which takes the place of `path` once all is written.
+
+    Any number of threads and processes may write the same folder: one of theirs is there in the
+    end.
 
     Args:
         path: The folder to write, or a link, which is replaced; the folder that it is in exists.
@@ -119,11 +121,11 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     with _named_errors(path):
+        _check_name(path, is_folder=True)
         partial = _own_folder(path.parent)
         try:
             yield partial
-            with _set_aside(path):
-                os.rename(partial, path)
+            _take_name(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -135,7 +137,7 @@ def check_writable(folder: str | os.PathLike) -> None:
         OSError: It cannot; names the folder, or what stands in its way.
     """
     existing = Path(folder).absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
     with _named_errors(existing):
         _own_file(existing).unlink()
@@ -169,14 +171,15 @@ def _own_folder(folder: Path) -> Path:
     raise FileExistsError(errno.EEXIST, "no free name for a temporary folder")
 
 
-def _check_name(path: Path) -> None:
-    """Fail before the work and not after it: a folder or too long a name."""
+def _check_name(path: Path, is_folder: bool = False) -> None:
+    """Fail before the work and not after it: what is no such file or folder, or too long a name."""
     try:
-        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
-    if is_folder:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISDIR(mode) != is_folder and not stat.S_ISLNK(mode):
+        code = errno.ENOTDIR if is_folder else errno.EISDIR
+        raise OSError(code, os.strerror(code))
 
 
 def _opened(partial: Path) -> BinaryIO:
@@ -185,13 +188,33 @@ def _opened(partial: Path) -> BinaryIO:
     return os.fdopen(os.open(partial, flags), "wb")
 
 
-def _sync(partial: Path) -> None:
-    """Hand a file to the disk; some file systems tell only here that they are full."""
+def _sync(partial: Path, mode: int) -> None:
+    """Hand a file to the disk; some file systems tell only here that they are full.
+
+    Its mode is that of the file that was made first: who writes may have put another in its place.
+    """
     handle = os.open(partial, os.O_RDWR | _NO_FOLLOW)
     try:
+        if hasattr(os, "fchmod"):  # Windows has none
+            os.fchmod(handle, stat.S_IMODE(mode))
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    """Give a folder its final name, whoever else takes it meanwhile."""
+    for _ in range(_ATTEMPTS):
+        _check_name(path, is_folder=True)
+        with _set_aside(path):
+            try:
+                os.rename(partial, path)
+                return
+            except OSError as error:
+                # Another writer's folder, or a link, took the name: it is the one to replace now.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+    raise FileExistsError(errno.EEXIST, "others write it all the time")
 
 
 @contextmanager
@@ -205,9 +228,17 @@ def _set_aside(path: Path) -> Iterator[None]:
         return
     try:
         yield
-    except OSError:
-        os.rename(aside, path)
+    except BaseException:
+        try:
+            os.rename(aside, path)
+        except OSError:
+            if os.path.lexists(path):  # another's, else this is all there is
+                _remove(aside)
         raise
+    _remove(aside)
+
+
+def _remove(aside: Path) -> None:
     if aside.is_symlink():
         aside.unlink()
     else:
@@ -220,6 +251,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or not str(error.filename or _SUFFIX).endswith(_SUFFIX):
+        named = Path(os.fsdecode(error.filename or _SUFFIX))
+        if error.errno is None or not any(part.endswith(_SUFFIX) for part in named.parts):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

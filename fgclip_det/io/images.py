@@ -15,16 +15,15 @@ What becomes of pictures of every kind, whoever reads them:
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fgclip_det.io.atomic import replaced_file
+from fgclip_det.io.atomic import write_bytes
 from fgclip_det.io.regular_files import open_regular
 
 Orientation = Literal["shown", "stored"]
@@ -41,7 +40,62 @@ _TURNED_BACK = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-_pillow_limit = threading.Lock()
+
+
+class _Limit(int):
+    """As Pillow's limit: Pillow warns of more pixels and refuses twice as many, this refuses."""
+
+    def __rmul__(self, other: int) -> int:
+        return int(self)
+
+
+class _PillowLimit:
+    """Holds Pillow's limit, which is global, at `MAX_PIXELS` while any thread is inside.
+
+    A program may have set it for its own files. Some formats decode when they are opened, and some
+    look at the limit again when they are decoded.
+    """
+
+    def __init__(self) -> None:
+        self._limit = _Limit(MAX_PIXELS)
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, self._limit
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._restore()
+
+    def forks_safely(self) -> _PillowLimit:
+        """No thread but the one that forks is in the child, which must not wait for the others."""
+        if hasattr(os, "register_at_fork"):  # Windows has none
+            os.register_at_fork(
+                before=self._lock.acquire,
+                after_in_parent=self._lock.release,
+                after_in_child=self._begin_anew,
+            )
+        return self
+
+    def _begin_anew(self) -> None:
+        if self._inside:
+            self._inside = 0
+            self._restore()
+        self._lock.release()
+
+    def _restore(self) -> None:
+        if Image.MAX_IMAGE_PIXELS is self._limit:  # else somebody set it meanwhile
+            Image.MAX_IMAGE_PIXELS = self._before
+
+
+_pillow_limit = _PillowLimit().forks_safely()
 
 
 def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> np.ndarray:
@@ -64,15 +118,17 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            with _opened(stream) as image:
-                _check_pixels(where, *image.size)
+            with _pillow_limit, Image.open(stream) as image:
                 return to_rgb(_turned(image, orientation))
         except UnidentifiedImageError:
             raise ValueError(
                 f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
-        except _TooLargeError as error:
-            raise ValueError(str(error)) from None
+        except Image.DecompressionBombError:
+            raise ValueError(
+                f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
+                "smaller"
+            ) from None
         except Exception as error:  # broken bytes raise whatever a format's reader runs into
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
@@ -85,11 +141,17 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         values = np.asarray(image).astype(np.int64)
         if image.mode != "I" or values.max(initial=0) > 255:
             values = values // _BITS_16_TO_8
+        transparent = np.asarray(image) == image.info.get("transparency")
+        values = np.where(transparent, 255, values)
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         values = np.nan_to_num(np.asarray(image), posinf=255, neginf=0)
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        color = image.info.get("transparency")
+        if isinstance(color, tuple) and max(color) > 255:
+            # Of a PNG of 16 bits, of whose colors Pillow keeps the upper half.
+            image.info["transparency"] = tuple(value >> 8 for value in color)
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
@@ -100,11 +162,20 @@ def write_image(path: str | os.PathLike, image: Image.Image) -> None:
     """Write a picture, whole or not at all, in the format that the suffix of `path` names.
 
     Raises:
+        ValueError: No format has this suffix.
         OSError: Writing failed; `path` is as it was.
     """
     suffix = os.path.splitext(path)[1].lower()
-    with replaced_file(path) as partial:
-        image.save(partial, format=Image.registered_extensions()[suffix])
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        raise ValueError(
+            f"no picture can be written to {str(path)!r}: {suffix!r} is no known suffix, name it "
+            ".png or .jpg"
+        )
+    # To memory: Pillow would open a name once more, and follow a link that was put there.
+    stream = io.BytesIO()
+    image.save(stream, format=kind)
+    write_bytes(path, stream.getvalue())
 
 
 def check_padded_size(width: int, height: int, where: str = "a picture") -> None:
@@ -132,30 +203,3 @@ def _turned(image: Image.Image, orientation: Orientation) -> Image.Image:
     entry = image.getexif().get(ExifTags.Base.Orientation) if image.format == "TIFF" else None
     image.load()
     return image if entry not in _TURNED_BACK else image.transpose(_TURNED_BACK[entry])
-
-
-class _TooLargeError(Exception):
-    """A picture of too many pixels."""
-
-
-def _check_pixels(where: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _TooLargeError(
-            f"{where} is too large ({width} x {height} pixels, more than "
-            f"{MAX_PIXELS / 1e6:.0f} million): make it smaller"
-        )
-
-
-@contextmanager
-def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
-    """The picture of a file, of which no pixel is decoded yet."""
-    # Pillow's limit is global. It would warn of half as many pixels as are read here, and a
-    # program may have set it for its own files.
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(stream)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    with image:
-        yield image

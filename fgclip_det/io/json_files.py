@@ -1,4 +1,4 @@
-"""The one way to read JSON: only what every later step can hold, and a line on what is wrong.
+"""The one way to read and make JSON: what every later step can hold, or a line on what is wrong.
 
 Refused, with the file's name: NaN and infinities, numbers beyond a float64, half surrogate pairs
 (which no file can be written with), nesting beyond Python's stack, and files that are truncated or
@@ -25,10 +25,15 @@ _NUMBER_PARTS = bytes(
     ord("0") if code in b"0123456789" else ord("e") if code in b"eE" else ord(" ")
     for code in range(256)
 )
+_EXPONENT = re.compile(r"[eE]\+?[0-9]{3}")
+_SCAN_LENGTH = 1 << 22
+_SCAN_OVERLAP = 500
+# Whole pairs and escaped backslashes are passed over; what is left of the group is half a pair.
 _HALF_PAIR = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    r"|\\u[dD][c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4})"
+    r"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
+_RAW_HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_json(
@@ -82,6 +87,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
         ValueError: It is empty, no text or no complete JSON, or holds what the module refuses.
     """
     text = content if isinstance(content, str) else _decoded(content, where)
+    del content  # as large as the text
     if not text.strip():
         raise ValueError(f"{where} is no complete JSON (it is empty): truncated? Get it again")
     try:
@@ -107,6 +113,32 @@ def parse_json(content: bytes | str, where: str) -> Any:
     return value
 
 
+def to_json(value: Any, where: str, indent: int | None = None, ensure_ascii: bool = True) -> str:
+    """The JSON text of a value, which `parse_json` reads.
+
+    Args:
+        value: What to write.
+        where: What it is called in messages.
+        indent: Spaces of each level; None makes one line.
+        ensure_ascii: Whether all but ASCII is written as escapes.
+
+    Raises:
+        ValueError: The value holds what JSON does not know or what `parse_json` refuses.
+    """
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+        if _may_hold_gigantic_numbers(text):
+            json.loads(text, parse_int=_to_int, parse_float=_to_float)
+    except (TypeError, ValueError, RecursionError, _NumberError) as error:
+        raise ValueError(f"{where} cannot be written as JSON ({error})") from error
+    half = _half_pair(text)
+    if half is not None:
+        raise ValueError(
+            f"{where} cannot be written (half a surrogate pair, {half}): mend the text"
+        )
+    return text
+
+
 def is_id(value: Any) -> bool:
     """True if a value of a JSON file can be an id: a whole number of 64 bits, and no bool."""
     return type(value) is int and -_ID_LIMIT <= value < _ID_LIMIT
@@ -128,9 +160,24 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _may_hold_gigantic_numbers(text: str) -> bool:
-    # Looks at all digits at once, since a function for each number would double the time.
-    shapes = text.encode("utf-8", "surrogatepass").translate(_NUMBER_PARTS, b"+")
-    return _MANY_DIGITS in shapes or _LONG_EXPONENT in shapes
+    # Looks at all digits at once, since a function for each number would double the time; and at
+    # a part at a time, since copies of the whole may not fit into memory.
+    for start in range(0, len(text), _SCAN_LENGTH):
+        part = text[start : start + _SCAN_LENGTH + _SCAN_OVERLAP]
+        shapes = part.encode("utf-8", "surrogatepass").translate(_NUMBER_PARTS, b"+")
+        if _MANY_DIGITS in shapes:
+            return True
+        if _LONG_EXPONENT in shapes:
+            found = (at.start() for at in _EXPONENT.finditer(part))
+            if any(_begins_outside(part, place) for place in found):
+                return True
+    return False
+
+
+def _begins_outside(text: str, place: int) -> bool:
+    """Whether an exponent may be that of a number: "3e456" in a file's name is none."""
+    before = text[max(place - _SCAN_OVERLAP, 0) : place].rstrip("0123456789.-+eE")
+    return before[-1:] in ("", "[", ":", ",", " ", "\t", "\r", "\n")
 
 
 def _to_float(text: str) -> float:
@@ -150,10 +197,11 @@ def _shortened(text: str) -> str:
 
 
 def _half_pair(text: str) -> str | None:
-    """The first escape of half a surrogate pair, if there is one."""
+    """The first half of a surrogate pair, as an escape, if there is one."""
+    raw = None if text.isascii() else _RAW_HALF.search(text)
+    if raw:
+        return f"\\u{ord(raw.group()):04x}"
     # A single character is found ten times faster than two.
     if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
         return None
-    # Escaped backslashes begin no escape.
-    found = _HALF_PAIR.search(text.replace("\\\\", "  "))
-    return found and found.group()
+    return next((f"\\{found[1]}" for found in _HALF_PAIR.finditer(text) if found[1]), None)

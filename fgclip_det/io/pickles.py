@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ DecodeTensor = Callable[[bytes, int, tuple[int, ...], tuple[int, ...]], np.ndarr
 
 class PlainDType:
     """Stands for `numpy.dtype` while a file is read: numbers, bool and text only."""
+
+    # Neither a set nor the keys of a dict, which are not searched, can hide one.
+    __hash__ = None
 
     def __init__(self, name: Any, align: bool = False, copy: bool = False) -> None:
         dtype = np.dtype(name) if isinstance(name, str) else None
@@ -64,6 +68,8 @@ def plain_scalar(dtype: PlainDType, raw: bytes) -> np.generic:
     """Rebuild one numpy scalar from its bytes."""
     if not isinstance(dtype, PlainDType) or not isinstance(raw, bytes):
         raise pickle.UnpicklingError("a numpy scalar is not a plain number or text")
+    if not dtype.dtype.itemsize and not raw:  # an empty text
+        return dtype.dtype.type()
     return np.frombuffer(raw, dtype=dtype.dtype, count=1)[0]
 
 
@@ -89,36 +95,40 @@ class _Plain:
         self._has_parts = has_parts
         # By id; the values are held so that no id is used again.
         self._done: dict[int, tuple[Any, Any]] = {}
+        self._unfilled: list[dict | list] = []
 
     def convert(self, value: Any) -> Any:
-        if isinstance(value, PlainArray):
-            return value.view(np.ndarray)
-        if isinstance(value, _Storage):
-            raise pickle.UnpicklingError("the numbers of a tensor belong to no tensor")
-        if not (isinstance(value, dict | list) or type(value) is tuple or self._has_parts(value)):
-            return value
-        if id(value) not in self._done:
-            self._done[id(value)] = (value, value)
-            self._done[id(value)] = (value, self._convert_parts(value))
-        return self._done[id(value)][1]
+        found = self._converted(value)
+        while self._unfilled:
+            part = self._unfilled.pop()
+            # Not by methods of a class of its own, such as a config's.
+            own = dict if isinstance(part, dict) else list
+            for key in list(part) if own is dict else range(len(part)):
+                own.__setitem__(part, key, self._converted(own.__getitem__(part, key)))
+        return found
 
-    def _convert_parts(self, value: Any) -> Any:
-        if type(value) is tuple:
-            return tuple(map(self.convert, value))
-        if isinstance(value, dict):
-            for key in value:
-                dict.__setitem__(value, key, self.convert(dict.__getitem__(value, key)))
-        elif isinstance(value, list):
-            value[:] = [self.convert(item) for item in value]
-        else:
-            self.convert(vars(value))
-        return value
+    def _converted(self, value: Any) -> Any:
+        if isinstance(value, _Storage | PlainDType | _Callable):
+            raise pickle.UnpicklingError("a type, or a storage of no tensor, is no plain data")
+        if id(value) not in self._done:
+            if isinstance(value, PlainArray):
+                self._done[id(value)] = (value, value.view(np.ndarray))
+            elif type(value) is tuple:
+                # Ends: a tuple that holds itself does so by way of a list or a dict, which wait.
+                self._done[id(value)] = (value, tuple(map(self._converted, value)))
+            elif isinstance(value, dict | list) or self._has_parts(value):
+                self._done[id(value)] = (value, value)
+                self._unfilled.append(value if isinstance(value, dict | list) else vars(value))
+            else:
+                return value
+        return self._done[id(value)][1]
 
 
 class _Callable:
     """A function that a pickle may call and in no way change, as it could a function or a class."""
 
     __slots__ = ("_function",)
+    __hash__ = None
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -165,7 +175,6 @@ _NAMES = {
 class _Storage:
     """The content of a tensor's storage, which nothing but a tensor may hold."""
 
-    # Neither a set nor the keys of a dict, which are not searched, can hide one.
     __hash__ = None
 
     def __init__(self, content: Any) -> None:
@@ -203,6 +212,13 @@ class _PlainUnpickler(pickle.Unpickler):
         return _Callable(function)
 
 
+def _check_memo(content: bytes) -> None:
+    """Refuse what would make the reader's memo, a list, longer than the pickle's steps fill it."""
+    for steps, (step, argument, _) in enumerate(pickletools.genops(content)):
+        if step.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > steps:
+            raise pickle.UnpicklingError(f"it notes its value {argument} in step {steps}")
+
+
 def read_pickle(path: str | Path, decode_tensor: DecodeTensor | None = None) -> Any:
     """Content of a pickle of lists, dicts, tuples, numbers, strings and numpy arrays.
 
@@ -218,6 +234,7 @@ def read_pickle(path: str | Path, decode_tensor: DecodeTensor | None = None) -> 
     content = read_bytes(path, "pickle")
     names = _NAMES if decode_tensor is None else {**_NAMES, **_tensor_names(decode_tensor)}
     try:
+        _check_memo(content)
         return to_plain_numpy(_PlainUnpickler(content, names).load())
     except Exception as error:  # whatever a broken or hostile file makes the machine raise
         reason = str(error) or type(error).__name__

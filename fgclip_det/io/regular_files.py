@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import os
 import stat
 import zlib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _FREE_MEMORY_UNKNOWN = 8 << 30
+_PIECE = 1 << 20
 # Unix has the first, Windows the second.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -56,14 +58,17 @@ def read_bytes(path: str | os.PathLike, what: str = "file", max_bytes: int | Non
     limit = free_memory() // 4 if max_bytes is None else max_bytes
     with open_regular(path, what) as stream:
         opened = gzip.GzipFile(fileobj=stream) if Path(path).suffix == ".gz" else stream
-        content = opened.read(limit + 1)
-    if len(content) > limit:
+        content = io.BytesIO()
+        # Reading all that is allowed at once would take as much memory for a file of two bytes.
+        while content.tell() <= limit and (piece := opened.read(_PIECE)):
+            content.write(piece)
+    if content.tell() > limit:
         raise ValueError(
             f"{what} {str(path)!r} is larger than {limit / 1e6:.0f} MB, the most that is read"
             f"{' (a quarter of the free memory)' if max_bytes is None else ''}: is it another "
             "file? If not, split it"
         )
-    return content
+    return content.getvalue()
 
 
 def read_text(path: str | os.PathLike, what: str = "file", max_bytes: int | None = None) -> str:

@@ -56,13 +56,21 @@ def test_texts_bytes_and_json(tmp_path: Path) -> None:
     assert path.read_bytes() == '["红", 1]\n'.encode()
 
 
+@pytest.mark.parametrize("ensure_ascii", [True, False])
 @pytest.mark.parametrize(
-    ("value", "reason"), [(float("nan"), "NaN|nan"), ({1, 2}, "set"), ("\ud800", "surrogate")]
+    ("value", "reason"),
+    [
+        (float("nan"), "NaN|nan"),
+        ({1, 2}, "set"),
+        ("\ud800", "surrogate"),
+        (10**400, "beyond a float64"),
+    ],
+    ids=["NaN", "set", "half a pair", "gigantic"],
 )
-def test_what_no_reader_takes_is_not_written(tmp_path: Path, value, reason: str) -> None:
+def test_what_no_reader_takes_is_not_written(tmp_path, value, reason: str, ensure_ascii) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(ValueError, match=rf"file\.json' cannot be written.*({reason})"):
-        write_json(path, [value], ensure_ascii=False)
+        write_json(path, [value], ensure_ascii=ensure_ascii)
     assert not names(tmp_path)
 
 
@@ -108,7 +116,8 @@ def test_what_is_planted_at_the_temporary_name_is_not_touched(tmp_path, monkeypa
     (tmp_path / ".taken1.partial").symlink_to("absent")
     (tmp_path / ".taken2.partial").write_text("another's")
     (tmp_path / ".taken3.partial").mkdir()
-    for write in (write_text, lambda path, _: replaced_folder(path).__enter__()):
+    enter = replaced_folder(tmp_path / "folder")
+    for write in (write_text, lambda *_: enter.__enter__()):
         tokens = iter(["taken0", "taken1", "taken2", "taken3", "free"])
         monkeypatch.setattr(atomic.secrets, "token_hex", lambda _, tokens=tokens: next(tokens))
         write(tmp_path / "file", "new")
@@ -175,6 +184,29 @@ def test_what_cannot_be_written_is_said_before_the_work(
     assert names(tmp_path) == ["file", "folder"]
 
 
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [("x" * 256, errno.ENAMETOOLONG), ("absent/folder", errno.ENOENT), ("file", errno.ENOTDIR)],
+)
+def test_what_cannot_be_a_folder_is_said_before_the_work(
+    tmp_path: Path, path: str, error: int
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError) as caught, replaced_folder(tmp_path / path):
+        raise AssertionError("was asked to write")
+    assert caught.value.errno == error
+    assert caught.value.filename == str(tmp_path / path)
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "kept"
+
+
+def test_errors_inside_a_folder_name_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with pytest.raises(FileNotFoundError) as caught, replaced_folder(folder) as partial:
+        (partial / "absent" / "a").touch()
+    assert caught.value.filename == str(folder)
+    assert not names(tmp_path)
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_permissions_are_as_of_every_other_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -186,6 +218,19 @@ def test_permissions_are_as_of_every_other_file(tmp_path: Path, umask: int) -> N
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask
+
+
+def test_permissions_do_not_depend_on_who_writes(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with replaced_file(tmp_path / "file") as partial:
+            # As some writers do: a private file of their own takes the place of the one they got.
+            other = tmp_path / "other"
+            other.touch(0o600)
+            other.replace(partial)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -280,6 +325,42 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path, monkeypatch) -> None:
     assert names(path) == ["new"] and names(tmp_path) == ["folder"]
 
 
+_FOLDER_WRITER = """
+import sys
+from pathlib import Path
+from fgclip_det.io import replaced_folder
+for number in range(150):
+    with replaced_folder(sys.argv[1]) as partial:
+        for name in "ab":
+            Path(partial, name).write_text(sys.argv[2])
+"""
+
+
+def test_several_processes_write_the_same_folder(tmp_path: Path) -> None:
+    writers = [_start(_FOLDER_WRITER, tmp_path / "folder", letter) for letter in "abcd"]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert names(tmp_path) == ["folder"]
+    (content,) = {(tmp_path / "folder" / name).read_text() for name in "ab"}
+    assert content in "abcd"
+
+
+def test_an_interrupt_while_a_folder_is_renamed(tmp_path: Path, monkeypatch) -> None:
+    path, rename, tried = tmp_path / "folder", os.rename, []
+    path.mkdir()
+    (path / "old").touch()
+
+    def interrupt(source, target) -> None:
+        tried.append(target)
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(atomic.os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt), replaced_folder(path):
+        pass
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
 def test_a_link_at_the_name_of_a_folder_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "kept").touch()
@@ -298,6 +379,10 @@ def test_whether_a_folder_can_be_written_to(tmp_path: Path) -> None:
         with pytest.raises(NotADirectoryError) as caught:
             check_writable(path)
         assert caught.value.filename == str(tmp_path / "file")
+    (tmp_path / "link").symlink_to("absent")
+    with pytest.raises(OSError) as caught:
+        check_writable(tmp_path / "link" / "a")
+    assert caught.value.filename == str(tmp_path / "link")
 
 
 def test_several_files_at_once_are_written_together(tmp_path: Path) -> None:

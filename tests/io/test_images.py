@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -12,7 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgclip_det.io import MAX_PADDED_PIXELS, MAX_PIXELS, check_padded_size, read_image, to_rgb
+from fgclip_det.io import (
+    MAX_PADDED_PIXELS,
+    MAX_PIXELS,
+    check_padded_size,
+    read_image,
+    to_rgb,
+    write_image,
+)
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -245,3 +253,110 @@ def test_the_size_after_padding_is_limited() -> None:
     assert MAX_PADDED_PIXELS == 8000 * 8000
     with pytest.raises(ValueError, match=r"a\.png would be padded to 20000 x 20000 pixels"):
         check_padded_size(20_000, 20_000, "a.png")
+
+
+def test_a_picture_that_is_decoded_when_it_is_opened_is_limited(tmp_path: Path) -> None:
+    large = _png(tmp_path / "a.png", (20_000, 20_000), 1, 0, b"").read_bytes()
+    head = struct.pack("<HHH", 0, 1, 1)
+    entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(large), 22)
+    (tmp_path / "a.ico").write_bytes(head + entry + large)
+    assert "too large" in _one_line_error(tmp_path / "a.ico")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "icns", "ico"])
+def test_the_limit_of_pillow_decides_nothing_while_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = _save(tmp_path / f"a.{suffix}", Image.new("RGB", (64, 64), RED))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert (read_image(path) == RED).all()
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def _wait_inside(monkeypatch: pytest.MonkeyPatch, path: Path):
+    """A thread that reads a picture, and waits inside until it is told to go on."""
+    inside, go_on, decode = threading.Event(), threading.Event(), Image.open
+
+    def wait(stream):
+        inside.set()
+        assert go_on.wait(20)
+        return decode(stream)
+
+    monkeypatch.setattr(Image, "open", wait)
+    reader = threading.Thread(target=read_image, args=(path,))
+    reader.start()
+    assert inside.wait(20)
+    monkeypatch.setattr(Image, "open", decode)
+    return reader, go_on
+
+
+def test_threads_read_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _save(tmp_path / "a.png", Image.new("RGB", (30, 30)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    reader, go_on = _wait_inside(monkeypatch, path)
+    assert read_image(path).shape == (30, 30, 3)
+    go_on.set()
+    reader.join()
+    assert Image.MAX_IMAGE_PIXELS == 100
+    reader, go_on = _wait_inside(monkeypatch, path)
+    Image.MAX_IMAGE_PIXELS = 5000  # another part of the program
+    go_on.set()
+    reader.join()
+    assert Image.MAX_IMAGE_PIXELS == 5000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+def test_a_fork_while_a_thread_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _save(tmp_path / "a.png", Image.new("RGB", (30, 30)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    reader, go_on = _wait_inside(monkeypatch, path)
+    child = os.fork()
+    if not child:
+        fine = Image.MAX_IMAGE_PIXELS == 100 and read_image(path).shape == (30, 30, 3)
+        os._exit(0 if fine and Image.MAX_IMAGE_PIXELS == 100 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
+    reader.join()
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("color", [0, 2])
+def test_a_transparent_value_of_16_bits(tmp_path: Path, color: int) -> None:
+    channels = 1 if color == 0 else 3
+    rows = b"\x00" + np.array([[257 * 100] * channels, [257 * 9] * channels], ">u2").tobytes()
+    path = _png(tmp_path / "a.png", (2, 1), 16, color, rows)
+    data = np.array([257 * 100] * channels, ">u2").tobytes()
+    chunk = b"tRNS" + data
+    chunk = struct.pack(">I", len(data)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk + content[33:])
+    assert read_image(path).tolist() == [[[255] * 3, [9] * 3]]
+
+
+def test_pictures_are_written(tmp_path: Path) -> None:
+    for name in ("a.png", "a.JPG"):
+        write_image(tmp_path / name, Image.new("RGB", (8, 8), RED))
+        assert np.abs(read_image(tmp_path / name).astype(int) - RED).max() < 6
+    for name in ("a.xyz", "a", "a.psd"):
+        with pytest.raises(ValueError, match=rf"{name}.* is no known suffix, name it .png or .jpg"):
+            write_image(tmp_path / name, Image.new("RGB", (8, 8)))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_picture_is_not_written_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "target").write_text("kept")
+    make = os.open
+
+    def plant(name, flags, *rest):
+        handle = make(name, flags, *rest)
+        if flags & os.O_EXCL:
+            os.unlink(name)
+            os.symlink(tmp_path / "target", name)
+        return handle
+
+    monkeypatch.setattr(os, "open", plant)
+    with pytest.raises(OSError):
+        write_image(tmp_path / "a.png", Image.new("RGB", (8, 8), RED))
+    assert (tmp_path / "target").read_text() == "kept"

@@ -5,11 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from fgclip_det.io import is_id, parse_json, read_json, read_json_lines, read_text, regular_files
+from fgclip_det.io import (
+    is_id,
+    json_files,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_json_lines,
+    read_text,
+    regular_files,
+)
 
 VALUES = {"a": [1, -2.5, 1e300, 2**63 - 1, None, True], "红": "\U0001f600", "b": "\\ud800"}
 
@@ -130,6 +140,43 @@ def test_sizes_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "free memory" in refusal(path, max_bytes=None)
 
 
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    path = write(tmp_path, "[]")
+    tracemalloc.start()
+    try:
+        for limit in (10**9, None):
+            assert read_bytes(path, max_bytes=limit) == b"[]"
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_text_is_held_once_while_it_is_read() -> None:
+    text = json.dumps(["x" * 30_000_000])
+    tracemalloc.start()
+    try:
+        parse_json(text, "text")
+        # The value itself, and parts.
+        assert tracemalloc.get_traced_memory()[1] < 1.8 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_of_files_do_not_slow_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_files, "_to_float", None)
+    value = ["a3e456.jpg", "3e456", "c0ffee3e456", 1.5]
+    assert parse_json(json.dumps(value), "text") == value
+
+
+@pytest.mark.parametrize("place", [-450, -200, -1, 0, 1, 200])
+def test_gigantic_numbers_are_found_between_parts(place: int, monkeypatch) -> None:
+    monkeypatch.setattr(json_files, "_SCAN_LENGTH", 1000)
+    text = "[" + " " * (json_files._SCAN_LENGTH - 1 + place) + "1" + "0" * 350 + "]"
+    for refused in (text, text.replace("1" + "0" * 350, "1e400")):
+        with pytest.raises(ValueError, match="beyond a float64"):
+            parse_json(refused, "text")
+
+
 def test_memory_is_known() -> None:
     assert 2**20 < regular_files.free_memory() < 2**50
 
@@ -157,3 +204,8 @@ def test_text(tmp_path: Path) -> None:
 def test_ids() -> None:
     assert all(map(is_id, (0, -1, 2**63 - 1, -(2**63))))
     assert not any(map(is_id, (True, 1.0, "1", None, 2**63, -(2**63) - 1)))
+
+
+def test_a_text_with_half_a_pair_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"text holds half a surrogate pair \(\\udc80\)"):
+        parse_json('["红\udc80"]', "text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -38,7 +39,19 @@ def test_every_moment_of_a_kill(tmp_path: Path) -> None:
         assert list(ResumableLines(path, "key"))[-1] == "next"
 
 
-@pytest.mark.parametrize("content", ['{"key": "other"}\n1\n', "no json\n", "[1]\n", '{"a": 1}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"key": "other"}\n1\n',
+        "no json\n",
+        "[1]\n",
+        '{"a": 1}\n',
+        "a note without a line end",
+        '{"key": "key"} ',
+        "[" * 200_000 + "\n",
+    ],
+    ids=["other", "text", "list", "no key", "a note", "not quite", "deep"],
+)
 def test_what_is_of_something_else_is_kept(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.part"
     path.write_text(content)
@@ -59,3 +72,64 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match=r"x\.part' is a link or no file"):
         ResumableLines(path, "key")
     assert target.read_text() == "kept"
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    ResumableLines(path, "key").append([1, 2])
+    path.write_text(path.read_text().replace("1\n", "{\n"))
+    with pytest.raises(ValueError, match=r"line 2 of .*x\.part' is no complete JSON"):
+        list(ResumableLines(path, "key"))
+
+
+@pytest.mark.parametrize("before", [[], ["first"]])
+def test_a_failed_append_is_not_glued_to_the_next(tmp_path, monkeypatch, before: list) -> None:
+    path = tmp_path / "x.part"
+    lines = ResumableLines(path, "key")
+    if before:
+        lines.append(before)
+    opened = Path.open
+
+    class Full:
+        def __init__(self, stream) -> None:
+            self.stream = stream
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_) -> None:
+            self.stream.close()
+
+        def write(self, data: bytes) -> None:
+            self.stream.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", lambda *arguments: Full(opened(*arguments)))
+    with pytest.raises(OSError):
+        lines.append([{"lost": 1}])
+    monkeypatch.undo()
+    assert list(lines) == before
+    lines.append(["next"])
+    assert list(lines) == list(ResumableLines(path, "key")) == [*before, "next"]
+
+
+def test_a_result_that_is_not_read_back_is_not_written(tmp_path: Path) -> None:
+    lines = ResumableLines(tmp_path / "x.part", "key")
+    with pytest.raises(ValueError, match=r"a result for .*x\.part' cannot be written"):
+        lines.append([1, float("nan")])
+    lines.append([2])
+    assert list(lines) == [2]
+
+
+def test_two_runs_do_not_mix_their_results(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    first = ResumableLines(path, "key")
+    early = ResumableLines(path, "key")
+    first.append([1])
+    second = ResumableLines(path, "key")
+    second.append([2])
+    with pytest.raises(ValueError, match=r"another run writes .*x\.part'"):
+        early.append([3])
+    with pytest.raises(ValueError, match=r"another run writes .*x\.part'"):
+        first.append([3])
+    assert list(second) == [1, 2]
