@@ -122,8 +122,7 @@ def evaluate_subsets(
             write_sheet(work_dir / "sheets" / name, subset, answers[number], sheets)
     about = {"config": str(config.filename), "checkpoint": str(checkpoint)}
     page = write_report(work_dir, about, scores, left_out)
-    also = ", sheets/" * bool(sheets)
-    return f"{page}\n\nwritten to {work_dir}: fg_ovd.json, fg_ovd.md{also}"
+    return f"{page}\n\nwritten to {work_dir}: fg_ovd.json, fg_ovd.md" + ", sheets/" * bool(sheets)
 
 
 def _check_outputs(predictions: Path | None, sheets: int) -> None:
