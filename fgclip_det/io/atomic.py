@@ -137,10 +137,20 @@ def check_writable(folder: str | os.PathLike) -> None:
         OSError: It cannot; names the folder, or what stands in its way.
     """
     existing = Path(folder).absolute()
-    while not os.path.lexists(existing):
+    while not _exists(existing):
         existing = existing.parent
     with _named_errors(existing):
         _own_file(existing).unlink()
+
+
+def _exists(path: Path) -> bool:
+    """True for a link to nothing too; a name that cannot be, as it is too long, is an error."""
+    with _named_errors(path):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
 def _own_name(folder: Path) -> Path:

@@ -383,6 +383,9 @@ def test_whether_a_folder_can_be_written_to(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught:
         check_writable(tmp_path / "link" / "a")
     assert caught.value.filename == str(tmp_path / "link")
+    with pytest.raises(OSError) as caught:
+        check_writable(tmp_path / ("x" * 300))
+    assert caught.value.errno == errno.ENAMETOOLONG
 
 
 def test_several_files_at_once_are_written_together(tmp_path: Path) -> None:
