@@ -6,6 +6,7 @@ import copy
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
@@ -143,4 +144,10 @@ def _test_pipeline(cfg: Config) -> Compose:
     kept = [step for step in steps if not str(step["type"]).startswith("Load")]
     if len(kept) == len(steps):
         raise ValueError("the config's test pipeline does not begin with LoadImageFromFile")
-    return Compose(kept)
+    # What stands behind the loader may ask for float pixels, as `RandomCenterCropPad` does.
+    as_float = any(step.get("to_float32", False) for step in steps if step not in kept)
+    return Compose([_to_float32, *kept] if as_float else kept)
+
+
+def _to_float32(results: dict) -> dict:
+    return {**results, "img": results["img"].astype(np.float32)}

@@ -24,6 +24,7 @@ from torch import Tensor
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.encoders.picture_frames import to_tensor
 from fgclip_det.io import write_bytes
 
 _MOST_TEXTS = 35
@@ -217,8 +218,7 @@ def _dense(
     by_patches = isinstance(encoder, FGCLIP2) and image_size is None
     resize = "patches" if by_patches else "keep_ratio"
     reader = RegionEncoder(encoder, resize, image_size, max_patches)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
-    return reader.encode_dense(pixels.to(encoder.device))
+    return reader.encode_dense(to_tensor(picture))
 
 
 def _norms(maps: Tensor, scale: str) -> list[Normalize]:

@@ -250,7 +250,7 @@ class _Job:
         """``image_id`` and ``results`` of each of some images, which have boxes."""
         device = self.reader.encoder.device
         own = [given.by_image[image["id"]] for image in images]
-        pictures = [self._read(image).to(device) for image in images]
+        pictures = [self._read(image) for image in images]
         boxes = [torch.from_numpy(one.boxes).to(device) for one in own]
         embeddings = self.reader(pictures, boxes)
         return [
@@ -262,7 +262,7 @@ class _Job:
         return self.texts.is_base(())
 
     def _read(self, image: Mapping[str, Any]) -> Tensor:
-        """(3, H, W) float32, RGB, from 0 to 255."""
+        """(3, H, W) uint8, RGB."""
         path = self.image_root / image_file_name(image)
         rgb = torch.from_numpy(read_image(path))
         if rgb.shape[:2] != (image["height"], image["width"]):
@@ -271,7 +271,7 @@ class _Job:
                 f"annotation file says {image['width']} x {image['height']}: its boxes are in "
                 "another frame"
             )
-        return rgb.permute(2, 0, 1).float()
+        return rgb.permute(2, 0, 1)
 
     def _results(
         self,

@@ -10,10 +10,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from fgclip_det.encoders import pretrained
+from fgclip_det.encoders.picture_frames import (
+    Interpolation,
+    Size,
+    boxes_in_cells,
+    normalize_and_pad,
+    resize_picture,
+    to_tensor,
+)
 from fgclip_det.ops import roi_align
 
 
@@ -127,15 +136,36 @@ class DualEncoder(nn.Module):
         Returns:
             (sum K_i, D).
         """
+        in_cells = [boxes_in_cells(own.to(dense.device), self.patch_size) for own in boxes]
+        return self.pool_cells(dense, in_cells)
+
+    def pool_cells(self, dense: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """`pool_regions` of boxes that are in cells already: of boxes (K_i, 4) in cells of `dense`.
+
+        `map_boxes` takes boxes of a picture there in one step.
+        """
         grid = (dense.shape[1], dense.shape[2])
-        pooled = roi_align(
-            dense.flatten(1, 2),
-            [b.to(dense.device, torch.float32) for b in boxes],
-            output_size=1,
-            spatial_scale=1.0 / self.patch_size,
-            grid=grid,
-        )
-        return pooled.flatten(1)
+        on_device = [own.to(dense.device, torch.float32) for own in boxes]
+        return roi_align(dense.flatten(1, 2), on_device, output_size=1, grid=grid).flatten(1)
+
+    def _read_pictures(
+        self, images: Sequence[Image.Image], sizes: Sequence[Size], mode: Interpolation
+    ) -> list[Tensor]:
+        """(3, h, w) normalised pixels of each image at its size, of whole patches.
+
+        Raises:
+            ValueError: There is no image.
+        """
+        if not len(images):
+            raise ValueError("images is empty: give at least one")
+        resized = [
+            resize_picture(to_tensor(image), size, mode)
+            for image, size in zip(images, sizes, strict=True)
+        ]
+        return [
+            normalize_and_pad(picture, self.image_mean, self.image_std, self.patch_size)
+            for picture in resized
+        ]
 
     def _warn_of_cut(self, texts: Sequence[str], longest: int, hint: str) -> None:
         """Say once that `texts` were longer than `longest` tokens; for `tokenize` alone."""

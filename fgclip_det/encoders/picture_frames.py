@@ -1,12 +1,16 @@
 """A picture in the frame of an encoder: its pixels and its boxes.
 
-A frame is the picture at one size. Boxes are in pixels of it, corners between pixels: the picture
-covers (0, 0) to (width, height) in every frame, so that boxes only scale. What an encoder pads lies
-right of and below the picture, and moves nothing.
+A frame is the picture at one size, in pixels or in cells of a map. Corners of boxes lie between
+pixels: the picture covers (0, 0) to (width, height) in every frame, so that boxes only scale. What
+an encoder pads lies right of and below the picture, and moves nothing.
+
+Pixels are FG-CLIP's own: Pillow's resize, then the arithmetic of its image processors, whatever the
+release of transformers (those of transformers 5 resize tensors, up to 18 / 255 beside Pillow).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,27 +19,37 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fgclip_det.encoders.dual_encoder import DualEncoder
-
 Size = tuple[int, int]
 Interpolation = Literal["bicubic", "bilinear"]
 Resampler = Literal["tensor", "pillow"]
 
 
-def map_boxes(boxes: Tensor, source: Size, target: Size) -> Tensor:
+def map_boxes(boxes: Tensor, source: tuple[float, float], target: tuple[float, float]) -> Tensor:
     """(K, 4) xyxy boxes in one frame -> the same boxes in another, as float32.
 
+    Coordinate / side x side in float64, rounded once: by a factor that is rounded itself, such as
+    float32(1 / 14), 84 pixels are 6.0000005 cells, of which RoIAlign takes 7 samples for 6.
+
     Args:
-        boxes: In pixels of a picture of size `source`.
+        boxes: In pixels of a picture of size `source`, of any real dtype.
         source: Its height and width.
-        target: Height and width of the same picture in the other frame.
+        target: Height and width of the same picture in the other frame; of one in cells of a map,
+            which need not be whole where the map is padded.
     """
-    y, x = target[0] / source[0], target[1] / source[1]
-    return boxes.float() * torch.tensor([x, y, x, y], dtype=torch.float32, device=boxes.device)
+    sides, others = (
+        torch.tensor([width, height] * 2, dtype=torch.float64, device=boxes.device)
+        for height, width in (source, target)
+    )
+    return (boxes.double() / sides * others).float()
+
+
+def boxes_in_cells(boxes: Tensor, stride: float) -> Tensor:
+    """(K, 4) boxes in pixels -> in cells of a map of `stride` pixels each: see `map_boxes`."""
+    return map_boxes(boxes, (stride, stride), (1, 1))
 
 
 def resize_picture(
-    picture: Tensor, size: Size, mode: Interpolation, resampler: Resampler = "tensor"
+    picture: Tensor, size: Size, mode: Interpolation, resampler: Resampler = "pillow"
 ) -> Tensor:
     """A picture in another frame, antialiased.
 
@@ -43,9 +57,10 @@ def resize_picture(
         picture: (3, h, w) float32 or uint8, from 0 to 255.
         size: Height and width of the result.
         mode: How pixels are interpolated.
-        resampler: "tensor" for PyTorch's; a float picture is not rounded, a uint8 one is, as
-            torchvision's image processors do it. "pillow" for Pillow's, which rounds after each of
-            its two passes; a float picture is rounded first.
+        resampler: "pillow" for Pillow's, which FG-CLIP was trained and measured with; it rounds
+            after each of its two passes, and a float picture is rounded first. "tensor" for
+            PyTorch's, on the device of `picture`; a float picture is not rounded, a uint8 one is,
+            as torchvision's image processors do it.
 
     Returns:
         (3, height, width) float32, from 0 to 255, on the device of `picture`.
@@ -61,22 +76,30 @@ def resize_picture(
     return resized.to(picture.device, torch.float32).clamp(0, 255)
 
 
-def normalize_and_pad(picture: Tensor, encoder: DualEncoder) -> Tensor:
-    """A picture as an encoder reads it.
+def normalize_and_pad(
+    picture: Tensor, mean: Sequence[float], std: Sequence[float], patch_size: int
+) -> Tensor:
+    """A picture as an encoder reads it, with the arithmetic of its authors' image processor.
 
     Args:
         picture: (3, h, w) float32, RGB, from 0 to 255.
-        encoder: An FG-CLIP of either generation.
+        mean: Of each channel, of pixels in 0 to 1.
+        std: Deviation of each channel, of pixels in 0 to 1.
+        patch_size: Pixels of a patch's side.
 
     Returns:
         (3, H, W) float32, of whole patches, padded at the bottom and the right with the mean.
     """
-    mean, std = (
-        picture.new_tensor(values).view(3, 1, 1) * 255
-        for values in (encoder.image_mean, encoder.image_std)
-    )
-    rows, columns = (-side % encoder.patch_size for side in picture.shape[-2:])
-    return F.pad((picture - mean) / std, (0, columns, 0, rows))
+    centre, spread = (picture.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+    rows, columns = (-side % patch_size for side in picture.shape[-2:])
+    # The processors scale in float64, and round to float32 before the mean.
+    scaled = (picture.double() * (1 / 255)).float()
+    return F.pad((scaled - centre) / spread, (0, columns, 0, rows))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """A Pillow image of any mode -> (3, h, w) uint8 RGB."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def _resize_by_pillow(picture: Tensor, size: Size, mode: Interpolation) -> Tensor:

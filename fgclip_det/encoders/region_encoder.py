@@ -1,7 +1,7 @@
 """Embeddings of boxes in pictures of any size: the one region encoder.
 
-Pictures are read at the encoder's resolution and boxes follow them (`picture_frames`); boxes are
-pooled from the dense map by `DualEncoder.pool_regions`.
+Pictures are read at the encoder's resolution; boxes go to the cells of its map in one step
+(`picture_frames`), and are pooled from it by `DualEncoder.pool_cells`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class RegionEncoder:
             original size, at most 1024.
         interpolation: None for what the encoder's own image processor takes, "bicubic" for FG-CLIP
             v1 and "bilinear" for FG-CLIP 2.
-        resampler: Whose interpolation: see `resize_picture`.
+        resampler: Whose interpolation: "pillow", as FG-CLIP's own, or "tensor", which stays on the
+            device of the picture; see `resize_picture`.
 
     Raises:
         ValueError: A setting is unknown, out of range, or not for this encoder.
@@ -66,7 +67,7 @@ class RegionEncoder:
         size: int | None = None,
         max_patches: int | None = None,
         interpolation: Interpolation | None = None,
-        resampler: Resampler = "tensor",
+        resampler: Resampler = "pillow",
     ) -> None:
         if isinstance(encoder, str | os.PathLike | Mapping):
             encoder = build_encoder(encoder)
@@ -108,7 +109,7 @@ class RegionEncoder:
 
         Args:
             pictures: One (3, h_i, w_i) float32 or uint8 tensor each, RGB, from 0 to 255.
-            boxes: One (K_i, 4) float tensor for each picture, xyxy, in pixels of it; K_i may be 0.
+            boxes: One (K_i, 4) tensor for each picture, xyxy, in pixels of it; K_i may be 0.
             original_sizes: Height and width of each before it was resized, for a budget of
                 patches; None for those that they have.
             normalize: Whether to scale each row to unit length.
@@ -131,11 +132,13 @@ class RegionEncoder:
         embeddings: dict[int, Tensor] = {}
         for frame in dict.fromkeys(frames):
             rows = [row for row, other in enumerate(frames) if other == frame]
-            mapped = [map_boxes(boxes[row], sizes[row], frame) for row in rows]
-            pixels = self._read([pictures[row] for row in rows], frame)
-            found = self.encoder.encode_regions(pixels, mapped).float()
+            # Of a padded map the picture need not cover whole cells.
+            cells = frame[0] / self.encoder.patch_size, frame[1] / self.encoder.patch_size
+            in_cells = [map_boxes(boxes[row], sizes[row], cells) for row in rows]
+            dense = self.encoder.encode_dense(self._read([pictures[row] for row in rows], frame))
+            found = self.encoder.pool_cells(dense, in_cells).float()
             found = F.normalize(found, dim=-1) if normalize else found
-            embeddings.update(zip(rows, found.split([len(own) for own in mapped]), strict=True))
+            embeddings.update(zip(rows, found.split([len(own) for own in in_cells]), strict=True))
         return [embeddings[row] for row in range(len(pictures))]
 
     @torch.no_grad()
@@ -150,8 +153,12 @@ class RegionEncoder:
             resize_picture(picture, frame, self.interpolation, self.resampler)
             for picture in pictures
         ]
-        pixels = torch.stack([normalize_and_pad(picture, self.encoder) for picture in resized])
-        return pixels.to(self.encoder.device)
+        own = self.encoder
+        pixels = [
+            normalize_and_pad(picture, own.image_mean, own.image_std, own.patch_size)
+            for picture in resized
+        ]
+        return torch.stack(pixels).to(own.device)
 
     def _check_settings(self) -> None:
         patch = self.encoder.patch_size

@@ -97,11 +97,19 @@ class FGCLIP(DualEncoder):
         )
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pictures -> (N, 3, image_size, image_size) normalised pixels, resized to a square."""
-        batch = self.image_processor(
-            images=[image.convert("RGB") for image in images], return_tensors="pt"
-        )
-        return batch["pixel_values"].to(self.device)
+        """Pictures as FG-CLIP's own evaluation reads them: Pillow's bicubic resize to a square.
+
+        Args:
+            images: Any sizes and modes. An EXIF orientation is not followed.
+
+        Returns:
+            (N, 3, image_size, image_size) normalised pixels, on the device of the model.
+
+        Raises:
+            ValueError: There is no picture.
+        """
+        sizes = [(self.image_size, self.image_size)] * len(images)
+        return torch.stack(self._read_pictures(images, sizes, "bicubic")).to(self.device)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Global features.

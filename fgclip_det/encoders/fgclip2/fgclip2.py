@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, Siglip2ImageProcessor
 
 from fgclip_det.encoders import pretrained
@@ -22,9 +21,10 @@ from fgclip_det.encoders.dual_encoder import (
 )
 from fgclip_det.encoders.fgclip2.config import FGCLIP2Config
 from fgclip_det.encoders.fgclip2.image_encoder import FGCLIP2ImageEncoder
-from fgclip_det.encoders.fgclip2.packed_images import PackedImages, resized_shape
+from fgclip_det.encoders.fgclip2.packed_images import PackedImages, pack_images, resized_shape
 from fgclip_det.encoders.fgclip2.pooling_head import PoolingHead
 from fgclip_det.encoders.fgclip2.text_encoder import FGCLIP2TextEncoder, FGCLIP2TextLength
+from fgclip_det.encoders.picture_frames import map_boxes
 from fgclip_det.encoders.tokenizer import read_fast_tokenizer
 
 SIGLIP_MEAN = (0.5, 0.5, 0.5)
@@ -110,10 +110,10 @@ class FGCLIP2(DualEncoder):
     def preprocess(
         self, images: Sequence[Image.Image], max_num_patches: int | None = None
     ) -> PackedImages:
-        """Pictures -> packed images, each resized with its aspect ratio about kept.
+        """Pictures -> packed images, each resized with its aspect ratio about kept, by Pillow.
 
         Args:
-            images: Any sizes and modes.
+            images: Any sizes and modes. An EXIF orientation is not followed.
             max_num_patches: Each picture is resized to the most patches within this; if None, to
                 what FG-CLIP 2's own evaluation grants one of its size, at most 1024.
 
@@ -123,24 +123,18 @@ class FGCLIP2(DualEncoder):
         Raises:
             ValueError: There is no picture, or no room for a patch.
         """
-        if not len(images):
-            raise ValueError("images is empty: give at least one")
         if max_num_patches is not None and max_num_patches < 1:
             raise ValueError(f"max_num_patches is {max_num_patches}: it must be at least 1")
-        processor = self.image_processor
-        batches = [
-            processor(
-                images=[image.convert("RGB")],
-                max_num_patches=max_num_patches or self.patch_budget(image.height, image.width),
-                return_tensors="pt",
+        sizes = [
+            self.resized_shape(
+                image.height,
+                image.width,
+                max_num_patches or self.patch_budget(image.height, image.width),
             )
             for image in images
         ]
-        return PackedImages(
-            pad_sequence([batch["pixel_values"][0] for batch in batches], batch_first=True),
-            pad_sequence([batch["pixel_attention_mask"][0] for batch in batches], batch_first=True),
-            torch.cat([batch["spatial_shapes"] for batch in batches]),
-        ).to(self.device)
+        pixels = self._read_pictures(images, sizes, "bilinear")
+        return pack_images(pixels, self.patch_size).to(self.device)
 
     def patch_budget(self, height: int, width: int) -> int:
         """Patches that FG-CLIP 2's own evaluation grants a picture of this size in pixels."""
@@ -215,15 +209,13 @@ class FGCLIP2(DualEncoder):
             raise ValueError(f"{len(images)} images but {len(image_sizes)} sizes: give one each")
         dense = self.encode_dense(images)
         if not isinstance(images, PackedImages):
-            if image_sizes is not None:
-                grid = (dense.shape[1], dense.shape[2])
-                boxes = self._to_pixels(boxes, [grid] * len(boxes), image_sizes)
-            return maybe_normalize(self.pool_regions(dense, boxes), normalize)
-        if image_sizes is not None:
-            boxes = self._to_pixels(boxes, images.grids, image_sizes)
+            grid = (dense.shape[1], dense.shape[2])
+            in_cells = self._in_cells(boxes, [grid] * len(boxes), image_sizes)
+            return maybe_normalize(self.pool_cells(dense, in_cells), normalize)
+        in_cells = self._in_cells(boxes, images.grids, image_sizes)
         pooled = [
-            self.pool_regions(rows[: height * width].view(1, height, width, -1), [own])
-            for rows, own, (height, width) in zip(dense, boxes, images.grids, strict=True)
+            self.pool_cells(rows[: height * width].view(1, height, width, -1), [own])
+            for rows, own, (height, width) in zip(dense, in_cells, images.grids, strict=True)
         ]
         features = torch.cat(pooled) if pooled else dense.new_zeros(0, self.projection_dim)
         return maybe_normalize(features, normalize)
@@ -259,41 +251,53 @@ class FGCLIP2(DualEncoder):
         texts: Sequence[str],
         text_length: FGCLIP2TextLength = "short",
         normalize: bool = False,
+        lowercase: bool = True,
     ) -> Tensor:
-        """Features of captions: B strings -> (B, D). Case does not matter.
+        """Features of captions: B strings -> (B, D). Longer ones are cut, which is said once.
 
-        Longer captions are cut, which is said once.
+        Args:
+            texts: The captions.
+            text_length: See `encode_tokens`.
+            normalize: Whether to scale each row to unit length.
+            lowercase: Whether case is taken away first, as FG-CLIP 2's authors do but in their
+                protocols LIT-CN, Flickr30k-CNA and BoxClass-CN.
         """
         check_texts(texts)
         if not len(texts):
             return torch.zeros(0, self.projection_dim, device=self.device)
-        input_ids = self.tokenize(texts, text_length).to(self.device)
+        input_ids = self.tokenize(texts, text_length, lowercase).to(self.device)
         return self.encode_tokens(input_ids, text_length, normalize)
 
-    def tokenize(self, texts: Sequence[str], text_length: FGCLIP2TextLength = "short") -> Tensor:
-        """B strings, lower-cased -> (B, L) int64, cut and padded to L = 64 or 196 tokens."""
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        text_length: FGCLIP2TextLength = "short",
+        lowercase: bool = True,
+    ) -> Tensor:
+        """B strings -> (B, L) int64, cut and padded to L = 64 or 196 tokens; see `encode_text`."""
         longest = self.text_model.max_length(text_length)
-        lowered = [text.lower() for text in texts]
-        lengths = [len(row) for row in self.tokenizer(lowered)["input_ids"]]
+        given = [text.lower() if lowercase else text for text in texts]
+        lengths = [len(row) for row in self.tokenizer(given)["input_ids"]]
         cut = [text for text, length in zip(texts, lengths, strict=True) if length > longest]
         self._warn_of_cut(cut, longest, _long_hint(text_length))
         options: dict[str, Any] = {"padding": "max_length", "truncation": True}
-        rows = self.tokenizer(lowered, max_length=longest, **options)["input_ids"]
+        rows = self.tokenizer(given, max_length=longest, **options)["input_ids"]
         return torch.tensor(rows)
 
-    def _to_pixels(
+    def _in_cells(
         self,
         boxes: Sequence[Tensor],
         grids: Sequence[tuple[int, int]],
-        image_sizes: Sequence[tuple[int, int]] | Tensor,
+        image_sizes: Sequence[tuple[int, int]] | Tensor | None,
     ) -> list[Tensor]:
-        """Boxes of pictures of `image_sizes` -> in pixels of what the grids cover."""
-        scaled = []
-        for own, (rows, columns), size in zip(boxes, grids, image_sizes, strict=True):
-            height, width = (int(side) for side in size)
-            x, y = columns * self.patch_size / width, rows * self.patch_size / height
-            scaled.append(own.float() * own.new_tensor([x, y, x, y], dtype=torch.float32))
-        return scaled
+        """Boxes in pixels of `image_sizes`, None for what the grids cover -> in cells of these."""
+        if image_sizes is None:
+            patch = self.patch_size
+            image_sizes = [(rows * patch, columns * patch) for rows, columns in grids]
+        return [
+            map_boxes(own, (int(size[0]), int(size[1])), grid)
+            for own, size, grid in zip(boxes, image_sizes, grids, strict=True)
+        ]
 
 
 def _long_hint(text_length: FGCLIP2TextLength) -> str:

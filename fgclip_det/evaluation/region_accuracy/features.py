@@ -1,12 +1,12 @@
 """Features of boxes in pictures, by the protocols of FG-CLIP and at a detector's resolution.
 
 * FG-CLIP: the picture is squeezed to the square that the encoder was trained on.
-* FG-CLIP 2: its own processor keeps the aspect ratio, within a number of patches that depends on
-  the size of the picture.
+* FG-CLIP 2: the aspect ratio is kept, within a number of patches that depends on the size of the
+  picture.
 * Either, at a side that one names: as a square, or with the aspect ratio kept, as a detector sees
   pictures; then the dense map is rectangular.
 
-Boxes follow the picture axis by axis.
+Pillow resizes, as in FG-CLIP's own evaluation. Boxes follow the picture axis by axis.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def region_features(
             part = slice(start, start + batch_size)
             pictures = [read_image(path, "stored") for path in files[part]]
             corners = [
-                torch.tensor([boxes[i] for i in group], dtype=torch.float32).view(-1, 4)
+                torch.tensor([boxes[i] for i in group], dtype=torch.float64).view(-1, 4)
                 for group in groups[part]
             ]
             for path, picture, own in zip(files[part], pictures, corners, strict=True):
@@ -114,15 +114,14 @@ def _reader(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool)
     """Reads pictures by the protocol that the arguments stand for, as `described`."""
     check_image_size(encoder, image_size, keep_ratio)
     if _is_packed(encoder, image_size, keep_ratio):
-        return RegionEncoder(encoder, "patches", interpolation="bilinear", resampler="tensor")
+        return RegionEncoder(encoder, "patches")
     resize = "keep_ratio" if keep_ratio else "squash"
-    # Resized by Pillow, as FG-CLIP's own evaluation does it.
-    return RegionEncoder(encoder, resize, image_size, interpolation="bicubic", resampler="pillow")
+    return RegionEncoder(encoder, resize, image_size, interpolation="bicubic")
 
 
 def _check_boxes(path: Path, picture: np.ndarray, boxes: Tensor) -> None:
     height, width = picture.shape[:2]
-    limit = torch.tensor([width, height], dtype=torch.float32) + _OVERHANG
+    limit = torch.tensor([width, height]) + _OVERHANG
     outside = ((boxes[:, :2] < -_OVERHANG) | (boxes[:, 2:] > limit)).any(dim=1)
     if outside.any():
         x1, y1, x2, y2 = boxes[outside][0].tolist()

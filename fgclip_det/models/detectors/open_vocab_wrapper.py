@@ -27,7 +27,7 @@ from fgclip_det.models.detectors.detector_boxes import (
 from fgclip_det.models.detectors.detector_inputs import for_each_canvas, image_metas
 from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary, Texts
 from fgclip_det.models.detectors.strict_loading import StrictLoading
-from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_size, to_rgb
+from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_slices, to_rgb
 from fgclip_det.models.regions.region_classification import kept_meta
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.region_text_head import RegionTextHead
@@ -169,7 +169,8 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
     def _propose(self, batch_inputs: Tensor, metas: list[dict]) -> list[Regions]:
         found = detector_boxes(self.detector, batch_inputs, metas, self.box_score)
-        sizes = [picture_size(meta) for meta in metas]
+        shown = [picture_slices(meta) for meta in metas]
+        sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in shown]
         num_classes = len(self.class_names) if self.region_head.fusion == "ensemble" else 0
         merged = [
             merge_classes(instances, size, self.box_score, num_classes)
@@ -177,10 +178,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         ]
         rgb = to_rgb(batch_inputs, self.data_preprocessor)
         embeddings = self.region_encoder(
-            [
-                pixels[:, :height, :width]
-                for pixels, (height, width) in zip(rgb, sizes, strict=True)
-            ],
+            [pixels[:, rows, columns] for pixels, (rows, columns) in zip(rgb, shown, strict=True)],
             [boxes for boxes, *_ in merged],
             [tuple(meta.get("ori_shape", meta["img_shape"])[:2]) for meta in metas],
         )

@@ -1,4 +1,4 @@
-"""A picture as a detector read it: its size without padding, and its pixels for another network.
+"""A picture as a detector read it: where it lies in the padding, and pixels for another network.
 
 `fgclip_det.encoders.picture_frames` takes it on into the frame of an encoder.
 """
@@ -14,15 +14,27 @@ from torch import Tensor, nn
 from fgclip_det.encoders.picture_frames import Size
 
 
-def picture_size(meta: Mapping[str, Any]) -> Size:
-    """Height and width of what shows the picture in a network input, in pixels.
+def picture_slices(meta: Mapping[str, Any]) -> tuple[slice, slice]:
+    """Rows and columns of a network input that show the picture.
 
-    MMDetection's ``img_shape`` is larger where the pipeline pads (`Pad`, as of RTMDet and YOLOX):
-    the original size, scaled, tells where the picture ends.
+    MMDetection's ``img_shape`` is larger where the pipeline pads. Mostly it pads at the bottom and
+    the right (`Pad`, as of RTMDet and YOLOX): the original size, scaled, tells where the picture
+    ends. `RandomCenterCropPad` (of CenterNet and CornerNet) pads on all sides, and leaves where it
+    put the picture in ``border``; the heads of these detectors subtract it, so that their boxes are
+    in pixels of the picture as everybody's.
 
     Args:
-        meta: ``img_shape``, and perhaps ``ori_shape`` and ``scale_factor``, as of `Regions`.
+        meta: ``img_shape``, and perhaps ``ori_shape`` and ``scale_factor``, as of `Regions`, or
+            ``border``, top, bottom, left and right edge of the picture.
     """
+    if "border" in meta:
+        top, bottom, left, right = (int(edge) for edge in meta["border"])
+        return slice(top, bottom), slice(left, right)
+    height, width = _size_at_the_corner(meta)
+    return slice(0, height), slice(0, width)
+
+
+def _size_at_the_corner(meta: Mapping[str, Any]) -> Size:
     height, width = meta["img_shape"][:2]
     if "ori_shape" in meta and "scale_factor" in meta:
         scale_x, scale_y = meta["scale_factor"][:2]

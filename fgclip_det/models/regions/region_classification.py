@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from fgclip_det.encoders.picture_frames import boxes_in_cells
 from fgclip_det.models.regions.detection_selection import select_detections
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.ops import roi_align
@@ -39,7 +40,7 @@ def pool_tokens(
     Returns:
         (sum K_i, D) float32 of unit length each.
     """
-    pooled = roi_align(tokens, boxes, 1, spatial_scale=1.0 / stride, grid=grid)
+    pooled = roi_align(tokens, [boxes_in_cells(own, stride) for own in boxes], 1, grid=grid)
     return F.normalize(pooled.flatten(1).float(), dim=-1)
 
 

@@ -24,7 +24,8 @@ class Regions:
     """Regions of one image.
 
     Attributes:
-        boxes: (K, 4) float32, xyxy, in pixels of the network input, clipped to the picture.
+        boxes: (K, 4) float32, xyxy, in pixels of the picture as the network read it, (0, 0) being
+            its corner wherever a pipeline padded it, clipped to the picture.
         objectness: (K,) float32 in [0, 1], from the region proposal network, or how sure another
             detector is of the box.
         region_embeddings: (K, D) float32 of unit length, from the frozen FG-CLIP.

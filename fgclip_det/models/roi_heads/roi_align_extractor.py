@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from fgclip_det.encoders.picture_frames import boxes_in_cells
 from fgclip_det.ops import roi_align
 
 
@@ -78,13 +79,9 @@ class RoIAlignExtractor(BaseModule):
         for level, (features, stride) in enumerate(zip(feats, self.featmap_strides, strict=True)):
             rows = (levels == level).nonzero().squeeze(1)
             order.append(rows)
+            own = rois[rows]
+            own = torch.cat([own[:, :1], boxes_in_cells(own[:, 1:], stride)], dim=1)
             pooled.append(
-                roi_align(
-                    features,
-                    rois[rows],
-                    self.output_size,
-                    spatial_scale=1.0 / stride,
-                    sampling_ratio=self.sampling_ratio,
-                )
+                roi_align(features, own, self.output_size, sampling_ratio=self.sampling_ratio)
             )
         return torch.cat(pooled)[torch.cat(order).argsort()]
