@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from fgclip_det.apis import OpenVocabInferencer
 from fgclip_det.apis.inferencer import BUNDLED
@@ -91,6 +92,30 @@ def test_any_config_of_mmdetection(tmp_path: Path) -> None:
     found = detector(PICTURES[0], texts=TEXTS, score_thr=0.0)[0]
     assert len(found) > 2
     assert (found.boxes >= 0).all() and (found.boxes <= 128).all()
+
+
+def test_a_pipeline_that_asks_for_float_pixels(tmp_path: Path) -> None:
+    # CenterNet's, which pads on all sides.
+    cfg = get_config("mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py")
+    cfg.model = dict(type="OpenVocabWrapper", detector=cfg.model, encoder=str(BUNDLED / "encoder"))
+    cfg.model.vocabulary = TEXTS
+    torch.manual_seed(0)
+    init_default_scope("mmdet")
+    weights = OpenVocabWrapper(cfg.model.detector, cfg.model.encoder).detector.state_dict()
+    weights["bbox_head.wh_head.2.bias"].copy_(torch.tensor([10.0, 7.0]))
+    torch.save({"state_dict": weights}, tmp_path / "centernet.pth")
+    detector = OpenVocabInferencer(cfg, tmp_path / "centernet.pth", device="cpu")
+    steps = [s for s in cfg.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
+    for number, size in enumerate([(97, 64), (75, 131), (128, 128)]):
+        path = tmp_path / f"{number}.png"
+        Image.open(PICTURES[number]).convert("RGB").resize(size).save(path)
+        data = pseudo_collate([Compose(steps)({"img_path": str(path), "img_id": 0})])
+        with torch.no_grad():
+            (sample,) = detector.model.test_step(data)
+        found = detector(path, score_thr=0.0)[0]
+        assert len(found) > 20
+        torch.testing.assert_close(found.scores, sample.pred_instances.scores)
+        torch.testing.assert_close(found.boxes, sample.pred_instances.bboxes)
 
 
 def _refusal(*arguments) -> str:

@@ -36,11 +36,14 @@ class MeanColorEncoder:
     def tokenizer(self, texts):
         return {"input_ids": [[0, *text.split(), 1] for text in texts]}
 
-    def encode_regions(self, images, boxes):
+    def encode_dense(self, images):
         self.sizes.append(tuple(images.shape))
+        return images * 0.5 + 0.5
+
+    def pool_cells(self, dense, boxes):
         rows = []
-        for image, of_image in zip(images * 0.5 + 0.5, boxes, strict=True):
-            for x1, y1, x2, y2 in of_image.round().int().tolist():
+        for image, of_image in zip(dense, boxes, strict=True):
+            for x1, y1, x2, y2 in (of_image * self.patch_size).round().int().tolist():
                 rows.append(image[:, y1:y2, x1:x2].mean(dim=(1, 2)))
         return torch.stack(rows)
 
@@ -210,8 +213,8 @@ def test_counted_captions_are_those_that_the_encoder_cuts():
 
 def test_a_box_without_a_feature_is_wrong_and_counted(tmp_path, data):
     class Blind(MeanColorEncoder):
-        def encode_regions(self, images, boxes):
-            features = super().encode_regions(images, boxes)
+        def pool_cells(self, dense, boxes):
+            features = super().pool_cells(dense, boxes)
             features[0] = 0
             return features
 

@@ -25,6 +25,10 @@ from fgclip_det.evaluation.region_accuracy.features import (
     region_features,
 )
 from fgclip_det.fg_ovd.regions import read_fg_ovd_regions
+from tests.encoders import test_golden_files as golden
+
+# Fixtures: the golden pictures, and their checkpoints.
+folder, models = golden.folder, golden.models
 
 SIZES = [(96, 64), (50, 130), (640, 480), (31, 31), (96, 64)]
 WORDS = ["red", "blue", "Green", "white", "plain", "striped"]
@@ -67,9 +71,15 @@ def second(encoder2_dir: str) -> FGCLIP2:
     return load_encoder(encoder2_dir)
 
 
-def resized(encoder: Any, picture: Image.Image, width: int, height: int) -> torch.Tensor:
+def resized(
+    encoder: Any,
+    picture: Image.Image,
+    width: int,
+    height: int,
+    mode: Image.Resampling = Image.Resampling.BICUBIC,
+) -> torch.Tensor:
     """FG-CLIP's way: Pillow's resize, then mean and deviation. (1, h, w, D)."""
-    pixels = np.asarray(picture.resize((width, height)), np.float32) / 255
+    pixels = np.asarray(picture.resize((width, height), mode), np.float32) / 255
     pixels = (pixels - np.float32(encoder.image_mean)) / np.float32(encoder.image_std)
     return encoder.encode_dense(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
 
@@ -90,16 +100,14 @@ def ratio_kept(side: int) -> Callable:
 
 
 def packed(encoder: FGCLIP2, picture: Image.Image) -> torch.Tensor:
-    """FG-CLIP 2's way: the patch budget of its evaluation, and the processor of transformers."""
+    """FG-CLIP 2's way: the patch budget of its evaluation, the size of its processor, Pillow."""
     patches = (picture.width // 16) * (picture.height // 16)
     budget = 1024 if patches > 784 else 784 if patches > 576 else 576 if patches > 256 else None
     budget = budget or (256 if patches > 128 else 128)
-    processor = Siglip2ImageProcessor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    processor = Siglip2ImageProcessor(patch_size=16)
     batch = processor(images=picture, max_num_patches=budget, return_tensors="pt")
     rows, columns = batch["spatial_shapes"][0].tolist()
-    patches = batch["pixel_values"][0, : rows * columns].view(rows, columns, 16, 16, 3)
-    image = patches.permute(4, 0, 2, 1, 3).reshape(1, 3, rows * 16, columns * 16)
-    return encoder.encode_dense(image)
+    return resized(encoder, picture, 16 * columns, 16 * rows, Image.Resampling.BILINEAR)
 
 
 def by_hand(encoder: Any, path: Path, dense_of: Callable) -> list[list[float]]:
@@ -172,6 +180,17 @@ def test_equals_the_protocol_by_hand(
     assert (result["n"], result["undefined"], result["skipped"]) == (30, 0, 0)
     assert result["fewer"] == sum(len(row) < 6 for row in expected) > 0
     assert result["chance"] == pytest.approx(np.mean([1 / len(row) for row in expected]))
+
+
+@pytest.mark.parametrize(("protocol", "generation"), golden.pairs(golden.BOXES))
+def test_features_of_the_authors_own_evaluation(
+    folder: Path, models: dict, protocol: str, generation: str
+) -> None:
+    wanted = golden.expected(folder, protocol, generation)
+    paths, boxes = golden.boxes_of(folder, protocol, wanted["annotation_ids"])
+    found = region_features(models[generation], paths, boxes, batch_size=5)
+    scaled = torch.nn.functional.normalize(wanted["box_features"], dim=1)
+    torch.testing.assert_close(found, scaled, **golden.TOLERANCE)
 
 
 def test_the_bundled_encoder_on_generated_pictures(tmp_path: Path) -> None:

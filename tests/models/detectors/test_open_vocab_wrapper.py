@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,12 @@ import torchvision
 from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
+from PIL import Image
 
 from fgclip_det.models import OpenVocabWrapper, build_encoder
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -91,9 +94,9 @@ def by_hand(wrapper, picture, texts, class_agnostic):
     data = dict(inputs=[padded], data_samples=[DetDataSample(metainfo=dict(meta))])
     found = wrapper.detector.test_step(copy.deepcopy(data))[0].pred_instances
     encoder, side = wrapper.encoder, wrapper.encoder.image_size
-    resized = torchvision.transforms.functional.resize(
-        pixels.flip(0).float(), [side, side], torchvision.transforms.InterpolationMode.BICUBIC
-    ).clamp(0, 255)
+    image = Image.fromarray(pixels.flip(0).permute(1, 2, 0).numpy())
+    resized = image.resize((side, side), Image.Resampling.BICUBIC)
+    resized = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.image_mean, encoder.image_std))
     dense = encoder.encode_dense(((resized / 255 - mean) / std)[None]).permute(0, 3, 1, 2)
     height, width = meta["ori_shape"]
@@ -169,6 +172,49 @@ def test_its_own_checkpoint_loads_as_it_is(detector, encoder_dir, tmp_path):
             load(wrapper, weights)
             got = wrapper.detector.state_dict()
             assert all(value.equal(own[key]) for key, value in got.items())
+
+
+def centernet():
+    """MMDetection's CenterNet and its test pipeline; its boxes have about 40 x 28 pixels."""
+    config = get_config("mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py")
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        built = MODELS.build(config.model).eval()
+        steps = [s for s in config.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
+        pipeline = Compose(steps)
+    built.bbox_head.wh_head[-1].bias.data.copy_(torch.tensor([10.0, 7.0]))
+    return built, pipeline
+
+
+@pytest.mark.parametrize("generation", ["first", "second"])
+def test_pictures_that_are_padded_on_all_sides(encoder_dir, encoder2_dir, tmp_path, generation):
+    detector, pipeline = centernet()
+    wrapper = OpenVocabWrapper(
+        detector, {"first": encoder_dir, "second": encoder2_dir}[generation], vocabulary=BASE
+    )
+    random, batch, pictures = np.random.default_rng(0), [], []
+    for number, (height, width) in enumerate([(97, 64), (64, 97), (75, 131), (96, 128)]):
+        coarse = random.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        image = Image.fromarray(coarse).resize((width, height))
+        image.save(tmp_path / f"{number}.png")
+        pictures.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+        batch.append(pipeline({"img_path": str(tmp_path / f"{number}.png"), "img_id": number}))
+    with torch.no_grad():
+        # One by one: padding to a common size moves what it sees.
+        found = [wrapper.detector.test_step(pseudo_collate([copy.deepcopy(d)]))[0] for d in batch]
+    data = wrapper.data_preprocessor(pseudo_collate(batch), False)
+    regions = wrapper.propose(data["inputs"], data["data_samples"])
+    for picture, own, sample in zip(pictures, regions, found, strict=True):
+        # Boxes are the detector's of the picture as it was, clipped to it.
+        height, width = picture.shape[1:]
+        boxes = sample.pred_instances.bboxes.clamp(min=0)
+        boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
+        inside = boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+        assert len(own) == len(inside.unique(dim=0)) > 50
+        nearest = (own.boxes[:, None] - inside).abs().amax(dim=2).amin(dim=1)
+        torch.testing.assert_close(nearest, torch.zeros(len(own)), atol=2e-3, rtol=0)
+        (pooled,) = wrapper.region_encoder([picture], [own.boxes])
+        torch.testing.assert_close(own.region_embeddings, pooled, atol=1e-5, rtol=0)
 
 
 @pytest.fixture

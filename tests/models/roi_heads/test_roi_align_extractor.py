@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torchvision
 from mmdet.registry import MODELS
 
 from fgclip_det.models import RoIAlignExtractor
@@ -55,6 +56,22 @@ def test_no_boxes_and_gradients_on_every_level(extractor):
     extractor(maps, torch.tensor([[0, 0.0, 0, 8, 8]])).sum().backward()
     assert all(m.grad is not None for m in maps)
     assert float(maps[0].grad.sum()) == pytest.approx(2 * 4)
+
+
+@pytest.mark.parametrize("patch", [14, 16])
+def test_a_box_of_whole_cells_takes_a_sample_of_each(patch):
+    # Strides of a pyramid on the patches of an encoder: 3.5, 7, 14 and 28 pixels, or 4 to 32.
+    strides = [patch / 4, patch / 2, patch, 2 * patch]
+    extractor = RoIAlignExtractor(3, strides, output_size=7, finest_scale=3.5 * patch)
+    maps = [torch.randn(2, 3, 96, 96) for _ in strides]
+    for level, stride in enumerate(strides):
+        # As many cells as bins, from 1 to 8 for each.
+        cells = torch.tensor([[0.0, 0, 7 * n, 7 * n] for n in range(1, 9)])
+        cells = torch.cat([cells, cells + 3])
+        rois = torch.cat([torch.ones(len(cells), 1), cells * stride], dim=1)
+        extractor.map_roi_levels = lambda rois, own=level: torch.full((len(rois),), own)
+        expected = torchvision.ops.roi_align(maps[level][1:], [cells], 7, 1.0, -1, True)
+        torch.testing.assert_close(extractor(maps, rois), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_levels_and_strides_must_fit():
