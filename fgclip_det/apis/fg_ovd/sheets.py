@@ -15,7 +15,7 @@ from fgclip_det.apis.visualization import draw_boxes
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
 from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, first_highest, label_scores
 from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
 from fgclip_det.io import check_stored_size, read_image, replaced_folder, write_text
 
@@ -90,10 +90,10 @@ def answer_of(prediction: FGOVDPrediction, box: np.ndarray) -> Answer | None:
         prediction: For the object's vocabulary.
         box: (4,) float32, xyxy: the object.
     """
-    boxes, scores = prediction.boxes, prediction.scores
+    boxes, scores, labels = prediction.boxes, prediction.scores, prediction.labels
     if not len(boxes):
         return None
-    best = scores.max(axis=1)
+    best = label_scores(scores, first_highest(scores) if labels is None else labels)
     iou = overlap((*box, box_area(box)), (*boxes.T, box_area(boxes)))
     near = np.flatnonzero(suppress(np.zeros(len(boxes), int), boxes, best) & (iou > 0.5))
     if not len(near):
