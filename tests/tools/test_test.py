@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
 
 from fgclip_det.apis.detector_loading import BUNDLED
 from fgclip_det.datasets.shapes.generator import generate
@@ -82,6 +83,40 @@ def test_one_command_from_config_to_tables(
     assert main(arguments) == 0
     assert capsys.readouterr().out == captured.out
     assert read(out) == values
+
+
+@pytest.mark.parametrize("kind", ["FG-OVD", "OV-COCO"])
+def test_an_exif_entry_changes_nothing(main: Main, made: Path, tmp_path: Path, kind: str) -> None:
+    root = shutil.copytree(made, tmp_path / "data")
+    config = Config.fromfile(root / "config.py")
+    dataset = config.test_dataloader.dataset
+    if kind == "FG-OVD":
+        path = str(root / "fg_ovd" / "1_attributes.json")
+        dataset.update(ann_file=path, data_prefix=dict(img=str(root)))
+        config.test_evaluator.ann_file = path
+    else:
+        plain = Config.fromfile(ROOT / "configs" / "shapes" / "ovdet_tiny.py")
+        config.test_dataloader.dataset, config.test_evaluator = (
+            plain.test_dataloader.dataset,
+            plain.test_evaluator,
+        )
+        config.test_dataloader.dataset.update(
+            data_root=str(root), vocabulary=str(root / "vocabulary.json")
+        )
+        config.test_evaluator.ann_file = str(root / "annotations" / "val.json")
+    config.dump(root / "config.py")
+    metrics = []
+    for entry in (1, 6):
+        for path in (root / "val").glob("*.png"):
+            exif = Image.Exif()
+            exif[0x0112] = entry
+            with Image.open(path) as image:
+                image.load()
+            image.save(path, exif=exif)
+        assert main([str(root / "config.py"), WEIGHTS, "--work-dir", str(tmp_path)]) == 0
+        metrics.append(json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")))
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["mAP" if kind == "FG-OVD" else "AP50_all"] > 20
 
 
 def test_what_is_undefined_is_null(
