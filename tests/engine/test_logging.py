@@ -16,6 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 import fgclip_det.datasets
@@ -210,6 +211,7 @@ def test_pictures_are_drawn_as_they_were_read(tmp_path, read):
     pixels = np.zeros((20, 30, 3), np.uint8)
     pixels[0, 0] = 255, 0, 0
     Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
+    Visualizer.get_instance("drawn")
     hook, drawn = HOOKS.build(dict(type="LogPicturesHook", show=True)), []
     hook._visualizer = SimpleNamespace(add_datasample=lambda name, image, **_: drawn.append(image))
     sample = DetDataSample(metainfo=dict(img_path=str(tmp_path / "1.png"), ori_shape=read))
