@@ -13,6 +13,7 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from fgclip_det.compat import decode_tensor
 from fgclip_det.engine import check_target
 from fgclip_det.exit_codes import run_tool
 from fgclip_det.fg_ovd import (
@@ -55,7 +56,9 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.validation:
         scorer = read_scorer(args.validation, args.annotations, progress=True)
     given = (
-        read_official_predictions(args.predictions, file, args.n_negatives)
+        read_official_predictions(
+            args.predictions, file, args.n_negatives, decode_tensor=decode_tensor
+        )
         if args.trust_pickle
         else read_predictions(args.predictions)
     )

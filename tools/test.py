@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except OSError as error:
                 raise ValueError(f"--out {args.out!r}: {error}: name another place") from error
         runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        runner.register_hook({"type": "KeepCaptionsHook"})
         if args.out is not None:
             dump = METRICS.build({"type": "DumpDetResults", "out_file_path": args.out})
             runner.test_evaluator.metrics.append(dump)

@@ -67,7 +67,7 @@ def decode_tensor(
     Raises:
         UnpicklingError: The content is no storage, or the tensor reaches beyond it.
     """
-    storage = torch.load(io.BytesIO(content), weights_only=True)
+    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.TypedStorage):
         raise UnpicklingError("the numbers of a tensor are no storage")
     flat = torch.empty(0, dtype=storage.dtype).set_(storage)

@@ -12,13 +12,14 @@ from mmdet.registry import DATASETS
 
 from fgclip_det.datasets.annotation_files import check_images
 from fgclip_det.datasets.image_files import missing_image_paths
+from fgclip_det.datasets.stored_pictures import StoredPictures
 from fgclip_det.fg_ovd.files import FGOVDFile, read_fg_ovd
 
 _NUM_NAMED = 10
 
 
 @DATASETS.register_module()
-class FGOVDDataset(BaseDetDataset):
+class FGOVDDataset(StoredPictures, BaseDetDataset):
     """The benchmark files of FG-OVD (arXiv 2311.17518), or others in their format.
 
     The official scripts run a detector once for each caption with its negatives. Here an item is

@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 
 from fgclip_det.datasets.annotation_files import read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
+from fgclip_det.datasets.stored_pictures import StoredPictures
 from fgclip_det.vocabulary import Vocabulary
 
 
@@ -61,7 +62,7 @@ class _NamedCOCO(COCO):
 
 
 @DATASETS.register_module()
-class OVCocoDataset(CocoDataset):
+class OVCocoDataset(StoredPictures, CocoDataset):
     """COCO-format boxes labelled by the names of a vocabulary.
 
     Label ``i`` is the ``i``-th kept name of the vocabulary whatever the order of the categories in

@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import Dataset
 
-from fgclip_det.io import parse_json, read_bytes, read_image
+from fgclip_det.io import check_stored_size, parse_json, read_bytes, read_image
 
 
 @DATASETS.register_module()
@@ -63,16 +63,18 @@ class RegionCaptionDataset(Dataset):
                 "hard_captions": [[r["caption"], *r["negatives"]] for r in regions],
             }
             path = self.image_root / record["file_name"]
+            annotated = record.get("width"), record.get("height")
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             detail = f"{type(error).__name__}: {error}"
             raise ValueError(f"{place} is not a caption record ({detail}): mend the line") from None
-        return {"image": _read_image(path, place), **item}
+        return {"image": _read_image(path, place, annotated), **item}
 
 
-def _read_image(path: Path, place: str) -> torch.Tensor:
+def _read_image(path: Path, place: str, annotated: tuple[Any, Any]) -> torch.Tensor:
     """(3, H, W) uint8, RGB."""
     try:
         pixels = read_image(path, "stored")
+        check_stored_size(path, pixels.shape[1::-1], annotated)
     except ValueError as error:
         raise ValueError(f"{place} names {str(path)!r}: {error}; is image_root right?") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

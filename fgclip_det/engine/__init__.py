@@ -11,6 +11,7 @@ from fgclip_det.engine.command_line import (
 )
 from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.hooks.export_encoder_hook import ExportEncoderHook
+from fgclip_det.engine.hooks.keep_captions_hook import KeepCaptionsHook
 from fgclip_det.engine.hooks.log_pictures_hook import LogPicturesHook
 from fgclip_det.engine.hooks.partial_weights_hook import PartialWeightsHook
 from fgclip_det.engine.resume.resumable_checkpoints import find_resumable
@@ -23,6 +24,7 @@ __all__ = [
     "AutocastOptimWrapper",
     "ConfigOptionsAction",
     "ExportEncoderHook",
+    "KeepCaptionsHook",
     "LogPicturesHook",
     "PartialWeightsHook",
     "ResumableRunner",

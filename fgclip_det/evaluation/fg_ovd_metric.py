@@ -39,7 +39,8 @@ def predictions_of(data_sample: dict[str, Any]) -> list[FGOVDPrediction]:
 
     Args:
         data_sample: ``vocabularies`` and ``vocabulary_predictions``, one `InstanceData` for each,
-            with ``bboxes`` (B, 4) xyxy in pixels of the picture and ``caption_scores`` (B, 1 + N).
+            with ``bboxes`` (B, 4) xyxy in pixels of the picture, ``caption_scores`` (B, 1 + N) and
+            perhaps ``labels`` (B,), columns of them.
 
     Raises:
         ValueError: The detector gave no predictions by vocabulary.
@@ -55,6 +56,7 @@ def predictions_of(data_sample: dict[str, Any]) -> list[FGOVDPrediction]:
             vocabulary["annotation_id"],
             found["bboxes"].float().cpu().numpy(),
             found["caption_scores"].float().cpu().numpy(),
+            found["labels"].cpu().numpy() if "labels" in found else None,
         )
         for vocabulary, found in pairs
     ]

@@ -2,7 +2,8 @@
 
 The protocol, with N negatives: each distinct caption of the file that has N negatives is asked for
 together with the first N of them, in the image of the first annotation that bears it. A box belongs
-to the caption that it scores highest. Boxes of one vocabulary suppress each other whatever their
+to its label, with that caption's score; a detector that gives no labels means the first of the
+highest scores. Boxes of one vocabulary suppress each other whatever their
 caption; the vocabularies of an image are then thrown together, and mean average precision is
 computed over the right captions. Negatives have no ground truth: a wrong label takes the right one
 away, and that is all.
@@ -25,7 +26,7 @@ from fgclip_det.fg_ovd.files import (
     read_fg_ovd,
 )
 from fgclip_det.fg_ovd.nms import suppress
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, check_predictions, label_scores
 from fgclip_det.fg_ovd.ranks import rank_boxes, summarize_ranks
 from fgclip_det.fg_ovd.vocabulary_boxes import FoundBoxes, TrueBoxes, found_boxes, true_boxes
 
@@ -34,7 +35,7 @@ GroundTruth = str | Path | Mapping[str, Any] | FGOVDFile
 
 def evaluate_fg_ovd(
     ground_truth: GroundTruth,
-    predictions: Iterable[tuple[int, Any, Any]],
+    predictions: Iterable[tuple],
     n_negatives: int = 10,
     *,
     strict: bool = False,
@@ -50,9 +51,11 @@ def evaluate_fg_ovd(
         ground_truth: Official JSON: its path, its content, or `read_fg_ovd` of it.
         predictions: (annotation_id, boxes, scores) for each distinct caption, named by the first
             annotation that bears it, in any order: boxes (B, 4) xyxy in pixels of the picture,
-            scores (B, 1 + N) of the right caption and of its first N negatives. Of more columns
-            the first ones are used and boxes labelled anew, so one inference with many negatives
-            serves every smaller number. B may be 0. Entries for other annotations, and for those
+            scores (B, 1 + N) of the right caption and of its first N negatives. A fourth value may
+            give labels (B,), the column that each box counts for; None, or none, takes the first
+            highest. Of more columns the first ones are used, and boxes with another label are
+            labelled anew, so one inference with many negatives serves every smaller number. B may
+            be 0. Entries for other annotations, and for those
             with fewer than N negatives, are not used.
         n_negatives: N; the published tables have 5 for the difficulty subsets and 2 for the
             attribute subsets.
@@ -85,7 +88,7 @@ def evaluate_fg_ovd(
 
 def sweep_fg_ovd(
     ground_truth: GroundTruth,
-    predictions: Iterable[tuple[int, Any, Any]],
+    predictions: Iterable[tuple],
     max_negatives: int = 10,
     *,
     strict: bool = False,
@@ -133,9 +136,10 @@ def evaluate_checked(
     counted = eligible if strict else answered
     truth = true_boxes(file, counted)
     found = found_boxes(counted, predictions, n_negatives)
-    keep = suppress(found.vocabulary, found.boxes, found.scores.max(axis=1, initial=-np.inf))
-    found = FoundBoxes(*(values[keep] for values in found))
-    result: dict[str, Any] = _average_precision(file, counted, found, truth)
+    own = label_scores(found.scores, found.labels)
+    keep = suppress(found.vocabulary, found.boxes, own)
+    found, own = FoundBoxes(*(values[keep] for values in found)), own[keep]
+    result: dict[str, Any] = _average_precision(file, counted, found, own, truth)
     result["n_images"] = len({vocabulary.image_id for vocabulary in counted})
     result |= {"n_negatives": int(n_negatives), "strict": strict, "ranks": None}
     result["coverage"] = {
@@ -158,16 +162,16 @@ def _average_precision(
     file: FGOVDFile,
     vocabularies: list[FGOVDVocabulary],
     found: FoundBoxes,
+    own: np.ndarray,
     truth: TrueBoxes,
 ) -> dict[str, float]:
     order = {image["id"]: index for index, image in enumerate(file.images)}
     images = np.array([order[v.image_id] for v in vocabularies], dtype=np.int64)
     captions = np.array([v.category_ids for v in vocabularies], dtype=np.int64)
     captions = captions.reshape(len(vocabularies), found.scores.shape[1])
-    labels = captions[found.vocabulary, found.scores.argmax(axis=1)]
-    best = found.scores.max(axis=1, initial=-np.inf)
+    labels = captions[found.vocabulary, found.labels]
     return coco_summary(
-        LabelledBoxes(images[found.vocabulary], labels, found.boxes, best),
+        LabelledBoxes(images[found.vocabulary], labels, found.boxes, own),
         LabelledBoxes(
             images[truth.vocabulary],
             captions[truth.vocabulary, 0],

@@ -113,12 +113,14 @@ class FGOVDLine:
         box: xyxy, in pixels of the picture as stored.
         captions: The right caption, then its negatives.
         subset: Name of the subset, e.g. "1_attributes"; "" where the line has none.
+        size: Annotated width and height of the picture; None where the file does not tell.
     """
 
     file_name: str
     box: tuple[float, float, float, float]
     captions: tuple[str, ...]
     subset: str
+    size: tuple[float, float] | None = None
 
 
 def check_n_negatives(n_negatives: Any) -> None:

@@ -3,6 +3,8 @@
 Those scripts pickle a list of dicts, one for each vocabulary: ``category_id`` (the right caption),
 ``boxes`` (B xyxy), ``labels`` (B category ids), ``scores`` (B) and mostly ``total_scores`` (B rows,
 one column for each caption); others are not read. See `read_pickle`.
+
+Labels are kept, as the official evaluation keeps them: of scores that tie a script may take any.
 """
 
 from __future__ import annotations
@@ -20,25 +22,32 @@ from fgclip_det.fg_ovd.predictions import (
     to_prediction,
 )
 from fgclip_det.io import read_pickle
+from fgclip_det.io.pickles import DecodeTensor
 
 _KEYS = ("category_id", "boxes", "labels", "scores")
-# How far a score may be off the highest of `total_scores` that it was taken from.
+# How far a score may be off the one of its label in `total_scores`.
 _TOLERANCE = 1e-4
 
 
 def read_official_predictions(
-    path: str | Path, ground_truth: FGOVDFile, n_negatives: int | None = None
+    path: str | Path,
+    ground_truth: FGOVDFile,
+    n_negatives: int | None = None,
+    *,
+    decode_tensor: DecodeTensor | None = None,
 ) -> FGOVDPredictions:
     """Read predictions that FG-OVD's inference scripts wrote.
 
-    Where ``total_scores`` are missing, or labels and scores do not follow from them, only the best
-    caption's score is known: the others get lower ones, which leaves the mean average precision as
-    it is and the ranks meaningless.
+    A box counts for its label with the score of that, even where another caption scores higher, as
+    the official evaluation has it. Where ``total_scores`` are missing, or ``scores`` are not those
+    that they have for the labels, only the label's score is known: the others get lower ones, which
+    leaves the mean average precision as it is and the ranks meaningless.
 
     Args:
         path: The pickle.
         ground_truth: The annotation file that the detector ran on.
         n_negatives: Negatives that it was asked for; None where ``total_scores`` tell.
+        decode_tensor: Of `read_pickle`, for pickles of PyTorch's tensors.
 
     Raises:
         ValueError: The file is refused, malformed, or made for another annotation file, or nothing
@@ -46,7 +55,7 @@ def read_official_predictions(
     """
     if n_negatives is not None:
         check_n_negatives(n_negatives)
-    entries, where = read_pickle(path), f"pickle {str(path)!r}"
+    entries, where = read_pickle(path, decode_tensor), f"pickle {str(path)!r}"
     if not isinstance(entries, list | tuple):
         raise ValueError(f"{where} holds {type(entries).__name__}, not a list of predictions")
     owners = _vocabularies(ground_truth)
@@ -57,6 +66,8 @@ def read_official_predictions(
         if lacking:
             raise ValueError(f"{where}: prediction number {index} has no {lacking[0]!r}")
         category = entry["category_id"]
+        if isinstance(category, np.ndarray) and category.ndim == 0:  # a tensor of one number
+            category = category[()]
         if not isinstance(category, int | np.integer) or int(category) not in owners:
             raise ValueError(
                 f"{where}: the category {category!r} is no caption of an annotation of "
@@ -101,13 +112,11 @@ def _with_all_scores(
     if labels.shape != (len(scores),) or best.shape != labels.shape:
         return None
     told = labels[:, None] == np.array(captions[: scores.shape[1]])
-    highest = scores.max(axis=1)
-    slack = _TOLERANCE * np.maximum(1, np.abs(highest))
-    # Of equal scores a script may have taken any.
-    right = (told & (scores >= (highest - slack)[:, None])).any(axis=1)
-    if not (right & (np.abs(best - highest) <= slack)).all():
+    # A caption that is its own negative has two columns.
+    off = np.where(told, np.abs(scores - best[:, None]), np.inf)
+    if (off.min(axis=1) > _TOLERANCE * np.maximum(1, np.abs(best))).any():
         return None
-    return prediction._replace(scores=scores)
+    return prediction._replace(scores=scores, labels=off.argmin(axis=1))
 
 
 def _with_best_score(
@@ -124,14 +133,16 @@ def _with_best_score(
     # One less would be the same number where scores are large.
     lower = scores - np.maximum(1, np.abs(scores))
     matrix = np.repeat(lower, len(captions), axis=1)
+    places = []
     for row, label in enumerate(labels.tolist()):
         if label not in captions:
             raise ValueError(
                 f"{where}: the label {label!r} is no caption of annotation {annotation_id} with "
                 f"its first {len(captions) - 1} negatives: set --n-negatives as the detector's"
             )
-        matrix[row, captions.index(label)] = scores[row, 0]
-    return to_prediction(annotation_id, entry["boxes"], matrix)
+        places.append(captions.index(label))
+        matrix[row, places[-1]] = scores[row, 0]
+    return to_prediction(annotation_id, entry["boxes"], matrix, places)
 
 
 def _numbers(annotation_id: int, entry: dict[str, Any], key: str) -> np.ndarray:

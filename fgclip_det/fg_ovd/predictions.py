@@ -5,13 +5,17 @@ The file is JSON, gzipped where its name ends in ``.gz``::
     {"format": "fgclip_det/fg_ovd_predictions", "version": 1, "n_negatives": 10,
      "predictions": [{"annotation_id": 3,
                       "boxes": [[x1, y1, x2, y2], ...],
-                      "scores": [[right caption, first negative, ...], ...]}, ...]}
+                      "scores": [[right caption, first negative, ...], ...],
+                      "labels": [column of scores, ...]}, ...]}
 
 One entry for each distinct caption (category) of the annotation file, named by the first annotation
 that bears it; in any order. Boxes are corners in pixels of the picture as stored. Each has a score
 for the right caption and for each of the first ``n_negatives`` negatives, in the order of
 ``neg_category_ids``; where an annotation has fewer, for those. All boxes are given, before any
 suppression among captions; an entry without boxes says that the detector ran and found nothing.
+
+A box counts for its label with that label's score. ``labels`` may be left out of any entry: then
+each box has the first of its highest scores. They matter where scores tie.
 """
 
 from __future__ import annotations
@@ -40,11 +44,14 @@ class FGOVDPrediction(NamedTuple):
         annotation_id: Of the vocabulary.
         boxes: (B, 4) float32, xyxy, in pixels of the picture as stored.
         scores: (B, 1 + N) float32, the right caption first, then its negatives.
+        labels: (B,) int64, the column of `scores` that each box counts for; None for the first of
+            its highest ones, which `to_prediction` puts there.
     """
 
     annotation_id: int
     boxes: np.ndarray
     scores: np.ndarray
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,16 +70,20 @@ class FGOVDPredictions:
     has_all_scores: bool = True
 
 
-def to_prediction(annotation_id: Any, boxes: Any, scores: Any) -> FGOVDPrediction:
+def to_prediction(
+    annotation_id: Any, boxes: Any, scores: Any, labels: Any = None
+) -> FGOVDPrediction:
     """Check the prediction for one vocabulary.
 
     Args:
         annotation_id: A whole number.
         boxes: (B, 4) numbers, xyxy, as an array, a tensor on the CPU or lists.
         scores: (B, M) numbers, M from 1.
+        labels: (B,) whole numbers below M; None for the first highest score of each box.
 
     Raises:
-        ValueError: Another shape, NaN or an infinity, or boxes that are no corners.
+        ValueError: Another shape, NaN or an infinity, boxes that are no corners, or labels that are
+            no columns of the scores.
     """
     try:
         number = operator.index(None if isinstance(annotation_id, bool) else annotation_id)
@@ -106,26 +117,39 @@ def to_prediction(annotation_id: Any, boxes: Any, scores: Any) -> FGOVDPredictio
             f"box {boxes[reversed_boxes[0]].tolist()} of annotation {number} ends before it "
             "begins: corners x1, y1, x2, y2 are needed; these look like x, y, width, height"
         )
-    return FGOVDPrediction(number, boxes, scores)
+    return FGOVDPrediction(number, boxes, scores, _labels(labels, scores, number))
+
+
+def label_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(B,) the score of each box's label, of (B, M) scores and (B,) columns."""
+    return np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
 
 
 def to_entry(prediction: FGOVDPrediction) -> dict[str, Any]:
     """A prediction as the file has it; ``to_prediction(**entry)`` gives the same one back."""
-    return {
+    entry = {
         "annotation_id": prediction.annotation_id,
         "boxes": _shortest(prediction.boxes),
         "scores": _shortest(prediction.scores),
     }
+    labels = prediction.labels
+    if labels is not None and (labels != first_highest(prediction.scores)).any():
+        entry["labels"] = labels.tolist()
+    return entry
 
 
-def check_predictions(
-    file: FGOVDFile, predictions: Iterable[tuple[int, Any, Any]]
-) -> dict[int, FGOVDPrediction]:
+def first_highest(scores: np.ndarray) -> np.ndarray:
+    """(B,) int64, the first of the highest of (B, M) scores; B may be 0, and M with it."""
+    return scores.argmax(axis=1) if len(scores) else np.zeros(0, np.int64)
+
+
+def check_predictions(file: FGOVDFile, predictions: Iterable[tuple]) -> dict[int, FGOVDPrediction]:
     """Check predictions against the annotations that they are for.
 
     Args:
         file: Ground truth.
-        predictions: (annotation_id, boxes, scores) in any order; see `to_prediction`.
+        predictions: (annotation_id, boxes, scores) or, with labels, four values, in any order; see
+            `to_prediction`.
 
     Returns:
         By annotation id.
@@ -149,14 +173,13 @@ def check_predictions(
     return found
 
 
-def write_predictions(
-    path: str | Path, predictions: Iterable[tuple[int, Any, Any]], n_negatives: int
-) -> None:
+def write_predictions(path: str | Path, predictions: Iterable[tuple], n_negatives: int) -> None:
     """Write the file that this module describes, or nothing.
 
     Args:
         path: ``.json`` or ``.json.gz``; its folder is made.
-        predictions: (annotation_id, boxes, scores); see `to_prediction`. Taken one at a time.
+        predictions: (annotation_id, boxes, scores) or, with labels, four values; see
+            `to_prediction`. Taken one at a time.
         n_negatives: Negatives that the detector was asked for.
 
     Raises:
@@ -207,7 +230,8 @@ def read_predictions(path: str | Path) -> FGOVDPredictions:
         if lacking:
             raise ValueError(f"{where}: prediction number {index} has no {lacking[0]!r}")
         try:
-            prediction = to_prediction(*(entry[key] for key in _ENTRY_KEYS))
+            values = (entry[key] for key in _ENTRY_KEYS)
+            prediction = to_prediction(*values, entry.get("labels"))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         _check_entry(prediction, n_negatives, seen, where)
@@ -215,14 +239,36 @@ def read_predictions(path: str | Path) -> FGOVDPredictions:
     return FGOVDPredictions(n_negatives, tuple(items))
 
 
-def _parts(item: Any) -> tuple[Any, Any, Any]:
+def _parts(item: Any) -> tuple[Any, Any, Any, Any]:
     try:
-        annotation_id, boxes, scores = item
+        annotation_id, boxes, scores, *labels = item
+        (labels,) = labels or [None]
     except (TypeError, ValueError):
         raise ValueError(
-            f"a prediction is {type(item).__name__}: give (annotation_id, boxes, scores)"
+            f"a prediction is {type(item).__name__}: give (annotation_id, boxes, scores), and "
+            "labels if you like"
         ) from None
-    return annotation_id, boxes, scores
+    return annotation_id, boxes, scores, labels
+
+
+def _labels(values: Any, scores: np.ndarray, number: int) -> np.ndarray:
+    if values is None:
+        return first_highest(scores)
+    try:
+        labels = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
+        labels = np.asarray(None)
+    if labels.shape != (len(scores),) or (labels.size and labels.dtype.kind not in "iu"):
+        raise ValueError(
+            f"labels of annotation {number} are no list of {len(scores)} whole numbers, one a box"
+        )
+    wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
+    if wrong.size:
+        raise ValueError(
+            f"label {wrong[0]} of annotation {number} is no column of its scores: from 0, the "
+            f"right caption, to {scores.shape[1] - 1}"
+        )
+    return labels.astype(np.int64)
 
 
 def _check_entry(prediction: FGOVDPrediction, n_negatives: int, seen: set[int], where: str) -> None:

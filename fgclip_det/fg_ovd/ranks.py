@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgclip_det.fg_ovd.nms import box_area, overlap
+from fgclip_det.fg_ovd.predictions import label_scores
 
 # The official script finds overlaps by suppression too: strictly more than this.
 _IOU_THRESHOLD = 0.5
@@ -17,28 +18,31 @@ def rank_boxes(
     groups: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray,
+    labels: np.ndarray,
     truth_groups: np.ndarray,
     truth_boxes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank of the right caption at each ground-truth box.
 
-    The detection that answers for a box is the best-scoring one of its vocabulary that overlaps it
-    with an IoU above 0.5, in float32; several boxes may be answered for by one detection.
+    The detection that answers for a box is the one of its vocabulary whose label scores best of
+    those that overlap it with an IoU above 0.5, in float32; several boxes may be answered for by
+    one detection.
 
     Args:
         groups: (K,) int, vocabulary of each detection that survived suppression.
         boxes: (K, 4) float32, xyxy.
         scores: (K, 1 + N) float32 of the vocabulary's captions, the right one first.
+        labels: (K,) int, the column of `scores` that each detection counts for.
         truth_groups: (G,) int.
         truth_boxes: (G, 4) float32, xyxy.
 
     Returns:
         (G,) ranks, 1 to N + 1: the number of captions that score no lower than the right one,
-        itself included; N + 1 where no detection overlaps the box. And (G,) the caption of the
-        highest score, as its place in the vocabulary, or `MISSED`.
+        itself included; N + 1 where no detection overlaps the box. And (G,) the label of the
+        detection, as its place in the vocabulary, or `MISSED`.
     """
     last = scores.shape[1]
-    order = np.lexsort((-scores.max(axis=1, initial=-np.inf), groups))
+    order = np.lexsort((-label_scores(scores, labels), groups))
     sorted_groups = groups[order]
     start = np.searchsorted(sorted_groups, truth_groups, side="left")
     number = np.searchsorted(sorted_groups, truth_groups, side="right") - start
@@ -52,11 +56,12 @@ def rank_boxes(
     near = np.flatnonzero(iou > _IOU_THRESHOLD)
     # Pairs of a box stand in descending score: its first one answers.
     answered, place = np.unique(truth[near], return_index=True)
-    given = scores[detection[near[place]]]
+    answers = detection[near[place]]
+    given = scores[answers]
     ranks = np.full(len(truth_groups), last)
     choices = np.full(len(truth_groups), MISSED)
     ranks[answered] = (given >= given[:, :1]).sum(axis=1)
-    choices[answered] = given.argmax(axis=1)
+    choices[answered] = labels[answers]
     return ranks, choices
 
 

@@ -31,10 +31,11 @@ def read_fg_ovd_regions(path: str | Path) -> list[FGOVDLine]:
     file = read_fg_ovd(path)
     if not file.annotations:
         raise ValueError(f"{file.source} has no annotation: get it again")
-    names = {image["id"]: image.get("file_name") for image in file.images}
+    images = {image["id"]: image for image in file.images}
     regions = []
     for one in file.annotations:
-        name = names[one["image_id"]]
+        image = images[one["image_id"]]
+        name, size = image.get("file_name"), (image.get("width"), image.get("height"))
         if not isinstance(name, str) or not name:
             raise ValueError(
                 f"{file.source}: image {one['image_id']} has the file_name {name!r}: a path below "
@@ -48,6 +49,7 @@ def read_fg_ovd_regions(path: str | Path) -> list[FGOVDLine]:
                 (x, y, x + width, y + height),
                 tuple(file.captions[number] for number in captions),
                 path.stem,
+                size if None not in size else None,
             )
         )
     return regions

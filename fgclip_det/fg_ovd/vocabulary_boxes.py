@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fgclip_det.fg_ovd.files import FGOVDFile, FGOVDVocabulary
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, first_highest
 
 
 class TrueBoxes(NamedTuple):
@@ -32,11 +32,13 @@ class FoundBoxes(NamedTuple):
         vocabulary: (D,) int, index of the vocabulary that each was found for.
         boxes: (D, 4) float32, xyxy, in pixels of the picture as stored.
         scores: (D, 1 + N) float32, the right caption first.
+        labels: (D,) int, the column of `scores` that each counts for.
     """
 
     vocabulary: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    labels: np.ndarray
 
 
 def true_boxes(file: FGOVDFile, vocabularies: Sequence[FGOVDVocabulary]) -> TrueBoxes:
@@ -70,6 +72,8 @@ def found_boxes(
 ) -> FoundBoxes:
     """The boxes that were found for vocabularies, with the scores of their first captions.
 
+    A box whose label is none of these has the first highest of their scores.
+
     Args:
         vocabularies: With N negatives each.
         predictions: By annotation id; those for other vocabularies are not used.
@@ -79,7 +83,8 @@ def found_boxes(
         ValueError: See `check_columns`.
     """
     width = 1 + n_negatives
-    indices, boxes, scores = [], [np.zeros((0, 4), np.float32)], [np.zeros((0, width), np.float32)]
+    indices, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros((0, width), np.float32)]
     for index, vocabulary in enumerate(vocabularies):
         prediction = predictions.get(vocabulary.annotation_id)
         if prediction is None or not len(prediction.boxes):
@@ -88,8 +93,10 @@ def found_boxes(
         indices.append(np.full(len(prediction.boxes), index))
         boxes.append(prediction.boxes)
         scores.append(prediction.scores[:, :width])
-    found = np.concatenate(indices) if indices else np.zeros(0, np.int64)
-    return FoundBoxes(found, np.concatenate(boxes), np.concatenate(scores))
+        best = first_highest(scores[-1])
+        own = best if prediction.labels is None else prediction.labels
+        labels.append(np.where(own < width, own, best))
+    return FoundBoxes(*map(np.concatenate, (indices, boxes, scores, labels)))
 
 
 def check_columns(prediction: FGOVDPrediction, n_negatives: int) -> None:

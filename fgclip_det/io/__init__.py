@@ -19,19 +19,23 @@ from fgclip_det.io.images import (
 )
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines
 from fgclip_det.io.pickles import read_pickle
+from fgclip_det.io.picture_headers import PictureHeader, check_stored_size, read_header
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
 from fgclip_det.io.resumable_lines import ResumableLines
 
 __all__ = [
     "MAX_PADDED_PIXELS",
     "MAX_PIXELS",
+    "PictureHeader",
     "ResumableLines",
     "check_padded_size",
+    "check_stored_size",
     "check_writable",
     "is_id",
     "open_regular",
     "parse_json",
     "read_bytes",
+    "read_header",
     "read_image",
     "read_json",
     "read_json_lines",

@@ -4,16 +4,19 @@ Most of it is MMEngine's and MMDetection's; these tests hold our metric and data
 """
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import HOOKS, MODELS, VISBACKENDS, VISUALIZERS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 import fgclip_det.datasets
@@ -199,6 +202,23 @@ def test_a_test_draws_what_is_asked_for(data):
     assert [path.name for path in shown] == ["1.png", "2.png", "3.png", "4.png"]
     with pytest.raises(ValueError, match=says("pictures is 0", "1 or more", "draw=False")):
         HOOKS.build(dict(type="LogPicturesHook", pictures=0))
+
+
+@pytest.mark.parametrize("read", [(20, 30), (30, 20)])
+def test_pictures_are_drawn_as_they_were_read(tmp_path, read):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[0, 0] = 255, 0, 0
+    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
+    Visualizer.get_instance("drawn")
+    hook, drawn = HOOKS.build(dict(type="LogPicturesHook", show=True)), []
+    hook._visualizer = SimpleNamespace(add_datasample=lambda name, image, **_: drawn.append(image))
+    sample = DetDataSample(metainfo=dict(img_path=str(tmp_path / "1.png"), ori_shape=read))
+    hook.after_test_iter(None, 0, {}, [sample])
+    assert drawn[0].shape == (*read, 3)
+    # Turned clockwise by the entry.
+    assert drawn[0][0, 0 if read == (20, 30) else -1].tolist() == [255, 0, 0]
 
 
 def test_missing_tensorboard_is_said_when_the_visualizer_is_built(tmp_path, monkeypatch):

@@ -83,6 +83,19 @@ def test_numbers_are_those_of_the_function(
     assert page.count("\n| 1 |") == 1  # of the sweep
 
 
+def test_labels_of_the_detector_count(ann_file: str, tmp_path: Path) -> None:
+    written = tmp_path / "predictions.json"
+    metric = FGOVDMetric(ann_file, 2, references=False, predictions_file=written)
+    tied = sample((1, [CORNERS], [[0.5, 0.5, 0.5]]), (2, [CORNERS], [[0.5, 0.5, 0.5]]))
+    for found, label in zip(tied["vocabulary_predictions"], (2, 0), strict=True):
+        found.labels = torch.tensor([label])
+    metric.process(None, [tied])
+    # Another picture's detections come without labels.
+    metric.process(None, [sample((3, [CORNERS], [[0.5, 0.5, 0.5]]))])
+    assert metric.evaluate(2)["mAP"] == pytest.approx(200 / 3)
+    assert [one.labels.tolist() for one in read_predictions(written).items] == [[2], [0], [0]]
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [

@@ -281,3 +281,51 @@ def test_files_that_cannot_be_used(two: dict[str, Any], tmp_path: Path) -> None:
         evaluate_fg_ovd(two, [GOOD], 2)
     with pytest.raises(ValueError, match=r"no annotation of ground_truth has 1 negatives: .* 0"):
         evaluate_fg_ovd(file_of(annotation(1, 0, 1, [])), [(1, [CORNERS], [[0.9]])], 1)
+
+
+def test_labels_count_and_may_be_left_out(two: dict[str, Any]) -> None:
+    ids = [one["id"] for one in two["annotations"]]
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in two["annotations"])]
+    tied = [[[0.5, 0.5]], [[0.5, 0.5]]]
+    plain = [(i, [b], s) for i, b, s in zip(ids, boxes, tied, strict=True)]
+    assert evaluate_fg_ovd(two, plain, 1)["map"] == pytest.approx(1.0)
+    assert evaluate_fg_ovd(two, [(*plain[0], [1]), (*plain[1], np.array([1]))], 1)["map"] == 0
+    assert evaluate_fg_ovd(two, [(*plain[0], [0]), (*plain[1], None)], 1)["map"] == 1.0
+    # Some with labels and some without.
+    half = evaluate_fg_ovd(two, [plain[0], (*plain[1], [1])], 1)
+    assert half["map"] == pytest.approx(0.5)
+    assert half["ranks"]["histogram"] == [0, 2]
+    # With fewer negatives than asked for, a label that is no longer there is chosen anew.
+    assert evaluate_fg_ovd(two, [(*plain[0], [1]), (*plain[1], [1])], 0)["map"] == 1.0
+
+
+def test_a_box_counts_with_the_score_of_its_label(two: dict[str, Any]) -> None:
+    one = two["annotations"][0]
+    x, y, w, h = one["bbox"]
+    box, off = [x, y, x + w, y + h], [x + 1, y, x + w + 1, y + h]
+    # The better box by its label's score suppresses the other, whatever other captions score.
+    given = (one["id"], [off, box], [[0.1, 0.9], [0.3, 0.2]])
+    labelled = evaluate_fg_ovd(two, [(*given, [0, 0])], 1)
+    assert labelled["map"] == 1.0 and labelled["ranks"]["histogram"][0] == 1
+    assert evaluate_fg_ovd(two, [given], 1)["map"] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([2], "label 2 of annotation .* from 0, the right caption, to 1"),
+        ([-1], "label -1 of annotation"),
+        ([0, 1], "no list of 1 whole numbers"),
+        ([0.0], "no list of 1 whole numbers"),
+        ([True], "no list of 1 whole numbers"),
+        ("a", "no list of 1 whole numbers"),
+        ([[0]], "no list of 1 whole numbers"),
+        ([1 << 80], "no list of 1 whole numbers"),
+    ],
+)
+def test_labels_that_cannot_be_used(two: dict[str, Any], labels: Any, message: str) -> None:
+    number = two["annotations"][0]["id"]
+    with pytest.raises(ValueError, match=message):
+        evaluate_fg_ovd(two, [(number, [[0, 0, 5, 5]], [[0.5, 0.5]], labels)], 1)
+    with pytest.raises(ValueError, match="give \\(annotation_id, boxes, scores\\), and labels"):
+        evaluate_fg_ovd(two, [(number, [], [], None, 1)], 1)

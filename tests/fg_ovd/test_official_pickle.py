@@ -96,6 +96,65 @@ def test_plain_values_of_all_kinds(tmp_path: Path) -> None:
                 assert read[key] == value and type(read[key]) is type(value)
 
 
+def best_only(entries: list) -> list:
+    """What the scripts that keep no scores of other captions pickle: their mAP is the official."""
+    return [{k: v for k, v in one.items() if k != "total_scores"} for one in entries]
+
+
+def precision(file: FGOVDFile, found: Any) -> dict[str, Any]:
+    values = evaluate_fg_ovd(file, found.items, 2, with_ranks=False)
+    return {k: v for k, v in values.items() if k.startswith("ma")}
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_of_equal_scores_the_label_counts(
+    file: FGOVDFile, entries: list, tmp_path: Path, column: int
+) -> None:
+    # All scores of a box are equal: the first of them, which is right, must not be taken for it.
+    for entry in entries:
+        best = np.random.default_rng(column).random(6).astype(np.float32)
+        entry["total_scores"] = np.repeat(best[:, None], 3, axis=1)
+        entry["scores"], entry["labels"] = best, np.full(6, entry["vocabulary"][column])
+    entries[1]["labels"][:3] = entries[1]["vocabulary"][0]
+    full = read_official_predictions(write(tmp_path, entries), file)
+    assert full.has_all_scores
+    assert full.items[0].labels.tolist() == [column] * 6
+    assert full.items[1].labels.tolist() == [0] * 3 + [column] * 3
+    official = precision(
+        file, read_official_predictions(write(tmp_path, best_only(entries)), file, 2)
+    )
+    assert precision(file, full) == official
+    flattered = evaluate_fg_ovd(file, [one[:3] for one in full.items], 2)["map"]
+    assert flattered > official["map"] or column == 0
+    result = evaluate_fg_ovd(file, full.items, 2, with_choices=True)
+    assert result["ranks"]["histogram"] == [0, 0, 2]  # by the scores, whatever the label
+    assert result["choices"][3]["chosen"] == column
+
+
+def test_a_label_far_below_the_best_score_counts_with_its_own(
+    file: FGOVDFile, entries: list, tmp_path: Path
+) -> None:
+    for entry in entries:
+        columns = np.argsort(entry["total_scores"], axis=1)[:, 0]
+        entry["labels"] = np.array(entry["vocabulary"])[columns]
+        entry["scores"] = np.array(entry["total_scores"])[np.arange(6), columns]
+    full = read_official_predictions(write(tmp_path, entries), file)
+    assert full.has_all_scores
+    official = read_official_predictions(write(tmp_path, best_only(entries)), file, 2)
+    assert precision(file, full) == precision(file, official)
+
+
+def test_a_caption_that_is_its_own_negative(file: FGOVDFile, entries: list, tmp_path: Path) -> None:
+    file.annotations[0]["neg_category_ids"][0] = 10
+    entries[0]["labels"] = np.full(6, 10)
+    total = np.array(entries[0]["total_scores"])
+    entries[0]["scores"] = total[:, 1]
+    full = read_official_predictions(write(tmp_path, entries), file)
+    assert full.items[0].labels.tolist() == [1] * 6
+    official = read_official_predictions(write(tmp_path, best_only(entries)), file, 2)
+    assert precision(file, full) == precision(file, official)
+
+
 def test_best_scores_give_the_precision_but_no_ranks(
     file: FGOVDFile, entries: list, tmp_path: Path
 ) -> None:

@@ -44,6 +44,21 @@ def test_what_is_written_reads_back_to_the_bit(
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_labels_are_written_where_scores_do_not_tell_them(tmp_path: Path) -> None:
+    box, path = [0, 0, 5, 5], tmp_path / "out.json"
+    tied = [[0.5, 0.5], [0.2, 0.1]]
+    write_predictions(path, [(1, [box, box], tied, [1, 0]), (2, [box, box], tied, [0, 0])], 1)
+    entries = json.loads(path.read_text())["predictions"]
+    assert entries[0]["labels"] == [1, 0] and "labels" not in entries[1]
+    write_predictions(path, read_predictions(path).items, 1)
+    assert [one.labels.tolist() for one in read_predictions(path).items] == [[1, 0], [0, 0]]
+    entries[0]["labels"] = [2, 0]
+    values = {**json.loads(path.read_text()), "predictions": entries}
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"out\.json'.*label 2 of annotation 1"):
+        read_predictions(path)
+
+
 def test_a_failed_write_leaves_what_was_there(predictions: list, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     write_predictions(path, predictions, 2)

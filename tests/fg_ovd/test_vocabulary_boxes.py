@@ -54,8 +54,9 @@ def test_found_boxes_keep_the_first_scores(file: FGOVDFile) -> None:
     given = {4: FGOVDPrediction(4, boxes, scores), 5: FGOVDPrediction(5, boxes, scores[:, :1])}
     found = found_boxes(file.vocabularies(1), given, 1)
     assert found.vocabulary.tolist() == [1, 1] and (found.scores == scores[:, :2]).all()
+    assert found.labels.tolist() == [0, 1]
     nothing = found_boxes(file.vocabularies(1), {}, 1)
-    assert [len(part) for part in nothing] == [0, 0, 0] and nothing.scores.shape == (0, 2)
+    assert [len(part) for part in nothing] == [0, 0, 0, 0] and nothing.scores.shape == (0, 2)
     given[4] = FGOVDPrediction(4, boxes, scores[:, :1])
     with pytest.raises(ValueError, match="annotation 4 have 1 columns, but 2 are needed"):
         found_boxes(file.vocabularies(1), given, 1)

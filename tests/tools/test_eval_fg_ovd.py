@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.fg_ovd import evaluate_fg_ovd, read_fg_ovd
@@ -85,6 +86,28 @@ def test_prints_tables_and_writes_json(
     strict = json.loads(out.read_text(encoding="utf-8"))["results"]["mine.json"]
     assert strict["strict"] and strict["n_negatives"] == 5
     assert strict["ranks"]["n"] == mine["ranks"]["n"] + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_official_pickles_of_tensors(
+    main: Callable, data: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    entries = pickle.loads((data / "official.pkl").read_bytes())
+    results = []
+    for name in ("plain", "tensors"):
+        if name == "tensors":
+            for entry in entries:
+                entry["category_id"] = torch.tensor(entry["category_id"])
+                entry["labels"] = torch.tensor(entry["labels"])
+                entry["boxes"] = torch.tensor(entry["boxes"], dtype=dtype, requires_grad=True)
+                entry["scores"] = list(torch.tensor(entry["scores"], dtype=dtype))
+                entry["total_scores"] = torch.tensor(entry["total_scores"], dtype=dtype).t().t()
+        path, out = tmp_path / f"{name}.pkl", tmp_path / f"{name}.json"
+        path.write_bytes(pickle.dumps(entries))
+        paths = [str(data / "test.json"), str(path)]
+        assert main([*paths, "--trust-pickle", "--out", str(out)]) == 0
+        results.append(json.loads(out.read_text(encoding="utf-8"))["results"][path.name])
+    assert results[0] == results[1]
 
 
 def test_official_pickles_score_the_same(

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
 
 from fgclip_det.apis.detector_loading import BUNDLED
 from fgclip_det.datasets.shapes.generator import generate
+from fgclip_det.encoders import FGCLIP
 from fgclip_det.evaluation import evaluate_fg_ovd
 from fgclip_det.fg_ovd.predictions import read_predictions
 from fgclip_det.models import OpenVocabTwoStageDetector
@@ -84,11 +86,75 @@ def test_one_command_from_config_to_tables(
     assert read(out) == values
 
 
+@pytest.mark.parametrize("kind", ["FG-OVD", "OV-COCO"])
+def test_an_exif_entry_changes_nothing(main: Main, made: Path, tmp_path: Path, kind: str) -> None:
+    root = shutil.copytree(made, tmp_path / "data")
+    config = Config.fromfile(root / "config.py")
+    dataset = config.test_dataloader.dataset
+    if kind == "FG-OVD":
+        path = str(root / "fg_ovd" / "1_attributes.json")
+        dataset.update(ann_file=path, data_prefix=dict(img=str(root)))
+        config.test_evaluator.ann_file = path
+    else:
+        plain = Config.fromfile(ROOT / "configs" / "shapes" / "ovdet_tiny.py")
+        config.test_dataloader.dataset, config.test_evaluator = (
+            plain.test_dataloader.dataset,
+            plain.test_evaluator,
+        )
+        config.test_dataloader.dataset.update(
+            data_root=str(root), vocabulary=str(root / "vocabulary.json")
+        )
+        config.test_evaluator.ann_file = str(root / "annotations" / "val.json")
+    config.dump(root / "config.py")
+    metrics = []
+    for entry in (1, 6):
+        for path in (root / "val").glob("*.png"):
+            exif = Image.Exif()
+            exif[0x0112] = entry
+            with Image.open(path) as image:
+                image.load()
+            image.save(path, exif=exif)
+        assert main([str(root / "config.py"), WEIGHTS, "--work-dir", str(tmp_path)]) == 0
+        metrics.append(json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")))
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["mAP" if kind == "FG-OVD" else "AP50_all"] > 20
+
+
+def test_captions_are_kept(
+    main: Main, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = FGCLIP.encode_text
+    monkeypatch.setattr(
+        FGCLIP,
+        "encode_text",
+        lambda self, t, *a, **k: encoded.extend(t) or encode(self, t, *a, **k),
+    )
+    arguments = [str(made / "config.py"), WEIGHTS, "--work-dir", str(tmp_path / "out")]
+    ann_file = f"test_evaluator.ann_file={made / 'fg_ovd' / '1_attributes.json'}"
+    arguments += ["--cfg-options", ann_file, f"model.text_cache_dir={tmp_path / 'texts'}"]
+    metrics = []
+    for _ in range(2):
+        encoded.clear()
+        assert main(arguments) == 0
+        metrics.append((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+        assert len(list((tmp_path / "texts").iterdir())) == 2  # the vocabulary, and all captions
+    assert not encoded and metrics[0] == metrics[1]
+    # Without the folder nothing is kept.
+    assert main(arguments[:-1]) == 0
+    assert (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8") == metrics[0]
+    assert encoded
+
+
 def test_what_is_undefined_is_null(
     main: Main, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As the precision of a class without ground truth is.
-    runner = SimpleNamespace(rank=0, test=lambda: {"AP": np.float32(0.5), "cup": math.nan})
+    runner = SimpleNamespace(
+        rank=0,
+        register_hook=lambda hook: None,
+        test=lambda: {"AP": np.float32(0.5), "cup": math.nan},
+    )
     monkeypatch.setattr(Runner, "from_cfg", lambda config: runner)
     assert main([str(made / "config.py"), WEIGHTS, "--work-dir", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))

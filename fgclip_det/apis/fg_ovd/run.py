@@ -121,6 +121,7 @@ def _key_of(detector: OpenVocabDetector, config: Config) -> str:
         "model": model,
         "pipeline": data.get("pipeline"),
         "pictures": [os.path.abspath(data.get("data_root") or ""), data.get("data_prefix")],
+        "orientation": "stored",
     }
     plain = Config(settings).to_dict()
     return fingerprint({"settings": json.dumps(plain, default=str)}, detector.state_dict())

@@ -15,9 +15,9 @@ from fgclip_det.apis.visualization import draw_boxes
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
 from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress
-from fgclip_det.fg_ovd.predictions import FGOVDPrediction
+from fgclip_det.fg_ovd.predictions import FGOVDPrediction, first_highest, label_scores
 from fgclip_det.fg_ovd.vocabulary_boxes import true_boxes
-from fgclip_det.io import read_image, replaced_folder, write_text
+from fgclip_det.io import check_stored_size, read_image, replaced_folder, write_text
 
 # Longer side of a picture on the page, and what of the object's size is shown around it.
 _SIDE, _MARGIN = 320, 0.5
@@ -60,6 +60,9 @@ def write_sheet(
 
     Returns:
         The page.
+
+    Raises:
+        ValueError: A picture cannot be read, or `check_stored_size` says no.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as partial:
@@ -67,12 +70,13 @@ def write_sheet(
         step = max(1, len(objects) / max(1, number))
         chosen = [objects[int(place * step)] for place in range(min(number, len(objects)))]
         img_paths = subset.img_paths
+        sizes = {image["id"]: (image["width"], image["height"]) for image in subset.file.images}
         sections = []
         for annotation_id, box, vocabulary, prediction in chosen:
             path = img_paths[vocabulary.image_id]
             answer = answer_of(prediction, box)
             name = f"{annotation_id}.jpg"
-            _picture(path, box, answer).save(partial / name, quality=90)
+            _picture(path, sizes[vocabulary.image_id], box, answer).save(partial / name, quality=90)
             captions = subset.file.captions_of(vocabulary)
             sections.append(_section(annotation_id, name, path, captions, answer))
         write_text(partial / "index.html", _page(subset, len(objects), sections))
@@ -86,10 +90,10 @@ def answer_of(prediction: FGOVDPrediction, box: np.ndarray) -> Answer | None:
         prediction: For the object's vocabulary.
         box: (4,) float32, xyxy: the object.
     """
-    boxes, scores = prediction.boxes, prediction.scores
+    boxes, scores, labels = prediction.boxes, prediction.scores, prediction.labels
     if not len(boxes):
         return None
-    best = scores.max(axis=1)
+    best = label_scores(scores, first_highest(scores) if labels is None else labels)
     iou = overlap((*box, box_area(box)), (*boxes.T, box_area(boxes)))
     near = np.flatnonzero(suppress(np.zeros(len(boxes), int), boxes, best) & (iou > 0.5))
     if not len(near):
@@ -127,9 +131,12 @@ def _objects(
     ]
 
 
-def _picture(path: str, box: np.ndarray, answer: Answer | None) -> Image.Image:
+def _picture(
+    path: str, size: tuple[float, float], box: np.ndarray, answer: Answer | None
+) -> Image.Image:
     """The object with what is around it, and both boxes."""
-    image = Image.fromarray(read_image(path))
+    image = Image.fromarray(read_image(path, "stored"))
+    check_stored_size(path, image.size, size)
     shown = [box] if answer is None else [box, answer.box]
     corners = np.stack(shown)
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 from collections.abc import Sequence
 
 import mmcv
@@ -65,20 +66,38 @@ class LogPicturesHook(DetVisualizationHook):
         number, rest = divmod(batch_idx, distance)
         if not self.draw or rest or number >= self.pictures:
             return
-        content = get(outputs[0].img_path, backend_args=self.backend_args)
-        self._visualizer.add_datasample(
-            f"val_img_{number}",
-            mmcv.imfrombytes(content, channel_order="rgb"),
-            data_sample=outputs[0],
-            show=self.show,
-            wait_time=self.wait_time,
-            pred_score_thr=self.score_thr,
-            step=runner.iter,
-        )
+        self._draw(f"val_img_{number}", outputs[0], runner.iter)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
     ) -> None:
         """Draw all pictures of a batch, if they are asked for."""
-        if self.show or self.test_out_dir is not None:
-            super().after_test_iter(runner, batch_idx, data_batch, outputs)
+        if not self.draw or not (self.show or self.test_out_dir is not None):
+            return
+        for sample in outputs:
+            self._test_index += 1
+            name = osp.basename(sample.img_path)
+            out_file = None
+            if self.test_out_dir is not None:
+                out_file = osp.join(runner.work_dir, runner.timestamp, self.test_out_dir, name)
+            self._draw(name if self.show else "test_img", sample, self._test_index, out_file)
+
+    def _draw(
+        self, name: str, sample: DetDataSample, step: int, out_file: str | None = None
+    ) -> None:
+        content = get(sample.img_path, backend_args=self.backend_args)
+        # Boxes are in the frame in which the picture was read: as stored by our data sets, as
+        # shown by MMDetection's own.
+        image = mmcv.imfrombytes(content, "color_ignore_orientation")
+        if image.shape[:2] != tuple(sample.get("ori_shape", image.shape[:2])):
+            image = mmcv.imfrombytes(content)
+        self._visualizer.add_datasample(
+            name,
+            mmcv.bgr2rgb(image),
+            data_sample=sample,
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step,
+        )

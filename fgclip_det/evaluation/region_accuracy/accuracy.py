@@ -39,6 +39,7 @@ from fgclip_det.fg_ovd.confusions import attribute_breakdown, confused_words
 from fgclip_det.fg_ovd.files import FGOVDLine, check_n_negatives
 from fgclip_det.fg_ovd.regions import read_fg_ovd_regions
 from fgclip_det.fg_ovd.text_prior import CaptionScorer
+from fgclip_det.io import check_stored_size, read_header
 
 _NUM_NAMED = 10
 # Texts that are encoded at once, and boxes that are compared at once.
@@ -81,7 +82,7 @@ def region_accuracy(
 
     Raises:
         ValueError: The file or a picture cannot be read, pictures are missing (the first ten are
-            named), or no annotation has enough negatives.
+            named) or annotated as viewers turn them, or no annotation has enough negatives.
     """
     return region_accuracies(
         encoder,
@@ -125,6 +126,7 @@ def region_accuracies(
     chosen = [_select(file, root, n_negatives, skip_missing) for file in annotation_files]
     counts = [_count_captions(encoder, selection.lines, length) for selection in chosen]
     lines = [line for selection in chosen for line in selection.lines]
+    _check_sizes(root, lines)
     paths, boxes = [root / line.file_name for line in lines], [line.box for line in lines]
     # Before the captions: a broken picture should not cost the time that they take.
     regions = region_features(
@@ -257,6 +259,14 @@ def _select(
         "missing_boxes": len(enough) - len(kept),
     }
     return _Selection(kept, left_out)
+
+
+def _check_sizes(root: Path, lines: Sequence[FGOVDLine]) -> None:
+    """Refuse boxes of turned pictures, before any picture is encoded."""
+    for name, size in {line.file_name: line.size for line in lines}.items():
+        if size is not None:
+            header = read_header(root / name)
+            check_stored_size(root / name, (header.width, header.height), size)
 
 
 def _with_negatives(

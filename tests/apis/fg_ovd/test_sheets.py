@@ -115,6 +115,31 @@ def test_both_boxes_are_drawn(hard: Subset, tmp_path: Path) -> None:
         assert (np.abs(pixels - color).max(axis=-1) < 40).sum() > 200
 
 
+def test_pictures_are_drawn_as_stored(hard: Subset, tmp_path: Path) -> None:
+    write_sheet(tmp_path / "plain", hard, guesses(hard), 3)
+    paths = sorted({Path(path) for path in hard.img_paths.values()})
+    for path in paths:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with Image.open(path) as image:
+            image.load()
+        image.save(path, exif=exif)
+    write_sheet(tmp_path / "exif", hard, guesses(hard), 3)
+    names = {one.name for one in (tmp_path / "plain").glob("*.jpg")}
+    assert len(names) == 3
+    for name in names:
+        assert (tmp_path / "exif" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    # A picture whose annotation is of the turned one.
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+        image.resize((image.width, image.height * 2)).save(path, exif=exif)
+    images = [{**one, "width": 2 * one["height"]} for one in hard.file.images]
+    turned = replace(hard, file=replace(hard.file, images=tuple(images)))
+    with pytest.raises(ValueError, match="-auto-orient"):
+        write_sheet(tmp_path / "turned", turned, guesses(hard), 3)
+
+
 def test_captions_cannot_break_the_page(hard: Subset, tmp_path: Path) -> None:
     captions = {
         number: f'<script>alert("{text}")</script> & co'

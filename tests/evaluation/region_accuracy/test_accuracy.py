@@ -99,6 +99,24 @@ def test_right_answers_with_scaled_boxes_whatever_the_batch(tmp_path, data):
         assert result["pairwise"] == {"blue/green/red": 1.0}
 
 
+def test_pictures_with_an_exif_entry_are_read_as_stored(tmp_path, data):
+    for name in ("0", "1"):
+        path = tmp_path / "val" / f"{name}.png"
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with Image.open(path) as image:
+            image.load()
+        image.save(path, exif=exif)
+    assert run(tmp_path, data, n_negatives=2)["accuracy"] == 1.0
+    # Boxes that fit the turned picture and the stored one: nothing else would tell.
+    for image in data["images"]:
+        image["width"], image["height"] = image["height"], image["width"]
+    for one in data["annotations"]:
+        one["bbox"] = [2, 2, 8, 8]
+    with pytest.raises(ValueError, match=r"png' is stored with 64 x 16 px, but annotated with 16"):
+        run(tmp_path, data, n_negatives=2)
+
+
 def test_wrong_answers_are_counted(tmp_path, data):
     # The caption of the blue box claims red and its first negative tells the truth.
     names = {c["id"]: c for c in data["categories"]}

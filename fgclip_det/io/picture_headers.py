@@ -1,0 +1,119 @@
+"""What the head of a picture's file tells: its size as stored, and how viewers turn it."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO, NamedTuple
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from fgclip_det.io.images import read_image
+from fgclip_det.io.regular_files import open_regular
+
+# What ends a whole file. Of other formats the end is not looked at.
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_TAIL = 64
+# Orientations of EXIF's that swap width and height.
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+class PictureHeader(NamedTuple):
+    """Size of a picture.
+
+    Attributes:
+        width: Of the picture as stored, in pixels.
+        height: Likewise.
+        sideways: Whether viewers swap the sides, by the EXIF entry.
+    """
+
+    width: int
+    height: int
+    sideways: bool
+
+
+def read_header(path: str | os.PathLike) -> PictureHeader:
+    """Read the size of a picture, and make sure that the file was not cut off.
+
+    A JPEG or PNG file is whole if it ends as such a file ends; one that does not is decoded, which
+    is slow. Of other formats only the header is read, and damage in the middle is never seen.
+
+    Args:
+        path: A file that Pillow reads.
+
+    Raises:
+        ValueError: Missing, empty, truncated, no picture or no file on a disk.
+    """
+    where = f"picture {str(path)!r}"
+    with open_regular(path, "picture") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise ValueError(f"{where} is empty: copy it again")
+        try:
+            image = Image.open(stream)
+            header = _header(image)
+            whole = _is_whole(stream, image.format)
+        except UnidentifiedImageError:
+            raise ValueError(
+                f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
+            ) from None
+        except Exception as error:  # broken bytes raise whatever a format's reader runs into
+            raise ValueError(
+                f"{where} cannot be read ({error}): truncated, copy it again"
+            ) from None
+    if not whole:
+        # Cameras append films and notes: whether the picture itself is cut, decoding tells.
+        read_image(path, "stored")
+    return header
+
+
+def check_stored_size(
+    path: str | os.PathLike, stored: tuple[int, int], annotated: tuple[float, float]
+) -> None:
+    """Make sure that annotations are of a picture as it is stored, not as it is shown.
+
+    Boxes of an annotation file count the pixels of the file. Viewers turn a picture by its EXIF
+    entry; where only the turned one has the annotated size, its boxes fit nothing that is read. Of
+    a square picture nobody can tell: it is taken as stored. Other sizes pass.
+
+    Args:
+        path: The picture; read only for the message.
+        stored: Its width and height in the file, in pixels.
+        annotated: Width and height that the annotation file tells.
+
+    Raises:
+        ValueError: The annotated size is that of the turned picture.
+    """
+    width, height = stored
+    if width == height or tuple(annotated) != (height, width):
+        return
+    told = (
+        f"picture {str(path)!r} is stored with {width} x {height} px, but annotated with "
+        f"{height} x {width}: "
+    )
+    try:
+        sideways = read_header(path).sideways
+    except (OSError, ValueError):  # of a remote file, say
+        sideways = False
+    if sideways:
+        raise ValueError(
+            f"{told}its boxes are of the picture as viewers turn it by its EXIF entry, and boxes "
+            "must be of the stored one; save such pictures turned, without the entry "
+            "(ImageMagick: mogrify -auto-orient)"
+        )
+    raise ValueError(f"{told}swap width and height in the annotation file")
+
+
+def _header(image: Image.Image) -> PictureHeader:
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    width, height = image.size
+    if sideways and image.format == "TIFF":  # whose size Pillow gives as shown
+        width, height = height, width
+    return PictureHeader(width, height, sideways)
+
+
+def _is_whole(stream: BinaryIO, kind: str | None) -> bool:
+    end = _ENDS.get(kind or "")
+    if end is None:
+        return True
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _TAIL))
+    return stream.read(_TAIL).rstrip(b"\0\r\n").endswith(end)
