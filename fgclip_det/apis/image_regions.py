@@ -29,7 +29,7 @@ class Answerer(Protocol):
 
     @property
     def weights_hash(self) -> str:
-        """16 hex digits of the weights that make and judge regions, beside the encoder's."""
+        """16 hex digits of the weights and settings that make regions, beside the encoder's."""
 
     def encode(self, texts: Any = None) -> TextEmbeddings:
         """Embeddings of texts."""
@@ -103,7 +103,8 @@ def read_image_regions(path: str | os.PathLike, detector: Answerer) -> ImageRegi
         raise ValueError(f"{str(path)!r} holds bare regions: read it with Regions.load")
     if labels["weights"] != detector.weights_hash:
         raise ValueError(
-            f"the regions in {str(path)!r} are of a detector with other weights: propose them again"
+            f"the regions in {str(path)!r} are of a detector with other weights or settings: "
+            "propose them again"
         )
     width, height = map(int, labels["size"].split("x"))
     regions = regions.to(detector.device)

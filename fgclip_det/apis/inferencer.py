@@ -24,7 +24,6 @@ from fgclip_det.apis.image_regions import (
     read_image_regions,
 )
 from fgclip_det.apis.picture_lists import Picture, list_pictures, to_pixels
-from fgclip_det.encoders.pretrained import fingerprint
 from fgclip_det.io import check_padded_size
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
@@ -65,8 +64,8 @@ class OpenVocabInferencer:
 
     @functools.cached_property
     def weights_hash(self) -> str:
-        """16 hex digits of the weights that make and judge regions, beside the encoder's."""
-        return fingerprint({}, self.model.region_classifier.state_dict())
+        """16 hex digits of the weights and settings that make regions, beside the encoder's."""
+        return self.model.regions_hash
 
     def set_vocabulary(self, texts: Any) -> None:
         """Set the vocabulary of calls without `texts`, in any form that `__call__` takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
-from fgclip_det.models.detectors.open_vocabulary import read_texts
+from fgclip_det.models.detectors.open_vocabulary import check_directions, read_texts
 from fgclip_det.vocabulary import TextEmbeddings
 
 
@@ -17,10 +17,13 @@ def encode_texts(encoder: FGCLIP | FGCLIP2, texts: Any) -> TextEmbeddings:
         texts: See `read_texts`.
 
     Raises:
-        ValueError: They name nothing, cannot be read, or are the embeddings of another encoder.
+        ValueError: They name nothing, cannot be read, or are the embeddings of another encoder or
+            have no direction.
     """
     given = read_texts(texts)
     if isinstance(given, TextEmbeddings):
         given.check_encoder(encoder)
-        return given
-    return TextEmbeddings.encode(given, encoder, text_length=encoder.region_text_length)
+    else:
+        given = TextEmbeddings.encode(given, encoder, text_length=encoder.region_text_length)
+    check_directions(given)
+    return given

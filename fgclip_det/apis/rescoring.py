@@ -2,7 +2,10 @@
 
 FG-CLIP 2's detection results (arXiv 2510.10921) are made so: a detector's boxes and scores are
 kept, each box is pooled from the picture, compared with the texts of all categories, and takes the
-one that fits best; its score is the geometric mean of the detector's and FG-CLIP's.
+one that fits best; its score is the geometric mean of the detector's and FG-CLIP's. A mask stays
+with its box.
+
+Pictures are read as they are stored, whatever their EXIF entry says.
 """
 
 from __future__ import annotations
@@ -16,24 +19,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.region_texts import encode_texts
+from fgclip_det.apis.results_evaluation import Result, evaluate, metric_of
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
-from fgclip_det.evaluation import OVCocoMetric, OVLVISMetric
 from fgclip_det.io import read_image, replaced_text
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.models import Regions, RegionTextHead
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.models.detectors.open_vocabulary import read_texts
+from fgclip_det.models.roi_heads.settings import check_count
+from fgclip_det.vocabulary import TextEmbeddings
 
-Result = dict[str, Any]
+# Of the way results are made: what another version left half done is not gone on with.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ def rescore(
         encoder: An FG-CLIP of either generation, or its directory or hub id.
         texts: What to name boxes with, see `encode_texts`; each name is a category of
             `annotations`. Base names of its groups are what the detector was trained on.
-        out: JSON to write: ``image_id``, ``category_id``, ``bbox`` (xywh, px) and ``score``.
+        out: JSON to write: ``image_id``, ``category_id``, ``bbox`` (xywh, px), ``score`` and, of
+            boxes that have one in `proposals`, the ``segmentation``. Boxes alone are evaluated.
         frame: At which size the encoder reads pictures: keywords of `RegionEncoder`, by default
             FG-CLIP's own protocol.
         region_head: Keywords of `RegionTextHead`: how scores are fused.
@@ -97,17 +105,18 @@ def rescore(
     Raises:
         ValueError: A file, a picture or a setting cannot be used, or parts do not fit another.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be 1 or more")
+    check_count("batch_size", batch_size)
+    head = RegionTextHead(**(region_head or {}))
     target = check_target(Path(out), proposals, annotations)
     file, given, images = _read_inputs(proposals, annotations, image_root, trust_pickle)
     frozen = build_encoder(encoder).to(resolve_device(device))
     reader = RegionEncoder(frozen, **(frame or {}))
-    texts = encode_texts(reader.encoder, texts).to(reader.encoder.device)
-    ids = category_ids(file, texts.names)
-    job = _Job(reader, RegionTextHead(**(region_head or {})), texts, ids, Path(image_root))
-    job.check(given)
-    metric = _metric(file, texts.vocabulary) if with_metrics and file.annotations else None
+    words = read_texts(texts)
+    encoded = encode_texts(reader.encoder, words).to(reader.encoder.device)
+    ids = category_ids(file, encoded.names)
+    job = _Job(reader, head, encoded, words.hash, ids, Path(image_root))
+    job.check(given, file)
+    metric = metric_of(file, encoded.vocabulary) if with_metrics and file.annotations else None
     results = job.run(images, given, batch_size, progress, target, [proposals, annotations])
     boxes, detections = (sum(map(len, d.values())) for d in (given.by_image, results))
     metrics = evaluate(metric, file, results, ids) if metric is not None else {}
@@ -134,36 +143,6 @@ def category_ids(file: AnnotationFile, names: Sequence[str]) -> list[int]:
     return [known[name][0] for name in names]
 
 
-def evaluate(
-    metric: OVCocoMetric | OVLVISMetric,
-    file: AnnotationFile,
-    results: Mapping[int, Sequence[Result]],
-    ids: Sequence[int],
-) -> dict[str, float]:
-    """Average precision of results; prints a table.
-
-    Args:
-        metric: Of the annotation file, told of its classes.
-        file: The annotation file.
-        results: Results of each image id that has any.
-        ids: Category id of each class of the metric.
-    """
-    labels = {category: label for label, category in enumerate(ids)}
-    for image in file.images:
-        own = results.get(image["id"], ())
-        boxes = torch.tensor([one["bbox"] for one in own], dtype=torch.float64).view(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        found = {
-            "bboxes": boxes,
-            "scores": torch.tensor([one["score"] for one in own], dtype=torch.float64),
-            "labels": torch.tensor([labels[one["category_id"]] for one in own]).long(),
-        }
-        shape = (image["height"], image["width"])
-        sample = {"img_id": image["id"], "ori_shape": shape, "pred_instances": found}
-        metric.process({}, [sample])
-    return metric.compute_metrics(metric.results)
-
-
 @dataclass(frozen=True, eq=False)
 class _Job:
     """All that results depend on, beside the boxes.
@@ -172,6 +151,8 @@ class _Job:
         reader: Pools boxes.
         head: Names them.
         texts: What with.
+        words: Of the texts as they were given. Where they were encoded here, it is no hash of the
+            embeddings, whose last bits depend on the number of threads.
         ids: Category id of each of `texts`.
         image_root: Where the pictures are.
     """
@@ -179,34 +160,35 @@ class _Job:
     reader: RegionEncoder
     head: RegionTextHead
     texts: TextEmbeddings
+    words: str
     ids: list[int]
     image_root: Path
 
-    def check(self, given: Proposals) -> None:
-        """Refuse settings that make no sense, before any picture is read.
+    def check(self, given: Proposals, file: AnnotationFile) -> None:
+        """Refuse boxes that the fusion cannot use, before any picture is read.
 
         Raises:
-            ValueError: A number is out of range, or the fusion needs the detector's classes or
-                those of its boxes, and they are not known.
+            ValueError: The fusion needs the detector's classes or those of its boxes, and they are
+                not known, or are not those of the annotation file.
         """
-        iou, most = self.head.test_cfg["nms"]["iou_threshold"], self.head.test_cfg["max_per_img"]
-        if not 0 <= iou <= 1 or most < 1:
-            raise ValueError(
-                f"an IoU of {iou} for suppression, which must be between 0 and 1, and {most} "
-                "detections of a picture, which must be 1 or more"
-            )
         if self.head.fusion != "ensemble":
             return
-        if not self._is_base().any():
+        is_base = self._is_base().tolist()
+        if not any(is_base):
             raise ValueError(
                 'fusion "ensemble" needs to know what the detector was trained on: give a '
                 'vocabulary with a base group, {"names": [...], "groups": {"base": [...]}}'
             )
-        if any((own.category_ids < 0).any() for own in given.by_image.values()):
+        columns = [own.category_ids for own in given.by_image.values()]
+        found = np.concatenate(columns) if columns else np.zeros(0, np.int64)
+        if (found < 0).any():
             raise ValueError(
                 'fusion "ensemble" needs the category_id of each box, which this file does not '
                 "tell: give results in JSON that do"
             )
+        _check_categories(
+            found, file, [i for i, base in zip(self.ids, is_base, strict=True) if base]
+        )
 
     def run(
         self,
@@ -236,15 +218,18 @@ class _Job:
         """Hex digits that change with the files that were read and with every setting."""
         reader, head = self.reader, self.head
         told = [
+            _VERSION,
+            # Pictures of another folder may be others.
+            str(self.image_root.resolve()),
             *(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sources),
             reader.encoder.fingerprint,
-            # Not the embeddings: their last bits depend on the number of threads.
-            [self.texts.vocabulary.hash, self.texts.text_length],
-            [reader.resize, reader.size, reader.max_patches],
-            [reader.interpolation, reader.resampler],
+            [self.words, self.texts.text_length],
+            {name: value for name, value in vars(reader).items() if name != "encoder"},
             [head.fusion, head.temperature, head.alpha, head.beta, head.one_label, head.test_cfg],
         ]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[
+            :16
+        ]
 
     def rescore(self, images: Sequence[Mapping[str, Any]], given: Proposals) -> list[dict]:
         """``image_id`` and ``results`` of each of some images, which have boxes."""
@@ -262,14 +247,20 @@ class _Job:
         return self.texts.is_base(())
 
     def _read(self, image: Mapping[str, Any]) -> Tensor:
-        """(3, H, W) uint8, RGB."""
+        """(3, H, W) uint8, RGB, as it is stored."""
         path = self.image_root / image_file_name(image)
-        rgb = torch.from_numpy(read_image(path))
-        if rgb.shape[:2] != (image["height"], image["width"]):
+        rgb = torch.from_numpy(read_image(path, "stored"))
+        size = (image["height"], image["width"])
+        if rgb.shape[:2] != size:
+            said = "its boxes are in another frame"
+            if read_image(path, "shown").shape[:2] == size:
+                said = (
+                    "that is the picture as its EXIF entry turns it, and boxes are read in the "
+                    "picture as it is stored: store it turned, without the entry"
+                )
             raise ValueError(
                 f"picture {str(path)!r} is {rgb.shape[1]} x {rgb.shape[0]} pixels, and the "
-                f"annotation file says {image['width']} x {image['height']}: its boxes are in "
-                "another frame"
+                f"annotation file says {image['width']} x {image['height']}: {said}"
             )
         return rgb.permute(2, 0, 1)
 
@@ -297,7 +288,7 @@ class _Job:
             # Columns of `class_scores`: the base names, one after another.
             classes = torch.where(is_base, is_base.cumsum(0) - 1, -1)
             found = self.head.classify(regions, self.texts.embeddings, is_base, classes=classes)
-        xywh = found.bboxes.clone()
+        xywh, masks = found.bboxes.clone(), own.segmentations
         xywh[:, 2:] -= xywh[:, :2]
         return [
             {
@@ -305,11 +296,50 @@ class _Job:
                 "category_id": self.ids[label],
                 "bbox": [round(value, 3) for value in box],
                 "score": round(score, 7),
+                **({} if masks[row] is None else {"segmentation": masks[row]}),
             }
-            for label, box, score in zip(
-                found.labels.tolist(), xywh.tolist(), found.scores.tolist(), strict=True
+            for label, box, score, row in zip(
+                *(found.labels.tolist(), xywh.tolist(), found.scores.tolist()),
+                found.regions.tolist(),
+                strict=True,
             )
         ]
+
+
+def _check_categories(found: np.ndarray, file: AnnotationFile, base: Sequence[int]) -> None:
+    """Make sure that (N,) category ids of boxes are ids of the annotation file.
+
+    Args:
+        found: Of all boxes.
+        file: The annotation file.
+        base: Ids of what the detector was trained on.
+
+    Raises:
+        ValueError: Some are no categories of the file, or none is one of `base`.
+    """
+    known = [category["id"] for category in file.categories]
+    foreign = found[~np.isin(found, known)]
+    if len(foreign):
+        raise ValueError(
+            f"{len(foreign)} of {len(found)} boxes have a category_id that {str(file.path)!r} does "
+            f"not list, the first has {foreign[0]}; the boxes' ids go from {found.min()} to "
+            f"{found.max()}, the file's {len(known)} from {min(known)} to {max(known)}: are they "
+            'of another dataset, or places in a list? fusion "ensemble" needs results with the '
+            "ids of this file"
+        )
+    others = int((~np.isin(found, base)).sum())
+    if others and others == len(found):
+        raise ValueError(
+            f"none of the {len(found)} boxes is of a category of the vocabulary's base group, "
+            "which tells what the detector was trained on: give the base group of this detector, "
+            'or fusion "geometric_mean"'
+        )
+    if others:
+        warnings.warn(
+            f"{others} of {len(found)} boxes are of categories outside the vocabulary's base "
+            "group: they count as none of its names",
+            stacklevel=4,
+        )
 
 
 def _read_inputs(
@@ -326,17 +356,6 @@ def _read_inputs(
     images = [image for image in file.images if image["id"] in given.by_image]
     check_image_paths(os.path.join(image_root, image_file_name(image)) for image in images)
     return file, given, images
-
-
-def _metric(file: AnnotationFile, vocabulary: Vocabulary) -> OVCocoMetric | OVLVISMetric:
-    federated = all("frequency" in category for category in file.categories)
-    metric = (OVLVISMetric if federated else OVCocoMetric)(str(file.path))
-    metric.dataset_meta = {
-        "classes": vocabulary.names,
-        "base_classes": vocabulary.base_classes,
-        "novel_classes": vocabulary.novel_classes,
-    }
-    return metric
 
 
 def _write_results(path: Path, results: Iterable[Sequence[Result]]) -> None:

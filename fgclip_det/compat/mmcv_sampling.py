@@ -19,6 +19,8 @@ from fgclip_det import ops as _fgclip_ops  # noqa: F401  registers torch.ops.fgc
 from .mmcv_missing import missing_op_error
 
 AVERAGE_POOLING = 1
+# Cells beyond any feature map, as an offset.
+_OUTSIDE = 1e9
 
 
 def _gradients(
@@ -94,10 +96,12 @@ def _deform_conv(
 
     Autocast is off because mmcv has already chosen the dtype, and the CPU op has no half kernel.
     """
+    # A sample at NaN is outside the picture for mmcv's kernel; torchvision's reads any memory.
+    offset = offset.float().nan_to_num(nan=_OUTSIDE, posinf=_OUTSIDE, neginf=-_OUTSIDE)
     with torch.autocast(input.device.type, enabled=False):
         return torchvision.ops.deform_conv2d(
             input.float(),
-            offset.float(),
+            offset,
             weight.float(),
             stride=stride,
             padding=padding,

@@ -1,15 +1,17 @@
 """Boxes that another detector found, from its results file, checked against the pictures.
 
 * JSON, COCO's and LVIS's results: a list of ``{"image_id", "category_id", "bbox", "score"}``, the
-  box as x, y, width and height.
+  box as x, y, width and height; perhaps with a ``segmentation`` each, polygons or run lengths.
 * ``.pkl``, what MMDetection's `DumpDetResults` writes (``tools/test.py --out``): for each picture
-  ``img_id``, ``ori_shape`` and ``pred_instances`` with ``bboxes`` (xyxy), ``scores``, ``labels``.
+  ``img_id``, ``ori_shape`` and ``pred_instances`` with ``bboxes`` (xyxy), ``scores``, ``labels``
+  and perhaps ``masks`` (run lengths).
 
-All boxes are in pixels of the pictures as the annotation file gives their sizes.
+All boxes and masks are in pixels of the pictures as the annotation file gives their sizes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from fgclip_det.io import is_id, read_json, read_pickle
 
 _KEYS = ("image_id", "bbox", "score")
 _PICKLES = (".pkl", ".pickle")
+# What pycocotools writes run lengths with.
+_RUN_LENGTHS = re.compile(r"[0-o]+")
 # Boxes may overhang by rounding; if more of them overhang by more, they are of other pictures.
 _OVERHANG, _FEW = 1.0, 0.02
 # Of a whole file, no box of a picture in pixels is within its first one.
@@ -39,11 +43,14 @@ class ImageProposals:
         boxes: (K, 4) float32, xyxy, in pixels of the picture, clipped to it.
         scores: (K,) float32 in [0, 1], how sure the detector is of the box.
         category_ids: (K,) int64, what the detector took it for; -1 where the file does not tell.
+        segmentations: Of each box its mask as COCO's results have it, polygons or run lengths, not
+            clipped; None where the file has none.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     category_ids: np.ndarray
+    segmentations: tuple[list | dict | None, ...]
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -73,8 +80,8 @@ def read_proposals(
         trust_pickle: Whether a pickle is read, by a reader that knows numbers only.
 
     Raises:
-        ValueError: The file is missing, broken or of another kind; an image is not listed; a box or
-            a score makes no sense, or boxes are in another frame than that of the pictures.
+        ValueError: The file is missing, broken or of another kind; an image is not listed; a box, a
+            score or a mask makes no sense, or boxes are in another frame than that of the pictures.
     """
     path, where = Path(path), f"{str(path)!r}"
     sizes = {image["id"]: (image["width"], image["height"]) for image in images}
@@ -86,27 +93,32 @@ def read_proposals(
             )
         columns = _columns_of_pickle(read_pickle(path, decode_tensor), where, sizes)
     else:
-        columns = _columns_of_json(read_json(path, max_bytes=None), where)
-    ids, boxes, scores, categories = columns
+        columns = _columns_of_json(read_json(path, max_bytes=None), where, sizes)
+    ids, boxes, scores, categories, masks = columns
     _check_ids(ids, sizes, where)
     _check_numbers(boxes, scores, where)
     limits = np.array([sizes[i] for i in ids.tolist()], dtype=np.float64).reshape(-1, 2)
     boxes, kept, notes = _fitted(boxes, limits, where)
-    ids, scores, categories = ids[kept], scores[kept], categories[kept]
+    ids, scores, categories, masks = ids[kept], scores[kept], categories[kept], masks[kept]
     order = np.argsort(ids, kind="stable")
     distinct, starts = np.unique(ids[order], return_index=True)
     groups = np.split(order, starts[1:]) if len(order) else []
     by_image = {
         int(image): ImageProposals(
-            boxes[rows].astype(np.float32), scores[rows].astype(np.float32), categories[rows]
+            boxes[rows].astype(np.float32),
+            scores[rows].astype(np.float32),
+            categories[rows],
+            tuple(masks[rows]),
         )
         for image, rows in zip(distinct, groups, strict=True)
     }
     return Proposals(by_image, notes)
 
 
-def _columns_of_json(entries: Any, where: str) -> tuple[np.ndarray, ...]:
-    """Image ids (N,), xyxy boxes (N, 4), scores (N,) and category ids (N,)."""
+def _columns_of_json(
+    entries: Any, where: str, sizes: Mapping[int, tuple[float, float]]
+) -> tuple[np.ndarray, ...]:
+    """Image ids (N,), xyxy boxes (N, 4), scores, category ids and masks (N,)."""
     if not isinstance(entries, list):
         raise ValueError(
             f"{where} holds a {type(entries).__name__}, not a list of results: give the file that "
@@ -114,7 +126,9 @@ def _columns_of_json(entries: Any, where: str) -> tuple[np.ndarray, ...]:
         )
     shown = tqdm(entries, desc="check results", disable=None, leave=False)
     for number, entry in enumerate(shown):
-        problem = _problem(entry)
+        problem = _problem(entry) or _mask_problem(
+            entry.get("segmentation"), sizes.get(entry["image_id"])
+        )
         if problem:
             shown.close()
             raise ValueError(f"{where}: result number {number} {problem}")
@@ -131,7 +145,13 @@ def _columns_of_json(entries: Any, where: str) -> tuple[np.ndarray, ...]:
         boxes,
         np.array([entry["score"] for entry in entries], dtype=np.float64),
         np.array([entry.get("category_id", -1) for entry in entries], dtype=np.int64),
+        _objects([entry.get("segmentation") or None for entry in entries]),
     )
+
+
+def _objects(values: list) -> np.ndarray:
+    """(N,) of Python's objects, which NumPy would take for rows where they are lists."""
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def _problem(entry: Any) -> str | None:
@@ -149,6 +169,43 @@ def _problem(entry: Any) -> str | None:
     return None
 
 
+def _mask_problem(mask: Any, size: tuple[float, float] | None) -> str | None:
+    """What is wrong with a ``segmentation`` in a picture of a width and a height, if any."""
+    if mask is None or mask == []:
+        return None
+    if isinstance(mask, list) and all(map(_is_polygon, mask)):
+        return None
+    if isinstance(mask, dict) and isinstance(mask.get("size"), list):
+        if size is not None and mask["size"] != [size[1], size[0]]:
+            return (
+                f"has a mask of (height, width) {mask['size']!r}, and its picture is "
+                f"{[size[1], size[0]]}: give masks in pixels of the pictures"
+            )
+        counts = mask.get("counts")
+        if isinstance(counts, str) and _RUN_LENGTHS.fullmatch(counts):
+            return None
+        if isinstance(counts, list) and all(is_id(run) and run >= 0 for run in counts):
+            total = sum(counts)
+            if size is None or total == size[0] * size[1]:
+                return None
+            return f"has a mask whose runs are {total} pixels long together, not those of the size"
+    shown = repr(mask)
+    return (
+        f"has the segmentation {shown if len(shown) <= 80 else shown[:80] + '...'}: polygons, each "
+        'a list of x, y, x, y, x, y, ..., or {"size": [height, width], "counts": run lengths} are '
+        "needed"
+    )
+
+
+def _is_polygon(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) >= 6
+        and len(value) % 2 == 0
+        and all(map(_is_number, value))
+    )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -160,12 +217,15 @@ def _columns_of_pickle(
     if not isinstance(samples, list):
         raise ValueError(f"{where} holds a {type(samples).__name__}, not a list of predictions")
     ids, boxes, scores = [np.zeros(0, np.int64)], [np.zeros((0, 4))], [np.zeros(0)]
+    masks: list[dict | None] = []
     for number, sample in enumerate(samples):
         try:
             image, found = sample["img_id"], sample["pred_instances"]
+            if not is_id(image):
+                raise ValueError(f"the img_id {image!r} is no whole number of 64 bits")
             own = np.asarray(found["bboxes"], dtype=np.float64).reshape(-1, 4)
             sure = np.asarray(found["scores"], dtype=np.float64).reshape(len(own))
-            owners = np.full(len(own), image, dtype=np.int64)
+            drawn = [_as_text(mask) for mask in found.get("masks", [None] * len(own))]
             height, width = sample.get("ori_shape", (0, 0))[:2]
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(
@@ -178,11 +238,29 @@ def _columns_of_pickle(
                 f"{sizes[image][0]} x {sizes[image][1]} in the annotation file: its boxes are in "
                 "another frame"
             )
-        ids.append(owners)
+        problems = filter(None, (_mask_problem(mask, sizes.get(image)) for mask in drawn))
+        problem = next(problems, None)
+        if len(drawn) != len(own):
+            problem = f"has {len(own)} boxes and {len(drawn)} masks"
+        if problem:
+            raise ValueError(f"{where}: prediction number {number} {problem}")
+        ids.append(np.full(len(own), image, dtype=np.int64))
         boxes.append(own)
         scores.append(sure)
+        masks += drawn
     columns = (np.concatenate(parts) for parts in (ids, boxes, scores))
-    return (*columns, np.full(sum(map(len, ids)), -1))
+    return (*columns, np.full(len(masks), -1), _objects(masks))
+
+
+def _as_text(mask: Any) -> Any:
+    """Run lengths as JSON has them; pycocotools gives bytes."""
+    if mask is None:
+        return None
+    counts = mask["counts"]
+    return {
+        "size": [int(side) for side in mask["size"]],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }
 
 
 def _check_ids(ids: np.ndarray, sizes: Mapping[int, Any], where: str) -> None:

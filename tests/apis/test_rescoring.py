@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,11 @@ def test_a_run_that_was_cut_off_goes_on(root: Path, tmp_path: Path, monkeypatch)
     run(root, tmp_path / "whole.json")
     read, seen = read_image, []
 
-    def read_some(path: Path):
+    def read_some(path: Path, orientation: str):
         seen.append(Path(path).name)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return read(path)
+        return read(path, orientation)
 
     monkeypatch.setattr("fgclip_det.apis.rescoring.read_image", read_some)
     with pytest.raises(KeyboardInterrupt):
@@ -253,8 +254,9 @@ def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:
         (dict(batch_size=0), "batch_size is 0"),
         (dict(frame=dict(size=100)), "multiple of the 8-pixel patch"),
         (dict(region_head=dict(alpha=2)), "alpha must be in"),
-        (dict(region_head=dict(test_cfg=dict(max_per_img=0))), "which must be 1 or more"),
-        (dict(region_head=dict(test_cfg=dict(nms=dict(iou_threshold=-1)))), "between 0 and 1"),
+        (dict(region_head=dict(test_cfg=dict(max_per_img=0))), "max_per_img is 0: .* from 1"),
+        (dict(region_head=dict(test_cfg=dict(nms=dict(iou_threshold=-1)))), r"in \[0, 1\], got -1"),
+        (dict(region_head=dict(temperature=math.nan)), "temperature is nan"),
         (dict(annotations=tmp_path / "none.json"), "none.json' cannot be read"),
         (dict(encoder="nowhere"), "neither a directory nor a hub id"),
     ]

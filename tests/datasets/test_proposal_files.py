@@ -37,7 +37,7 @@ def write(folder: Path, values: Any) -> Path:
 def test_reads_coco_results(tmp_path: Path) -> None:
     entries = [
         result(3, (10, 20, 30, 40), 0.25, category_id=9),
-        result(7, (0, 0, 60, 40), 1, segmentation={"counts": "x"}),
+        result(7, (0, 0, 60, 40), 1, segmentation={"size": [40, 60], "counts": "PPPo0"}),
         result(3, (0.5, 1.5, 2, 3), 0.75),
     ]
     found = read_proposals(write(tmp_path, entries), IMAGES)

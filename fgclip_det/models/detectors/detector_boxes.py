@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
-from mmdet.models.detectors import BaseDetector
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.detectors import BaseDetector, TwoStageDetector, TwoStagePanopticSegmentor
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
@@ -22,18 +24,31 @@ def check_detector(detector: BaseDetector, box_score: BoxScore) -> None:
         ValueError: It cannot.
     """
     kind = type(detector).__name__
-    if not isinstance(detector, BaseDetector) or not detector.with_bbox:
+    if (
+        not isinstance(detector, BaseDetector)
+        or not detector.with_bbox
+        or isinstance(detector, TwoStagePanopticSegmentor)
+    ):
         raise ValueError(f"{kind} gives no boxes: wrap a detector of MMDetection's that has some")
+    if isinstance(detector, TwoStageDetector) and not detector.with_rpn:
+        raise ValueError(
+            f"{kind} has no first stage, it reads boxes from a file: give its results to "
+            "tools/rescore.py, or wrap a detector that finds boxes itself"
+        )
     if box_score not in ("max", "sum", "rpn"):
         raise ValueError(f'box_score is {box_score!r}: choose "max", "sum" or "rpn"')
-    if box_score == "rpn" and not getattr(detector, "with_rpn", False):
-        raise ValueError(f'box_score="rpn" needs a two-stage detector, and {kind} is none: "max"')
+    # Learned queries, as of Sparse R-CNN, stand where the first stage is, and have no scores.
+    if box_score == "rpn" and not isinstance(getattr(detector, "rpn_head", None), BaseDenseHead):
+        raise ValueError(
+            f'box_score="rpn" needs a two-stage detector whose first stage scores its boxes, and '
+            f'{kind} is none: choose "max" or "sum"'
+        )
 
 
 def detector_boxes(
     detector: BaseDetector, batch_inputs: Tensor, metas: Sequence[dict], box_score: BoxScore
 ) -> list[InstanceData]:
-    """Boxes of a detector, with its own suppression and thresholds.
+    """Boxes of a detector, with its own suppression and thresholds; its masks are not computed.
 
     Args:
         detector: In eval mode.
@@ -54,18 +69,83 @@ def detector_boxes(
         DetDataSample(metainfo={**meta, "batch_input_shape": canvas, "pad_shape": canvas})
         for meta in metas
     ]
-    if box_score == "rpn":
-        features = detector.extract_feat(batch_inputs)
-        return detector.rpn_head.predict(features, samples, rescale=False)
-    found = [
-        sample.get("pred_instances")
-        for sample in detector.predict(batch_inputs, samples, rescale=False)
-    ]
+    try:
+        with torch.no_grad(), _without_masks(detector):
+            found = _predicted(detector, batch_inputs, samples, box_score)
+    except NotImplementedError as error:
+        raise ValueError(f"{type(detector).__name__} cannot run here: {error}") from None
     if any(instances is None or "bboxes" not in instances for instances in found):
         raise ValueError(
             f"{type(detector).__name__} predicts no boxes: wrap a detector that has some"
         )
+    _check_finite(detector, found)
     return found
+
+
+def _predicted(
+    detector: BaseDetector, batch_inputs: Tensor, samples: list[DetDataSample], box_score: BoxScore
+) -> list[InstanceData | None]:
+    if box_score == "rpn":
+        features = detector.extract_feat(batch_inputs)
+        return detector.rpn_head.predict(features, samples, rescale=False)
+    return [
+        sample.get("pred_instances")
+        for sample in detector.predict(batch_inputs, samples, rescale=False)
+    ]
+
+
+@contextlib.contextmanager
+def _without_masks(detector: BaseDetector) -> Iterator[None]:
+    """Let a detector pass over its mask head, which takes longer than its boxes.
+
+    Of heads that give boxes and masks in one (RTMDet-Ins), both are computed.
+    """
+    roi_head, mask_head = getattr(detector, "roi_head", None), getattr(detector, "mask_head", None)
+    if getattr(roi_head, "with_mask", False):
+        # An attribute of the object hides the method of its class until it is deleted again.
+        holder, name = roi_head, "predict_mask"
+    elif mask_head is not None:
+        holder, name = mask_head, "predict"
+    else:
+        yield
+        return
+    setattr(holder, name, _boxes_alone)
+    try:
+        yield
+    finally:
+        delattr(holder, name)
+
+
+def _boxes_alone(*arguments: Any, results_list: list[InstanceData] | None = None, **_: Any) -> Any:
+    return arguments[2] if results_list is None else results_list
+
+
+def _check_finite(detector: BaseDetector, found: Sequence[InstanceData]) -> None:
+    """Refuse boxes and scores of NaN, and no boxes of weights that hold some.
+
+    MMDetection's own suppression passes over NaN, so that most detectors with broken weights just
+    find nothing.
+
+    Raises:
+        ValueError: There are some.
+    """
+    kind = type(detector).__name__
+    for instances in found:
+        boxes = get_box_tensor(instances.bboxes)
+        broken = boxes.isnan().any(dim=1) | ~instances.scores.isfinite()
+        if broken.any():
+            raise ValueError(
+                f"{int(broken.sum())} of {len(boxes)} boxes that {kind} found in a picture, or "
+                "their scores, are NaN or infinite: its weights are broken, take another checkpoint"
+            )
+    if all(len(instances) for instances in found):
+        return
+    for name, value in detector.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{kind} found nothing, and its weights {name!r} are NaN or infinite: take "
+                "another checkpoint"
+            )
 
 
 def merge_classes(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.detectors import TwoStageDetector
@@ -74,6 +76,8 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
             data_preprocessor=build_preprocessor(data_preprocessor, encoder),
             init_cfg=init_cfg,
         )
+        backbone = {key: value for key, value in backbone.items() if key != "encoder"}
+        self._parts = copy.deepcopy([backbone, neck, rpn_head, roi_head])
         self._build_neck_and_heads(neck, rpn_head, roi_head)
         # Filled here, while the weights are as they were read: a half model has other bytes.
         fingerprint = bytes.fromhex(encoder.fingerprint)
@@ -178,6 +182,9 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
         self, batch_inputs: Tensor, batch_data_samples: Sequence[DetDataSample] | None = None
     ) -> list[Regions]:
         return self.propose(batch_inputs, batch_data_samples)
+
+    def _region_settings(self) -> dict[str, Any]:
+        return {"parts": self._parts, "rpn": self.test_cfg.rpn}
 
     def _build_neck_and_heads(self, neck: dict, rpn_head: dict, roi_head: dict) -> None:
         self.neck = MODELS.build(

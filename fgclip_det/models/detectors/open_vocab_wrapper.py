@@ -42,6 +42,8 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
     an embedding for each box from the same picture, once; `RegionTextHead` compares those with
     texts. So the vocabulary may change from call to call, as of `OpenVocabTwoStageDetector`.
 
+    Masks of the detector are not computed: what is named are boxes.
+
     The detector's settings stay its own. What it suppresses or leaves out as too unlikely is lost
     here too: lower ``score_thr`` and raise ``max_per_img`` in its ``test_cfg`` to be given more.
 
@@ -85,11 +87,15 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         text_cache_dir: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        told = detector if isinstance(detector, Mapping) else {"type": type(detector).__name__}
         detector = _build(detector, data_preprocessor)
         check_detector(detector, box_score)
         check_preprocessor(detector.data_preprocessor)
         super().__init__(data_preprocessor=detector.data_preprocessor, init_cfg=init_cfg)
         self.detector = detector
+        self._detector_config = copy.deepcopy(
+            {key: value for key, value in told.items() if key != "data_preprocessor"}
+        )
         self.box_score = box_score
         self.frozen_encoder = FrozenEncoder(encoder)
         self.region_encoder = RegionEncoder(self.encoder, **(frame or {}))
@@ -203,6 +209,18 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
     def _base_names(self) -> list[str]:
         return self.class_names
+
+    def _region_settings(self) -> dict[str, Any]:
+        reader = vars(self.region_encoder)
+        return {
+            "detector": {
+                **self._detector_config,
+                "test_cfg": getattr(self.detector, "test_cfg", None),
+            },
+            "frame": {key: value for key, value in reader.items() if key != "encoder"},
+            "box_score": self.box_score,
+            "class_names": self.class_names if self.region_head.fusion == "ensemble" else None,
+        }
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
         own = f"{prefix}detector."

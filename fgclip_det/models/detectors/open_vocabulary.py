@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import scale_boxes
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
+from fgclip_det.encoders.pretrained import fingerprint
 from fgclip_det.models.regions.image_vocabularies import (
     CaptionEmbeddings,
     RegionClassifier,
@@ -21,6 +23,9 @@ from fgclip_det.models.regions.image_vocabularies import (
 )
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+
+# Settings that decide nothing once a detector is trained.
+_OF_TRAINING = ("init_cfg", "pretrained", "train_cfg")
 
 Texts = TextEmbeddings | Vocabulary | str | os.PathLike | Sequence[str]
 
@@ -30,7 +35,27 @@ class OpenVocabulary:
 
     encoder: FGCLIP
     region_classifier: RegionClassifier
+    data_preprocessor: nn.Module
     test_cfg: Any
+
+    @property
+    def regions_hash(self) -> str:
+        """16 hex digits of all that makes regions, beside the encoder's weights.
+
+        Regions of a detector with another one are not those that this one would give. What is
+        decided when they are asked, such as thresholds of detections, is no part of it.
+        """
+        settings = {"class": type(self).__name__, **self._region_settings()}
+        preprocessing = {
+            key: getattr(self.data_preprocessor, key, None)
+            for key in ("mean", "std", "_channel_conversion", "pad_size_divisor", "pad_value")
+        }
+        told = json.dumps(_told({**settings, "preprocessing": preprocessing}), default=_named)
+        return fingerprint(json.loads(told), self.state_dict())
+
+    def _region_settings(self) -> dict[str, Any]:
+        """Settings that regions depend on, as far as weights do not tell them."""
+        raise NotImplementedError
 
     def _init_vocabulary(self, vocabulary: Texts | None, text_cache_dir: str | None) -> None:
         """To be called by the constructor.
@@ -167,6 +192,7 @@ class OpenVocabulary:
     def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
         """Text embeddings as the second stage takes them, on the detector's device."""
         texts.check_encoder(self.encoder)
+        check_directions(texts)
         device = self.encoder.device
         is_base = texts.is_base(self._base_names())
         return {"text_embeddings": texts.embeddings.to(device), "is_base": is_base.to(device)}
@@ -187,6 +213,36 @@ class OpenVocabulary:
             self._training_texts = texts.embeddings[texts.is_base(self._base_names())]
         self._training_texts = self._training_texts.to(self.encoder.device)
         return self._training_texts
+
+
+def _told(settings: Any) -> Any:
+    """Settings without those of training."""
+    if isinstance(settings, Mapping):
+        return {k: _told(value) for k, value in settings.items() if k not in _OF_TRAINING}
+    return [_told(value) for value in settings] if isinstance(settings, list | tuple) else settings
+
+
+def _named(value: Any) -> Any:
+    """What JSON does not know; names of classes are the same in each process, addresses are not."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def check_directions(texts: TextEmbeddings) -> None:
+    """Make sure that each text embedding has a direction, so that cosines with it mean something.
+
+    Raises:
+        ValueError: Some are all zero, NaN or infinite; the first is named.
+    """
+    lengths = texts.embeddings.detach().float().norm(dim=-1)
+    broken = (~(lengths.isfinite() & (lengths > 0))).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"{len(broken)} of {len(lengths)} text embeddings are all zero, NaN or infinite, the "
+            f"first is that of {texts.names[broken[0]]!r}: encode the texts again, with an encoder "
+            "whose weights are whole"
+        )
 
 
 def read_texts(texts: Texts) -> TextEmbeddings | Vocabulary:

@@ -39,6 +39,9 @@ def select_detections(
     Returns:
         ``bboxes`` (M, 4), ``scores`` (M,), ``labels`` (M,) int64 columns of `scores`, ``regions``
         (M,) int64 rows of `boxes`.
+
+    Raises:
+        ValueError: A score is NaN, which no threshold could be told from an unlikely one.
     """
     blocks = [scores] if isinstance(scores, Tensor) else scores
     rows, columns, values = _candidates(blocks, score_thr, class_agnostic)
@@ -64,6 +67,13 @@ def _candidates(
     """Rows, columns and values, each (M,), of the scores above a threshold, row by row."""
     found, start = [], 0
     for scores in blocks:
+        # The largest of several numbers is NaN if one of them is.
+        if scores.numel() and scores.max().isnan():
+            raise ValueError(
+                f"scores of {int(scores.isnan().any(dim=1).sum())} of {len(scores)} boxes are NaN: "
+                "the weights of the detector or the encoder, or the text embeddings, hold NaN or "
+                "infinite values"
+            )
         if class_agnostic and scores.numel():
             # Of one box in several categories only the best can survive.
             best, columns = scores.max(dim=1)

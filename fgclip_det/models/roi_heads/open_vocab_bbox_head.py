@@ -13,6 +13,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from fgclip_det.models.roi_heads.settings import check_number
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
 
 _DELTAS = 4
@@ -41,6 +42,9 @@ class OpenVocabBBoxHead(BaseModule):
         loss_weight: Weight of the classification loss.
         bbox_coder: Boxes to deltas and back.
         loss_bbox: Loss of the deltas.
+
+    Raises:
+        ValueError: A weight or the temperature is out of range.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class OpenVocabBBoxHead(BaseModule):
                 {"type": "Normal", "std": 0.001, "override": {"name": "fc_reg"}},
             ]
         super().__init__(init_cfg=init_cfg)
+        check_number("background_weight", background_weight, 0)
+        check_number("loss_weight", loss_weight, 0)
         self.background_weight = background_weight
         self.loss_weight = loss_weight
         self.bbox_coder = TASK_UTILS.build(

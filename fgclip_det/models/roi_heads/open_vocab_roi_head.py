@@ -18,6 +18,7 @@ from torch import Tensor
 from fgclip_det.models.regions.region_classification import classify_regions, kept_meta, pool_tokens
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.score_fusion import ensemble_of_logits
+from fgclip_det.models.roi_heads.settings import check_test_cfg
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
 
 
@@ -34,6 +35,9 @@ class OpenVocabRoIHead(StandardRoIHead):
         test_cfg: ``alpha``, ``beta`` (see `geometric_score_ensemble`), ``vlm_temperature``,
             ``score_thr``, ``nms`` with ``iou_threshold`` and perhaps ``class_agnostic``,
             ``max_per_img``.
+
+    Raises:
+        ValueError: A setting is unknown or out of range.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class OpenVocabRoIHead(StandardRoIHead):
                 f"got {region_embedding_boxes!r}"
             )
         self.region_embedding_boxes = region_embedding_boxes
+        check_test_cfg(self.test_cfg)
         embed_dim = self.bbox_head.fc_embed.out_features
         self.vlm_classifier = ZeroShotClassifier(embed_dim, self.test_cfg["vlm_temperature"])
 

@@ -14,6 +14,12 @@ from torch import Tensor
 from fgclip_det.models.regions.region_classification import classify_regions
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.score_fusion import geometric_score_ensemble
+from fgclip_det.models.roi_heads.settings import (
+    check_bool,
+    check_number,
+    check_temperature,
+    check_test_cfg,
+)
 from fgclip_det.models.roi_heads.zero_shot_classifier import cosine_logits
 
 _FUSIONS = ("geometric_mean", "ensemble")
@@ -73,18 +79,18 @@ class RegionTextHead(BaseModule):
         super().__init__(init_cfg=init_cfg)
         if fusion not in _FUSIONS:
             raise ValueError(f"fusion is {fusion!r}: choose one of {', '.join(_FUSIONS)}")
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
-        for name, weight in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= weight <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {weight}")
+        check_temperature("temperature", temperature)
+        check_number("alpha", alpha, 0, 1)
+        check_number("beta", beta, 0, 1)
+        check_bool("one_label", one_label)
         self.fusion = fusion
         self.temperature = temperature
         self.alpha = alpha
         self.beta = beta
         self.one_label = one_label
-        self.test_cfg = _completed("test_cfg", test_cfg or {}, _TEST_CFG)
+        self.test_cfg = _completed("test_cfg", {} if test_cfg is None else test_cfg, _TEST_CFG)
         self.test_cfg["nms"] = _completed("test_cfg.nms", self.test_cfg["nms"], _TEST_CFG["nms"])
+        check_test_cfg(self.test_cfg)
 
     def score(
         self,
@@ -160,7 +166,9 @@ class RegionTextHead(BaseModule):
         return by_class[:, classes.to(by_class.device)]
 
 
-def _completed(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(name: str, given: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name} is {given!r}: it must be a dict of {', '.join(defaults)}")
     unknown = set(given) - set(defaults)
     if unknown:
         raise ValueError(

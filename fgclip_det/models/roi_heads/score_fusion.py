@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fgclip_det.models.roi_heads.settings import check_number
+
 
 def geometric_score_ensemble(
     det_scores: Tensor, vlm_scores: Tensor, alpha: float, beta: float, is_base: Tensor
@@ -60,9 +62,8 @@ def ensemble_of_logits(
 
 def _encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) -> Tensor:
     """(C,) weight of the encoder, on the device and in the dtype of `like`."""
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
+    check_number("alpha", alpha, 0, 1)
+    check_number("beta", beta, 0, 1)
     if is_base.dtype != torch.bool:
         # Places of classes, of which 0 is one, would read as "novel, base, base".
         raise ValueError(

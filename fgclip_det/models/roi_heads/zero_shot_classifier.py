@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from fgclip_det.models.roi_heads.settings import check_bool, check_count, check_temperature
+
 
 @MODELS.register_module()
 class ZeroShotClassifier(BaseModule):
@@ -18,6 +20,9 @@ class ZeroShotClassifier(BaseModule):
         temperature: What cosines are multiplied by before the softmax (its start where learned).
         learned: Whether the temperature and the background embedding are trained. A temperature
             that is not learned is a setting, so no checkpoint overrides it.
+
+    Raises:
+        ValueError: A setting is out of range.
     """
 
     def __init__(
@@ -28,8 +33,9 @@ class ZeroShotClassifier(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        check_temperature("temperature", temperature)
+        check_count("embed_dim", embed_dim)
+        check_bool("learned", learned)
         background = torch.zeros(embed_dim)
         background[0] = 1.0
         if learned:
