@@ -1,47 +1,182 @@
-"""Exit codes of all commands, and user errors as one line.
+"""Exit codes of all commands, errors as one line, and lines that no name can garble.
+
+======  ====================================================================================
+code    meaning
+======  ====================================================================================
+0       all was done
+1       the disk or the memory is full, or a bug, which has its traceback
+2       nothing was done: the user can mend it
+3       a part was done
+130     interrupted, as a shell says it
+141     standard output was closed, as by ``| head``
+======  ====================================================================================
 
 Standard library alone, so that ``fgclip-det --help`` answers where nothing else imports.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import errno
+import os
 import re
 import sys
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TextIO
 
+EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
-# What a shell gives a command that Ctrl-C ended.
+EXIT_PARTLY_DONE = 3
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED = 141
 
+# Control characters, what turns the direction of a line, line ends, and bytes that are no UTF-8.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_MOST_NOTES = 20
+_OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
-def run_tool(main: Callable[[], int | None], cfg_options: Collection[str] | None = None) -> int:
-    """Run a command: errors of the user's become one line and exit code 2, bugs keep a traceback.
+class Parser(argparse.ArgumentParser):
+    """argparse's, which repeats what was typed as it is."""
 
-    Ctrl-C is one line too, and exit code 130.
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with 2."""
+        super().error(printable(message))
+
+
+def printable(text: str) -> str:
+    """A text in which characters that steer a terminal are escapes, line ends among them."""
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines, to standard output by default; each stays one, whatever names it holds."""
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    for line in lines:
+        # What this terminal has no letters for is an escape too.
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+@contextlib.contextmanager
+def notes() -> Iterator[None]:
+    """Warnings are lines on standard error, each once, and not endlessly many.
+
+    Those of deprecation are for developers of other packages, and are not shown.
+    """
+    said: set[str] = set()
+
+    def say_note(message, category, filename, lineno, file=None, line=None) -> None:
+        text = " ".join(str(message).split())
+        if text in said or len(said) > _MOST_NOTES:
+            return
+        said.add(text)
+        text = text if len(said) <= _MOST_NOTES else "there are more notes, which are left out"
+        say(f"note: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        # Else Python keeps each message for good, to tell which it has shown.
+        for category in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("always", category)
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = say_note
+        yield
+
+
+def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = None) -> int:
+    """Run a command; the module tells the exit codes.
 
     Args:
-        main: The command; it may return an exit code of its own.
-        cfg_options: Dotted keys that the user set; an argument that no class knows is the user's
-            error if it is among them.
+        main: The command, the parsing of its arguments included; it may return an exit code.
+        given: The parsed arguments, once `main` has parsed them. An argument that no class knows is
+            the user's error if the dotted keys of ``cfg_options`` name it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: argparse's, of ``--help`` or a mistyped option.
     """
+    try:
+        return _flushed(_outcome(main, given))
+    except SystemExit as ended:
+        raise SystemExit(_flushed(ended.code)) from None
+
+
+def is_full(error: BaseException | None) -> OSError | None:
+    """The error that says that the disk is full, if it is behind `error`."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether there is not enough memory, as Python, NumPy, OpenCV or torch say it."""
+    kind, text = type(error).__name__, str(error)
+    return (
+        isinstance(error, MemoryError)
+        or kind == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "not enough memory" in text)
+        or (kind == "error" and "Insufficient memory" in text)
+    )
+
+
+def import_advice(error: ImportError) -> str | None:
+    """What to install where another package cannot be imported; None where it is our own bug."""
+    name = (error.name or "").partition(".")[0]
+    if name == "fgclip_det":
+        return None
+    mend = "fgclip-det doctor tells what mends it"
+    if name in _OPENMMLAB:
+        mend = f"pip install 'fgclip_det[openmmlab]', or {mend}"
+    return f"{name or 'a package'} cannot be imported ({error}): {mend}"
+
+
+def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -> int:
     try:
         return main() or 0
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (ValueError, OSError) as error:
-        message = _message(error)
-    except TypeError as error:
-        name = _UNEXPECTED_ARGUMENT.search(str(error))
-        keys = [key for key in cfg_options or () if name and name[1] in key.split(".")]
-        if not keys:
+        code, message = EXIT_INTERRUPTED, "interrupted"
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+        return EXIT_CLOSED
+    except Exception as error:
+        code, found = _verdict(error, given)
+        if found is None:
             raise
-        message = f"--cfg-options: {keys[0]!r} sets {name[1]!r}, which is unknown: {error}"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_USER_ERROR
+        message = found
+    with contextlib.suppress(OSError):
+        say(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, str | None]:
+    """Exit code and message; none for a bug."""
+    full = is_full(error)
+    if full is not None:
+        where = repr(str(full.filename)) if full.filename else "standard output"
+        return EXIT_FAILED, f"{where} cannot be written ({full.strerror}): free some space"
+    if lacks_memory(error):
+        return EXIT_FAILED, f"not enough memory ({error}): give smaller pictures or fewer at once"
+    if isinstance(error, ImportError):
+        return EXIT_USER_ERROR, import_advice(error)
+    if isinstance(error, ValueError | OSError):
+        return EXIT_USER_ERROR, _message(error)
+    if isinstance(error, TypeError):
+        name = _UNEXPECTED_ARGUMENT.search(str(error))
+        options = getattr(given, "cfg_options", None) or ()
+        for key in options if name else ():
+            if name[1] in key.split("."):
+                text = f"--cfg-options: {key!r} sets {name[1]!r}, which is unknown: {error}"
+                return EXIT_USER_ERROR, text
+    return EXIT_FAILED, None
 
 
 def _message(error: Exception) -> str:
@@ -54,3 +189,28 @@ def _message(error: Exception) -> str:
     elif isinstance(error, NotADirectoryError):
         message += ": a part of this path is a file, name another"
     return message
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """The exit code once all is printed: what is still held back can fail too."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+        return EXIT_CLOSED
+    except OSError as error:
+        _let_go(sys.stdout)
+        if not code:
+            reason = f"standard output cannot be written ({error.strerror}): free some space"
+            say(f"error: {reason}", file=sys.stderr)
+        return code or EXIT_FAILED
+    return code
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Let what is still to be printed go nowhere, or Python complains when it ends."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,6 +32,11 @@ def demo(*arguments: object) -> int:
 
 def written(out: Path) -> list[str]:
     return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+
+
+def told_apart(stem: str, picture: Path) -> str:
+    """The name of a result whose own name is taken."""
+    return f"{stem}-{hashlib.sha256(os.path.realpath(picture).encode()).hexdigest()[:8]}"
 
 
 def test_shows_the_bundled_pictures(
@@ -78,9 +84,10 @@ def test_pictures_of_one_name_are_kept_apart(cached_detector, tmp_path: Path) ->
         shutil.copy(PICTURE, tmp_path / folder / "x.png")
     pictures = (tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.png")
     assert demo(*pictures, "--batch-size", 2, "--out-dir", tmp_path / "out") == 0
-    names = ["preds/b_x.json", "preds/x.json", "vis/b_x.png", "vis/x.png"]
+    other = told_apart("x", tmp_path / "b" / "x.png")
+    names = [f"preds/{other}.json", "preds/x.json", f"vis/{other}.png", "vis/x.png"]
     assert written(tmp_path / "out") == names
-    for stem, folder in (("x", "a"), ("b_x", "b")):
+    for stem, folder in (("x", "a"), (other, "b")):
         values = json.loads((tmp_path / "out" / "preds" / f"{stem}.json").read_text())
         assert values["image"] == str(tmp_path / folder / "x.png")
 
@@ -231,7 +238,7 @@ def test_the_command_as_a_process(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     options = ("--texts", "ring. star", "--device", "cpu", "--out-dir", tmp_path / "out")
     done = _run("-m", "fgclip_det.cli", "demo", PICTURE, tmp_path / "x.png", *options)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert f"error: {str(tmp_path / 'x.png')!r} is not a picture" in done.stderr
     assert written(tmp_path / "out") == [f"preds/{STEM}.json", f"vis/{STEM}.png"]

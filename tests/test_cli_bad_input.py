@@ -48,7 +48,7 @@ def test_one_bad_picture_of_twenty(
         shutil.copy(PICTURE, tmp_path / "in" / f"{i:02}.png")
     bad = tmp_path / "in" / "07.png"
     bad.write_bytes(bad.read_bytes()[:3000])
-    assert demo(tmp_path / "in", "--batch-size", 8, "--out-dir", tmp_path / "out") == 2
+    assert demo(tmp_path / "in", "--batch-size", 8, "--out-dir", tmp_path / "out") == 3
     done = [f"{i:02}" for i in range(20) if i != 7]
     assert written(tmp_path / "out") == [
         *(f"preds/{stem}.json" for stem in done),
@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up_leaves_whole_files(
     cached_detector, tmp_path: Path, capsys: pytest.CaptureFixture, fill_disk: Callable[[int], None]
 ) -> None:
     fill_disk(1)
-    assert demo(PICTURE, "--out-dir", tmp_path) == 2
+    assert demo(PICTURE, "--out-dir", tmp_path) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     assert PICTURE.name in said and "No space left on device" in said

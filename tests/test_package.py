@@ -160,7 +160,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.slow
 def test_wheel_holds_the_data(wheel_names: set[str]) -> None:
-    expected = {"fgclip_det/__init__.py", "fgclip_det/cli.py"}
+    expected = {"fgclip_det/__init__.py", "fgclip_det/cli/__init__.py"}
     for folder in ("fgclip_det/assets", "fgclip_det/vocabulary/data"):
         expected |= {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*.*")}
     for folder in ("configs", "tools"):

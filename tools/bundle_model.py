@@ -18,7 +18,7 @@ from mmengine.config import Config
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 from fgclip_det.io import read_bytes, write_bytes, write_text
 from fgclip_det.vocabulary import Vocabulary
 
@@ -27,7 +27,7 @@ LIMIT_MB = 6
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="config the detector was trained with")
     parser.add_argument("checkpoint", help="its checkpoint")
     parser.add_argument("--out", type=Path, default=ASSETS, help="(default: the package's assets)")
@@ -61,14 +61,13 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
         (out / "images").mkdir(exist_ok=True)
         write_bytes(out / "images" / image.name, read_bytes(image, "picture"))
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
-    print(f"{out}: {size:.1f} MB")
+    say(f"{out}: {size:.1f} MB")
     if size > LIMIT_MB:
         raise ValueError(f"{size:.1f} MB is more than the {LIMIT_MB} MB the package may hold")
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    return run_tool(lambda: bundle(args.config, args.checkpoint, args.out, args.images))
+    return run_tool(lambda: bundle(**vars(parse_args(argv))))
 
 
 if __name__ == "__main__":

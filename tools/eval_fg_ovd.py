@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import decode_tensor
 from fgclip_det.engine import check_target
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 from fgclip_det.fg_ovd import (
     read_fg_ovd,
     read_official_predictions,
@@ -28,7 +28,7 @@ from fgclip_det.io import write_json
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("annotations", help="JSON of FG-OVD")
     parser.add_argument("predictions", type=Path, help=".json, .json.gz, or an official pickle")
     parser.add_argument("--n-negatives", type=int, help="as many as predictions have by default")
@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace) -> None:
     values |= summary.values
     values["results"] = {name: values.pop("result"), **values.pop("references")}
     write_json(out, values)
-    print(summary.page(name))
+    say(*summary.page(name).split("\n"))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from fgclip_det.evaluation.region_accuracy import (
     region_accuracies,
     region_page,
 )
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 from fgclip_det.io import write_json
 
 OPTIONS = (
@@ -32,7 +32,7 @@ OPTIONS = (
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("encoder", help="directory or hub id of an FG-CLIP or FG-CLIP 2")
     parser.add_argument("annotations", nargs="+", help="JSON of FG-OVD, or .jsonl of FG-CLIP")
     parser.add_argument("image_root", help="folder that the file names are relative to")
@@ -82,13 +82,12 @@ def evaluate(args: argparse.Namespace) -> None:
         values = {"encoder": args.encoder, "annotations": files, "validation": validation}
         values |= {**options, "pictures": way, "results": results}
         write_json(args.out, values)
-    print(region_page(results, Path(args.encoder).name, way))
+    say(*region_page(results, Path(args.encoder).name, way).split("\n"))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    return run_tool(lambda: evaluate(args))
+    return run_tool(lambda: evaluate(parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.datasets.prepare import PROTOCOLS, check_files, ov_coco_files, write_files
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--coco",
         type=Path,
@@ -44,14 +44,13 @@ def prepare(args: argparse.Namespace) -> None:
     files = ov_coco_files(args.coco, protocols, args.images)
     run = check_files if args.check else write_files
     for summary in run(args.out or args.coco / "annotations", files):
-        print(summary)
-    print("all files are as they should be" if args.check else "all files are written")
+        say(summary)
+    say("all files are as they should be" if args.check else "all files are written")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    return run_tool(lambda: prepare(args))
+    return run_tool(lambda: prepare(parse_args(argv)))
 
 
 if __name__ == "__main__":

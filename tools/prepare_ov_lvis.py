@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.datasets.prepare import check_files, ov_lvis_files, write_files
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--lvis",
         type=Path,
@@ -38,14 +38,13 @@ def prepare(args: argparse.Namespace) -> None:
     for summary in run(
         args.out or args.lvis / "annotations", ov_lvis_files(args.lvis, args.images)
     ):
-        print(summary)
-    print("all files are as they should be" if args.check else "all files are written")
+        say(summary)
+    say("all files are as they should be" if args.check else "all files are written")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    return run_tool(lambda: prepare(args))
+    return run_tool(lambda: prepare(parse_args(argv)))
 
 
 if __name__ == "__main__":

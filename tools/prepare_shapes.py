@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.datasets.shapes import DEFAULT_SPLITS, check, generate
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/shapes"), help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random streams")
     for split, number in DEFAULT_SPLITS.items():
@@ -30,20 +30,17 @@ def prepare(args: argparse.Namespace) -> None:
     """Makes or checks the pictures and files."""
     if args.check:
         check(args.out)
-        print(f"{args.out} is complete")
+        say(f"{args.out} is complete")
         return
     splits = {split: getattr(args, f"num_{split}") for split in DEFAULT_SPLITS}
     written = generate(args.out, splits, args.seed, args.workers)
     kept = [split for split in splits if split not in written]
-    print(
-        f"{args.out}: wrote {', '.join(written) or 'nothing'}; kept {', '.join(kept) or 'nothing'}"
-    )
+    say(f"{args.out}: wrote {', '.join(written) or 'nothing'}; kept {', '.join(kept) or 'nothing'}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    return run_tool(lambda: prepare(args))
+    return run_tool(lambda: prepare(parse_args(argv)))
 
 
 if __name__ == "__main__":

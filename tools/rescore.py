@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis import rescore
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, notes, run_tool, say
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proposals", help="results of COCO or LVIS in JSON, or a .pkl of mmdet's")
     parser.add_argument("annotations", help="COCO-style annotation file of the pictures")
     parser.add_argument("image_root", help="folder that the file names are relative to")
@@ -71,10 +68,10 @@ def run(args: argparse.Namespace) -> None:
         trust_pickle=args.trust_pickle,
         with_metrics=not args.no_metrics,
     )
-    print(f"{done.boxes} boxes in {done.images} pictures, {done.detections} detections")
+    say(f"{done.boxes} boxes in {done.images} pictures, {done.detections} detections")
     if done.metrics:
-        print("  ".join(f"{key} {value:.2f}" for key, value in done.metrics.items()))
-    print(f"written to {done.out}")
+        say("  ".join(f"{key} {value:.2f}" for key, value in done.metrics.items()))
+    say(f"written to {done.out}")
 
 
 def _given(options: dict) -> dict:
@@ -83,10 +80,8 @@ def _given(options: dict) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    args = parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-        return run_tool(lambda: run(args))
+    with notes():
+        return run_tool(lambda: run(parse_args(argv)))
 
 
 if __name__ == "__main__":

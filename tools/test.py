@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 from fgclip_det.io import write_json
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
@@ -32,7 +32,7 @@ MMDET_FLAGS = ("out", "show", "show_dir", "wait_time", "launcher")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file, .pth or .safetensors")
     parser.add_argument("--work-dir", help="folder for the log and metrics.json")
@@ -64,15 +64,15 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    parser, args = build_parser(), argparse.Namespace()
 
     def test() -> None:
+        parser.parse_args(argv, args)
         options = given_flags(parser, args, without=MMDET_FLAGS)
         needs = SUBSETS_NEED if options else NEEDS
         config = read_config(args.config, args.cfg_options, args.work_dir, needs)
         if options:
-            print(evaluate_subsets(config, args.checkpoint, **options))
+            say(*evaluate_subsets(config, args.checkpoint, **options).split("\n"))
             return
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if runner.rank == 0:
             path = Path(config.work_dir, "metrics.json")
             write_json(path, {k: v if math.isfinite(v) else None for k, v in metrics.items()})
-            print("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
-            print(f"written to {path}")
+            say("  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
+            say(f"written to {path}")
 
-    return run_tool(test, args.cfg_options)
+    return run_tool(test, args)
 
 
 if __name__ == "__main__":

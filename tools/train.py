@@ -25,13 +25,13 @@ from fgclip_det.engine import (
     read_config,
     set_launcher,
 )
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool
 
 NEEDS = ("model", "train_cfg", "train_dataloader", "optim_wrapper")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder for logs and checkpoints")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
@@ -84,16 +84,16 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    args = argparse.Namespace()
 
     def train() -> None:
+        build_parser().parse_args(argv, args)
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
         apply_flags(config, args)
         config.setdefault("runner_type", ResumableRunner.__name__)
-        runner = RUNNERS.build(config)
-        runner.train()
+        RUNNERS.build(config).train()
 
-    return run_tool(train, args.cfg_options)
+    return run_tool(train, args)
 
 
 if __name__ == "__main__":

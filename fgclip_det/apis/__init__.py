@@ -6,6 +6,8 @@ where MMDetection is missing or broken.
 
 import importlib
 
+from fgclip_det.exit_codes import import_advice
+
 _HOMES = {
     "ImageRegions": "fgclip_det.apis.image_regions",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
@@ -35,4 +37,10 @@ __all__ = [
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ImportError as error:
+        advice = import_advice(error)
+        if advice is None:
+            raise
+        raise ImportError(advice, name=error.name) from error

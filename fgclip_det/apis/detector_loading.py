@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
+from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
 
@@ -41,6 +42,9 @@ def load_detector(
     Raises:
         ValueError: A file is missing or does not fit.
     """
+    for path, what in ((weights, "weights"), (encoder, "encoder")):
+        if path is not None:
+            check_path(path, what)
     if model is None:
         cfg, weights = _bundled(weights, encoder)
     else:
@@ -75,11 +79,12 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        resolved = torch.device(device)
+        # Numbers are devices of torch's, and True is one.
+        resolved = torch.device(device) if isinstance(device, str | torch.device) else None
     except RuntimeError:
         resolved = None
     if resolved is None or resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f'device {str(device)!r} is unknown: use "cpu", "cuda" or "cuda:0"')
+        raise ValueError(f'device {device!r:.80} is unknown: use "cpu", "cuda" or "cuda:0"')
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} is asked for, but torch finds no CUDA: use cpu")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
@@ -106,6 +111,7 @@ def _bundled(
 def _read_config(model: str | os.PathLike | Config) -> Config:
     if isinstance(model, Config):
         return copy.deepcopy(model)
+    check_path(model, "model")
     if not Path(model).is_file():
         raise ValueError(f"no config file at {str(model)!r}: check the path")
     try:

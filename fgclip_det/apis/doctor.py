@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from fgclip_det.exit_codes import EXIT_USER_ERROR, run_tool, say
+
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 BUNDLED_MODEL = PACKAGE_ROOT / "assets" / "shapes"
 BUNDLED_FILES = (
@@ -258,12 +260,12 @@ def doctor() -> int:
     """Print the report.
 
     Returns:
-        0 where detection can work, 1 otherwise.
+        0 where detection can work, else that of an error that the user can mend.
     """
     findings = examine()
-    print(report(findings))
-    return int(any(not finding.usable for finding in findings))
+    say(*report(findings).split("\n"))
+    return EXIT_USER_ERROR if any(not finding.usable for finding in findings) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(doctor())
+    sys.exit(run_tool(doctor))

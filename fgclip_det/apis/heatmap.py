@@ -25,7 +25,7 @@ from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
 from fgclip_det.encoders.picture_frames import to_tensor
-from fgclip_det.io import write_bytes
+from fgclip_det.io import open_regular, write_bytes
 
 _MOST_TEXTS = 35
 # The size FG-CLIP 2's authors draw dense maps at; twice the side takes gigabytes.
@@ -139,13 +139,18 @@ def peaks(maps: Tensor, size: tuple[int, int]) -> list[tuple[float, float]]:
 def save_maps(
     path: str | os.PathLike, maps: Tensor, names: Sequence[str], size: tuple[int, int]
 ) -> None:
-    """Write the numbers as a NumPy archive: ``maps``, ``texts``, ``peaks`` (x, y) and ``size``.
+    """Write what `pack_maps` packs to a file, whatever its name ends in."""
+    write_bytes(path, pack_maps(maps, names, size))
+
+
+def pack_maps(maps: Tensor, names: Sequence[str], size: tuple[int, int], image: str = "") -> bytes:
+    """The numbers as a NumPy archive: ``maps``, ``texts``, ``peaks`` (x, y), ``size``, ``image``.
 
     Args:
-        path: The file, whatever its name ends in.
         maps: (T, h, w) from `similarity_maps`.
         names: The T texts.
         size: Height and width of the picture in pixels.
+        image: Path of the picture; empty where it has none.
     """
     written = io.BytesIO()
     np.savez_compressed(
@@ -154,8 +159,23 @@ def save_maps(
         texts=np.array(list(names)),
         peaks=np.array(peaks(maps, size)),
         size=np.array(size),
+        image=np.array(image),
     )
-    write_bytes(path, written.getvalue())
+    return written.getvalue()
+
+
+def packed_image(path: str | os.PathLike) -> str:
+    """The ``image`` that `pack_maps` put into an archive.
+
+    Raises:
+        ValueError: The file cannot be read, or is no such archive.
+    """
+    with open_regular(path, "heat map") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as kept:
+                return str(kept["image"])
+        except Exception as error:  # broken archives raise whatever zip and NumPy run into
+            raise ValueError(f"{str(path)!r} is no archive of heat maps ({error})") from None
 
 
 def draw_heatmap(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from mmengine.structures import InstanceData
 
+from fgclip_det.apis.argument_checks import check_path, check_score_thr
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import OpenVocabDetector
 from fgclip_det.models.regions.regions import Regions, read_regions
@@ -80,6 +81,7 @@ class ImageRegions:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write them to one ``.safetensors`` file, for `OpenVocabInferencer.load_regions`."""
+        check_path(path, "a file of regions")
         labels = {"weights": self.detector.weights_hash, "size": f"{self.width}x{self.height}"}
         if self.image_path is not None:
             labels["image_path"] = self.image_path
@@ -97,6 +99,7 @@ def read_image_regions(path: str | os.PathLike, detector: Answerer) -> ImageRegi
         ValueError: The file is missing, broken or of another kind, or another encoder or detector
             made it.
     """
+    check_path(path, "a file of regions")
     regions, labels = read_regions(path)
     regions.check_encoder(detector.model.encoder.fingerprint)
     if "weights" not in labels:
@@ -109,16 +112,6 @@ def read_image_regions(path: str | os.PathLike, detector: Answerer) -> ImageRegi
     width, height = map(int, labels["size"].split("x"))
     regions = regions.to(detector.device)
     return ImageRegions(detector, regions, width, height, labels.get("image_path"))
-
-
-def check_score_thr(score_thr: float) -> None:
-    """Refuse a least score that is none.
-
-    Raises:
-        ValueError: It is not in [0, 1].
-    """
-    if not 0 <= score_thr <= 1:
-        raise ValueError(f"score_thr is {score_thr}: it must be between 0 and 1")
 
 
 def as_detections(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,22 +14,35 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
+from fgclip_det.apis.answers import Answers, Stream
+from fgclip_det.apis.argument_checks import check_batch_size, check_on_error, check_score_thr
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
-from fgclip_det.apis.image_regions import (
-    ImageRegions,
-    as_detections,
-    check_score_thr,
-    read_image_regions,
-)
-from fgclip_det.apis.picture_lists import Picture, list_pictures, to_pixels
-from fgclip_det.io import check_padded_size
+from fgclip_det.apis.image_regions import ImageRegions, as_detections, read_image_regions
+from fgclip_det.apis.picture_lists import Picture, limit_aspect, list_pictures, to_pixels
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
-# A picture longer than this many times its other side would shrink to nothing: it is padded.
-_MAX_ASPECT = 16
 _KEPT_VOCABULARIES = 8
+_Failures = list[tuple[str, str]]
+
+
+class _Input(NamedTuple):
+    """A picture on its way through the network.
+
+    Attributes:
+        place: Its place among the pictures of a call.
+        data: What the pipeline made of it.
+        size: Its height and width in pixels.
+        path: Its file, or None where it was given as pixels.
+        pixels: (H, W, 3) uint8, RGB, where they are kept.
+    """
+
+    place: int
+    data: dict
+    size: tuple[int, int]
+    path: str | None
+    pixels: np.ndarray | None
 
 
 class OpenVocabInferencer:
@@ -59,7 +72,6 @@ class OpenVocabInferencer:
         self.model = detector.to(self.device).eval()
         self.texts: TextEmbeddings | None = None
         self.negatives: TextEmbeddings | None = None
-        self.failures: list[tuple[str, str]] = []
         self._encoded: dict[str, TextEmbeddings] = {}
 
     @functools.cached_property
@@ -92,19 +104,18 @@ class OpenVocabInferencer:
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
-    ) -> list[Detections]:
-        """`stream`, all answers at once."""
-        return list(
-            self.stream(
-                images,
-                texts,
-                texts_per_image=texts_per_image,
-                score_thr=score_thr,
-                batch_size=batch_size,
-                progress=progress,
-                on_error=on_error,
-            )
+    ) -> Answers[Detections]:
+        """`stream`, all answers at once: a list with the `failures` of this call."""
+        stream = self.stream(
+            images,
+            texts,
+            texts_per_image=texts_per_image,
+            score_thr=score_thr,
+            batch_size=batch_size,
+            progress=progress,
+            on_error=on_error,
         )
+        return Answers(stream, stream.failures)
 
     def stream(
         self,
@@ -116,7 +127,8 @@ class OpenVocabInferencer:
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
-    ) -> Iterator[Detections]:
+        keep_pixels: bool = False,
+    ) -> Stream:
         """Detect, one picture after the other.
 
         Args:
@@ -130,21 +142,32 @@ class OpenVocabInferencer:
             batch_size: Pictures that go through the network at once; changes no result.
             progress: Whether to show a progress bar for more than one picture.
             on_error: "raise", or "collect": pictures that cannot be read are left out of the
-                answer and listed in `failures` as (picture, reason).
+                answer and listed in its `failures` as (picture, reason).
+            keep_pixels: Whether the answer has the `pixels` of each picture, to draw into.
 
-        Yields:
-            One for each picture, in order.
+        Returns:
+            An iterator with `failures` and `pixels`: an answer for each picture, in order.
 
         Raises:
             ValueError: A picture cannot be read, texts name nothing, or a setting is out of range.
         """
         check_score_thr(score_thr)
-        _check_settings(batch_size, on_error)
+        check_batch_size(batch_size)
+        check_on_error(on_error)
         pictures = list_pictures(images)
         vocabularies = self._vocabularies(texts, texts_per_image, len(pictures))
-        for batch in self._propose(pictures, batch_size, progress, on_error):
-            asked = [vocabularies[index] for index, _ in batch]
-            yield from self.classify([image for _, image in batch], asked, score_thr)
+        failures: _Failures = []
+        collected = failures if on_error == "collect" else None
+
+        def answers() -> Generator[tuple[Detections, np.ndarray | None]]:
+            for batch, inputs in self._propose(
+                pictures, batch_size, progress, collected, keep_pixels
+            ):
+                asked = [vocabularies[one.place] for one in inputs]
+                found = self.classify(batch, asked, score_thr)
+                yield from zip(found, (one.pixels for one in inputs), strict=True)
+
+        return Stream(answers(), failures)
 
     def propose(
         self,
@@ -153,7 +176,7 @@ class OpenVocabInferencer:
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
-    ) -> list[ImageRegions]:
+    ) -> Answers[ImageRegions]:
         """Find the regions of pictures, without any words: the part of detection that takes long.
 
         Args:
@@ -163,15 +186,18 @@ class OpenVocabInferencer:
             on_error: See `stream`.
 
         Returns:
-            One for each picture, in order; `ImageRegions.classify` answers in milliseconds what
-            `stream` would.
+            One for each picture, in order, with `failures`; `ImageRegions.classify` answers in
+            milliseconds what `stream` would.
 
         Raises:
             ValueError: A picture cannot be read, or a setting is out of range.
         """
-        _check_settings(batch_size, on_error)
-        batches = self._propose(list_pictures(images), batch_size, progress, on_error)
-        return [image for batch in batches for _, image in batch]
+        check_batch_size(batch_size)
+        check_on_error(on_error)
+        failures: _Failures = []
+        collected = failures if on_error == "collect" else None
+        batches = self._propose(list_pictures(images), batch_size, progress, collected)
+        return Answers((image for batch, _ in batches for image in batch), failures)
 
     def classify(
         self,
@@ -217,7 +243,8 @@ class OpenVocabInferencer:
         if texts_per_image is not None:
             if texts is not None:
                 raise ValueError("give texts or texts_per_image, not both")
-            if isinstance(texts_per_image, str) or len(texts_per_image) != count:
+            is_list = isinstance(texts_per_image, Sequence) and not isinstance(texts_per_image, str)
+            if not is_list or len(texts_per_image) != count:
                 raise ValueError(
                     f"texts_per_image must hold one entry for each of the {count} pictures"
                 )
@@ -225,43 +252,54 @@ class OpenVocabInferencer:
         return [self.encode(texts)] * count
 
     def _propose(
-        self, pictures: Sequence[Picture], batch_size: int, progress: bool, on_error: str
-    ) -> Iterator[list[tuple[int, ImageRegions]]]:
-        """Batch by batch, the places in `pictures` and the regions of those that can be read."""
-        self.failures = []
+        self,
+        pictures: Sequence[Picture],
+        batch_size: int,
+        progress: bool,
+        failures: _Failures | None,
+        keep_pixels: bool = False,
+    ) -> Iterator[tuple[list[ImageRegions], list[_Input]]]:
+        """Batch by batch those that can be read; the others are added to `failures`, or raised."""
         shown = progress and len(pictures) > 1
         with tqdm(total=len(pictures), desc="pictures", disable=not shown) as bar:
             for start in range(0, len(pictures), batch_size):
                 places = range(start, min(start + batch_size, len(pictures)))
-                inputs = list(self._load(pictures, places, on_error))
+                inputs = list(self._load(pictures, places, failures, keep_pixels))
                 if inputs:
-                    yield self._regions(inputs)
+                    yield self._regions(inputs), inputs
                 bar.update(len(places))
 
     def _load(
-        self, pictures: Sequence[Picture], places: Iterable[int], on_error: str
-    ) -> Iterator[tuple[int, dict, tuple[int, int], str | None]]:
-        """Place, network input, (height, width) and path of each picture that can be read."""
+        self,
+        pictures: Sequence[Picture],
+        places: Iterable[int],
+        failures: _Failures | None,
+        keep_pixels: bool,
+    ) -> Iterator[_Input]:
         for place in places:
             picture = pictures[place]
             path = str(picture) if isinstance(picture, str | os.PathLike) else None
+            where = f"picture {path!r}" if path else "a picture"
             try:
                 rgb = to_pixels(picture)
-                padded = _limit_aspect(rgb, f"picture {path!r}" if path else "a picture")
-            except ValueError as error:
-                if on_error == "raise":
-                    raise
-                self.failures.append((path or "<pixels>", str(error)))
+                data = self._prepare(limit_aspect(rgb, where), path)
+            except (ValueError, MemoryError) as error:
+                reason = str(error)
+                if isinstance(error, MemoryError):
+                    reason = f"{where} does not fit into memory: make it smaller"
+                if failures is None:
+                    raise ValueError(reason) from error
+                failures.append((path or "<pixels>", reason))
                 continue
-            yield place, self._prepare(padded, path), rgb.shape[:2], path
+            yield _Input(place, data, rgb.shape[:2], path, rgb if keep_pixels else None)
 
-    def _regions(self, inputs: list[tuple]) -> list[tuple[int, ImageRegions]]:
-        data = pseudo_collate([data for _, data, *_ in inputs])
+    def _regions(self, inputs: list[_Input]) -> list[ImageRegions]:
+        data = pseudo_collate([one.data for one in inputs])
         batch = self.model.data_preprocessor(data, False)
         found = self.model.propose(batch["inputs"], batch["data_samples"])
         return [
-            (place, ImageRegions(self, regions, width, height, path))
-            for regions, (place, _, (height, width), path) in zip(found, inputs, strict=True)
+            ImageRegions(self, regions, *reversed(one.size), one.path)
+            for regions, one in zip(found, inputs, strict=True)
         ]
 
     def _prepare(self, rgb: np.ndarray, path: str | None) -> dict:
@@ -273,25 +311,3 @@ class OpenVocabInferencer:
 
     def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
         return texts if self.negatives is None else texts.with_negatives(self.negatives)
-
-
-def _limit_aspect(rgb: np.ndarray, where: str) -> np.ndarray:
-    """Pad a very long or very tall picture at its bottom or right; boxes stay where they are.
-
-    Raises:
-        ValueError: It would grow beyond what is padded; `where` names it.
-    """
-    height, width = rgb.shape[:2]
-    rows = max(height, -(-width // _MAX_ASPECT))
-    columns = max(width, -(-height // _MAX_ASPECT))
-    if (rows, columns) == (height, width):
-        return rgb
-    check_padded_size(columns, rows, where)
-    return np.pad(rgb, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-
-
-def _check_settings(batch_size: int, on_error: str) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be 1 or more")
-    if on_error not in ("raise", "collect"):
-        raise ValueError(f'on_error is {on_error!r}: it must be "raise" or "collect"')

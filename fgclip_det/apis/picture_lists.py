@@ -3,67 +3,114 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fgclip_det.io import read_image, to_rgb
+from fgclip_det.io import check_padded_size, read_image, to_rgb
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 Picture = str | os.PathLike | np.ndarray | Image.Image
+# A picture longer than this many times its other side would shrink to nothing: it is padded.
+_MAX_ASPECT = 16
 
 
 def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """Files among `paths`, and the pictures in folders among them, sorted by name.
+    """Files among `paths`, and the pictures in and below folders among them, sorted by name.
 
     Raises:
         ValueError: A path does not exist, a folder holds no picture, or there is no path.
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    found: list[Path] = []
-    for path in map(Path, paths):
-        try:
-            if path.is_dir():
-                found += _in_folder(path)
-            elif path.exists():
-                found.append(path)
-            else:
-                raise ValueError(f"no picture at {str(path)!r}: check the path")
-        except OSError as error:
-            raise ValueError(
-                f"{str(path)!r} cannot be looked into ({error.strerror}): check the path"
-            ) from None
+    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    found = [Path(path) for given in paths for path, _ in _found(given)]
     if not found:
         raise ValueError("no pictures were given: name files or folders")
     return found
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    inside = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
-    if not inside:
+def named_images(
+    paths: Iterable[str | os.PathLike], without: Iterable[str | os.PathLike] = ()
+) -> dict[str, str]:
+    """`find_images`, each once, with a name for what is made of it.
+
+    That is the file's name without its ending; below a given folder also the way to it: ``a/x`` of
+    ``photos/a/x.jpg`` where ``photos`` was given. Names may repeat.
+
+    Args:
+        paths: Files and folders.
+        without: Folders that are not looked into, whether they exist or not.
+
+    Raises:
+        ValueError: See `find_images`.
+    """
+    hidden = {os.path.realpath(folder) for folder in without}
+    names: dict[str, str] = {}
+    for given in paths:
+        for path, name in _found(given, hidden):
+            names.setdefault(path, name)
+    return names
+
+
+def _found(given: str | os.PathLike, hidden: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """Paths and names of a file, or of the pictures in a folder and below."""
+    if not os.fspath(given):
+        raise ValueError("a picture's path is empty (''): name a file or a folder")
+    path = str(Path(given))
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        pictures = _in_folder(path, hidden) if is_folder else [(path, Path(path).stem)]
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise ValueError(f"no picture at {path!r}: check the path") from None
+    except OSError as error:
+        where = repr(error.filename or path)
         raise ValueError(
-            f"folder {str(folder)!r} holds no picture: looked for {', '.join(EXTENSIONS)}"
-        )
-    return inside
+            f"{where} cannot be looked into ({error.strerror}): check the path"
+        ) from None
+    if not pictures:
+        raise ValueError(f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}")
+    yield from pictures
+
+
+def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
+    """Links to folders, and folders whose name begins with a period, are not looked into."""
+    found = []
+    pending = [(folder, "")]
+    while pending:
+        here, way = pending.pop()
+        with os.scandir(here) as inside:
+            entries = sorted(inside, key=lambda entry: entry.name)
+        folders = []
+        for entry in entries:
+            stem, ending = os.path.splitext(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if stem[0] != "." and not (hidden and os.path.realpath(entry.path) in hidden):
+                    folders.append((entry.path, f"{way}{entry.name}/"))
+            elif ending.lower() in EXTENSIONS and entry.is_file():
+                found.append((entry.path, way + stem))
+        pending += reversed(folders)
+    return found
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
     """A picture or several, folders among them replaced by what they hold.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or it is of another kind.
     """
-    if isinstance(images, np.ndarray | Image.Image):
-        return [images]
-    if isinstance(images, str | os.PathLike):
-        return list(find_images(images))
+    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
+        images = [images]
+    elif isinstance(images, bytes | bytearray | Mapping) or not isinstance(images, Iterable):
+        raise ValueError(
+            f"images cannot be a {type(images).__name__}: give a file, a folder, an (H, W, 3) "
+            "uint8 RGB array, a Pillow image or several of them"
+        )
     pictures: list[Picture] = []
     for image in images:
         is_path = isinstance(image, str | os.PathLike)
-        pictures += find_images(image) if is_path else [image]
+        pictures += (path for path, _ in _found(image)) if is_path else [image]
     if not pictures:
         raise ValueError("no pictures were given: name files or folders, or pass arrays")
     return pictures
@@ -89,14 +136,16 @@ def to_pixels(picture: Picture) -> np.ndarray:
     return picture
 
 
-def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """A file stem for each path, distinct even where pictures of two folders share a name."""
-    taken: set[str] = set()
-    stems = []
-    for path in paths:
-        candidates = [path.stem, f"{path.parent.name}_{path.stem}"]
-        candidates += [f"{path.stem}_{number}" for number in range(2, len(paths) + 2)]
-        stem = next(c for c in candidates if c.lower() not in taken)
-        taken.add(stem.lower())
-        stems.append(stem)
-    return stems
+def limit_aspect(rgb: np.ndarray, where: str) -> np.ndarray:
+    """Pad a very long or very tall picture at its bottom or right; boxes stay where they are.
+
+    Raises:
+        ValueError: It would grow beyond what is padded; `where` names it.
+    """
+    height, width = rgb.shape[:2]
+    rows = max(height, -(-width // _MAX_ASPECT))
+    columns = max(width, -(-height // _MAX_ASPECT))
+    if (rows, columns) == (height, width):
+        return rgb
+    check_padded_size(columns, rows, where)
+    return np.pad(rgb, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")

@@ -32,7 +32,7 @@ from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
-from fgclip_det.io import read_image, replaced_text
+from fgclip_det.io import check_stored_size, read_image, replaced_text
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.models import Regions, RegionTextHead
 from fgclip_det.models.detectors.open_vocabulary import read_texts
@@ -250,17 +250,12 @@ class _Job:
         """(3, H, W) uint8, RGB, as it is stored."""
         path = self.image_root / image_file_name(image)
         rgb = torch.from_numpy(read_image(path, "stored"))
-        size = (image["height"], image["width"])
-        if rgb.shape[:2] != size:
-            said = "its boxes are in another frame"
-            if read_image(path, "shown").shape[:2] == size:
-                said = (
-                    "that is the picture as its EXIF entry turns it, and boxes are read in the "
-                    "picture as it is stored: store it turned, without the entry"
-                )
+        stored, annotated = rgb.shape[1::-1], (image["width"], image["height"])
+        check_stored_size(path, stored, annotated)
+        if stored != annotated:
             raise ValueError(
-                f"picture {str(path)!r} is {rgb.shape[1]} x {rgb.shape[0]} pixels, and the "
-                f"annotation file says {image['width']} x {image['height']}: {said}"
+                f"picture {str(path)!r} is {stored[0]} x {stored[1]} pixels, and the annotation "
+                f"file says {annotated[0]} x {annotated[1]}: its boxes are in another frame"
             )
         return rgb.permute(2, 0, 1)
 

@@ -17,7 +17,7 @@ from fgclip_det.io.images import (
     to_rgb,
     write_image,
 )
-from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines
+from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines, to_json
 from fgclip_det.io.pickles import read_pickle
 from fgclip_det.io.picture_headers import PictureHeader, check_stored_size, read_header
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
@@ -44,6 +44,7 @@ __all__ = [
     "replaced_file",
     "replaced_folder",
     "replaced_text",
+    "to_json",
     "to_rgb",
     "write_bytes",
     "write_image",

@@ -29,7 +29,7 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextmanager
-def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
+def replaced_file(path: str | os.PathLike, is_new: bool = False) -> Iterator[Path]:
     """A path to write to, whose file takes the place of `path` once it is written and on disk.
 
     It is there, empty, and bears another suffix than `path`: who writes tells the format. Any
@@ -37,9 +37,11 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path: The file to write; its folder exists.
+        is_new: Whether no file may have this name: of several writers one gets it.
 
     Raises:
         OSError: Writing failed; `path` is as it was, and nothing is left beside it.
+            `FileExistsError` where it `is_new` and something has its name.
     """
     path = Path(path)
     with _named_errors(path):
@@ -49,7 +51,10 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
             mode = partial.stat().st_mode
             yield partial
             _sync(partial, mode)
-            os.replace(partial, path)
+            if is_new:
+                _take_free_name(partial, path)
+            else:
+                os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -68,9 +73,9 @@ def replaced_text(path: str | os.PathLike) -> Iterator[TextIO]:
             yield text
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+def write_bytes(path: str | os.PathLike, data: bytes, is_new: bool = False) -> None:
     """Write a file of some bytes, see `replaced_file`."""
-    with replaced_file(path) as partial, _opened(partial) as stream:
+    with replaced_file(path, is_new) as partial, _opened(partial) as stream:
         stream.write(data)
 
 
@@ -210,6 +215,18 @@ def _sync(partial: Path, mode: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _take_free_name(partial: Path, path: Path) -> None:
+    """Give a file its final name, unless something has it."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    except OSError:
+        # Not all file systems know links: the name is taken by an empty file first.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_FOLLOW, 0o666))
+        os.replace(partial, path)
 
 
 def _take_name(partial: Path, path: Path) -> None:

@@ -44,7 +44,7 @@ def test_missing_mmdet_is_reported_with_its_mend(monkeypatch: pytest.MonkeyPatch
     finding = by_topic(doctor.examine())["mmdet"]
     assert not finding.usable and finding.value == "not installed"
     assert finding.mend == "pip install mmdet==3.3.0"
-    assert doctor.doctor() == 1
+    assert doctor.doctor() == 2
 
 
 def test_known_import_errors_get_their_own_mend(monkeypatch: pytest.MonkeyPatch) -> None:

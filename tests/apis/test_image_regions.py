@@ -83,7 +83,7 @@ def test_batches_and_bad_pictures(detect: OpenVocabInferencer, tmp_path: Path) -
         detect.propose(pictures, progress=False)
     images = detect.propose(pictures, batch_size=2, on_error="collect", progress=False)
     assert [image.image_path for image in images] == [str(PICTURES[0]), str(PICTURES[1])]
-    assert [path for path, _ in detect.failures] == [str(tmp_path / "bad.png")]
+    assert [path for path, _ in images.failures] == [str(tmp_path / "bad.png")]
     for options in (dict(batch_size=0), dict(on_error="x")):
         with pytest.raises(ValueError, match=next(iter(options))):
             detect.propose(PICTURES, **options)

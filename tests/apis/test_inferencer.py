@@ -260,9 +260,8 @@ def test_bad_pictures_are_raised_or_collected(
         detect(pictures, progress=False)
     answers = detect(pictures, on_error="collect", batch_size=4, progress=False)
     assert [answer.image_path for answer in answers] == [str(PICTURES[0]), str(PICTURES[1])]
-    assert [picture for picture, _ in detect.failures] == [str(tmp_path / "bad.png"), "<pixels>"]
-    detect(PICTURES, progress=False)
-    assert detect.failures == []
+    assert [picture for picture, _ in answers.failures] == [str(tmp_path / "bad.png"), "<pixels>"]
+    assert detect(PICTURES, progress=False).failures == []
 
 
 def test_a_picture_that_would_grow_beyond_memory_is_a_bad_one(
@@ -272,7 +271,7 @@ def test_a_picture_that_would_grow_beyond_memory_is_a_bad_one(
     with pytest.raises(ValueError, match="1000000 x 62500"):
         detect(line)
     answers = detect([line, rgb], on_error="collect", progress=False)
-    assert (len(answers), len(detect.failures)) == (1, 1)
+    assert (len(answers), len(answers.failures)) == (1, 1)
 
 
 def test_results_are_plain_values(detect: OpenVocabInferencer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgclip_det.apis.picture_lists import find_images, unique_stems
+from fgclip_det.apis.picture_lists import find_images
 
 
 def test_finds_pictures_in_folders_sorted(tmp_path: Path) -> None:
@@ -27,12 +27,3 @@ def test_finding_says_what_is_wrong(tmp_path: Path, name: str) -> None:
 def test_finding_needs_a_path() -> None:
     with pytest.raises(ValueError, match="name files or folders"):
         find_images([])
-
-
-def test_stems_are_distinct() -> None:
-    paths = [Path(p) for p in ("a/x.png", "b/x.png", "b/x.jpg", "b/X.png", "a/b_x.png", "a/y.png")]
-    stems = unique_stems(paths)
-    assert stems[:2] == ["x", "b_x"]
-    assert stems[-1] == "y"
-    # File systems of macOS and Windows do not tell case apart.
-    assert len({stem.lower() for stem in stems}) == len(paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -256,8 +257,8 @@ def test_an_argument_that_no_option_set_is_a_bug() -> None:
         raise TypeError("f() got an unexpected keyword argument 'x'")
 
     with pytest.raises(TypeError):
-        run_tool(bug, {"model.y": 1})
-    assert run_tool(bug, {"model.x": 1}) == 2
+        run_tool(bug, argparse.Namespace(cfg_options={"model.y": 1}))
+    assert run_tool(bug, argparse.Namespace(cfg_options={"model.x": 1})) == 2
 
 
 def test_amp_does_not_replace_a_wrapper_of_another_kind(capsys: pytest.CaptureFixture) -> None:

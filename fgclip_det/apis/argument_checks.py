@@ -1,0 +1,53 @@
+"""Arguments that users mistype, refused before they fail deep inside."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from typing import Any
+
+
+def check_score_thr(score_thr: Any) -> None:
+    """Refuse a least score that is none.
+
+    Raises:
+        ValueError: It is no number in [0, 1].
+    """
+    if not (_is_a(score_thr, numbers.Real) and 0 <= score_thr <= 1):
+        raise ValueError(f"score_thr is {score_thr!r}: it must be between 0 and 1")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse a number of pictures that is none.
+
+    Raises:
+        ValueError: It is no whole number from 1.
+    """
+    if not (_is_a(batch_size, numbers.Integral) and batch_size >= 1):
+        raise ValueError(f"batch_size is {batch_size!r}: it must be 1 or more, a whole number")
+
+
+def check_on_error(on_error: Any) -> None:
+    """Refuse what is neither way to go on.
+
+    Raises:
+        ValueError: It is neither "raise" nor "collect".
+    """
+    if not isinstance(on_error, str) or on_error not in ("raise", "collect"):
+        raise ValueError(f'on_error is {on_error!r}: it must be "raise" or "collect"')
+
+
+def check_path(path: Any, what: str) -> None:
+    """Refuse what cannot be a path.
+
+    Raises:
+        ValueError: It is of another kind, empty, or holds a zero character.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise ValueError(f"{what} cannot be a {type(path).__name__} ({path!r:.80}): give a path")
+    if not os.fspath(path) or "\0" in os.fspath(path):
+        raise ValueError(f"{what} is {os.fspath(path)!r}, which is no path: give one")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

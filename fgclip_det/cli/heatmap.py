@@ -1,0 +1,71 @@
+"""``fgclip-det heatmap``: where in pictures an encoder sees what a text says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fgclip_det.apis import heatmap as maps_of
+from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
+from fgclip_det.apis.picture_lists import named_images
+from fgclip_det.apis.region_texts import encode_texts
+from fgclip_det.apis.visualization import shortened
+from fgclip_det.cli.arguments import check_asked, read_vocabulary
+from fgclip_det.cli.outputs import check_folder, path_text, write_result
+from fgclip_det.cli.report import Report
+from fgclip_det.encoders import load_encoder
+from fgclip_det.io import read_image, write_image
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw where the named pictures are like a text; returns the exit code.
+
+    Raises:
+        ValueError: An argument is wrong; nothing was written then.
+    """
+    check_asked(arguments, arguments.encoder)
+    folder = Path(arguments.out_dir) / "heatmaps"
+    names = named_images(arguments.images or [BUNDLED / "images"], without=[folder])
+    vocabulary = read_vocabulary(arguments)
+    maps_of.check_count(len(vocabulary))
+    check_folder(folder, arguments.out_dir)
+    device = resolve_device(arguments.device)
+    encoder = load_encoder(arguments.encoder or BUNDLED / "encoder").to(device)
+    size = {key: getattr(arguments, key) for key in ("image_size", "max_patches", "box_cells")}
+    maps_of.check_settings(encoder, **size)
+    texts = encode_texts(encoder, vocabulary)
+    report = Report()
+    for path, name in tqdm(names.items(), desc="pictures", disable=len(names) < 2):
+        with report.collected(path):
+            image = read_image(path)
+            maps = maps_of.similarity_maps(encoder, image, texts, **size)
+            drawn = maps_of.draw_heatmap(image, maps, texts.names, arguments.scale)
+            _write(folder, name, path, image, texts.names, maps, drawn)
+            highest = maps.flatten(1).amax(dim=1).tolist()
+            places = maps_of.peaks(maps, image.shape[:2])
+            report.add(path, zip(highest, map(shortened, texts.names), places, strict=True))
+    return report.tell(
+        f"{len(texts)} text(s) in {report.done} picture(s); written to {arguments.out_dir}"
+    )
+
+
+def _write(
+    folder: Path,
+    name: str,
+    picture: str,
+    image: np.ndarray,
+    texts: list[str],
+    maps: Tensor,
+    drawn: Image.Image,
+) -> None:
+    """Write the numbers and, under the same name, the drawing."""
+    place = path_text(os.path.abspath(picture))
+    packed = maps_of.pack_maps(maps, texts, image.shape[:2], place)
+    name = write_result(folder, name, ".npz", packed, picture, maps_of.packed_image)
+    write_image(folder / f"{name}.png", drawn)

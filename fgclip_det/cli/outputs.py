@@ -1,0 +1,105 @@
+"""Where results of pictures go, under names that are free or their own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from fgclip_det.exit_codes import UNSAFE
+from fgclip_det.io import check_writable, write_bytes
+
+# Of most file systems, in bytes.
+_LONGEST_NAME = 255
+
+
+def check_folder(folder: Path, out_dir: str) -> None:
+    """Find out before the work is done, and without leaving a trace, whether it can be written to.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        check_writable(folder)
+    except (OSError, ValueError) as error:
+        is_file = isinstance(error, NotADirectoryError)
+        reason = getattr(error, "strerror", None) or error
+        if is_file:
+            reason = f"{error.filename!r} is a file, not a folder"
+        raise ValueError(
+            f"--out-dir {out_dir!r} cannot be written to ({reason}): name another"
+        ) from error
+
+
+def write_result(
+    folder: Path,
+    name: str,
+    suffix: str,
+    data: bytes,
+    picture: str,
+    owner_of: Callable[[Path], str],
+) -> str:
+    """Write the result of a picture, and never over that of another.
+
+    A name that is taken by another picture's result, or that is too long or holds what no terminal
+    should see, is told apart by 8 hex digits of the picture's path. Whoever writes a name first has
+    it: a second command that writes into the same folder finds it taken.
+
+    Args:
+        folder: Where to; it is made if missing, as are folders that `name` names.
+        name: Wanted name, without its ending; parts are divided by "/".
+        suffix: The ending.
+        data: What to write; `owner_of` finds the picture in it.
+        picture: The picture's file.
+        owner_of: The path of the picture that a file is of; raises `ValueError` for others.
+
+    Returns:
+        The name that it has, without its ending.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    mine = path_text(os.path.realpath(picture))
+    for candidate in _candidates(name, mine, suffix):
+        path = folder / f"{candidate}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_bytes(path, data, is_new=True)
+        except (FileExistsError, IsADirectoryError):
+            if not _is_of(path, mine, owner_of):
+                continue
+            write_bytes(path, data)
+        if candidate != name:
+            warnings.warn(
+                f"the result of {picture!r} is in {str(path)!r}: its own name is taken, or cannot "
+                "be used",
+                stacklevel=2,
+            )
+        return candidate
+    raise FileExistsError(f"all names for the result of {picture!r} are taken")
+
+
+def path_text(path: str) -> str:
+    """A path as text: bytes of it that are no UTF-8 are escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_of(path: Path, mine: str, owner_of: Callable[[Path], str]) -> bool:
+    try:
+        return path_text(os.path.realpath(owner_of(path))) == mine
+    except (ValueError, OSError):
+        return False
+
+
+def _candidates(name: str, mine: str, suffix: str) -> Iterator[str]:
+    """Names that can be written, from the wanted one to one that no other picture has."""
+    way, stem = os.path.split(UNSAFE.sub("_", name))
+    if os.path.join(way, stem) == name and len((stem + suffix).encode()) <= _LONGEST_NAME:
+        yield name
+    digest = hashlib.sha256(mine.encode()).hexdigest()
+    for digits in (8, len(digest)):
+        mark = f"-{digest[:digits]}"
+        room = _LONGEST_NAME - len(mark) - len(suffix)
+        yield str(PurePosixPath(way, stem.encode()[:room].decode(errors="ignore") + mark))

@@ -1,0 +1,75 @@
+"""What a command says of the pictures that it looked into."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fgclip_det.exit_codes import EXIT_PARTLY_DONE, EXIT_USER_ERROR, is_full, lacks_memory, say
+
+_SHOWN_ROWS = 20
+
+
+class Report:
+    """The first rows of what was found, how many there are, and what could not be done.
+
+    Attributes:
+        done: Pictures that were done.
+        rows: Rows that were found in them.
+        failures: One reason for each picture that was not done.
+    """
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.rows = 0
+        self.failures: list[str] = []
+        self._shown: list[str] = []
+
+    def add(self, path: str, rows: Iterable[tuple[float, str, Sequence[float]]]) -> None:
+        """Score, name and place of all that was found in a picture that is done."""
+        self.done += 1
+        for score, name, place in rows:
+            self.rows += 1
+            if len(self._shown) < _SHOWN_ROWS:
+                where = [round(value) for value in place]
+                self._shown.append(f"{Path(path).name:24} {score:5.2f}  {name}  {where}")
+
+    @contextmanager
+    def collected(self, path: str) -> Iterator[None]:
+        """Whatever of one picture goes wrong is told in the end, and the others are done.
+
+        Raises:
+            OSError: The disk is full: so it is for the others.
+        """
+        try:
+            yield
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if is_full(error) or (isinstance(error, RuntimeError) and not lacks_memory(error)):
+                raise
+            reason = str(error)
+            if lacks_memory(error):
+                reason = f"picture {path!r} does not fit into memory: make it smaller"
+            elif isinstance(error, OSError):
+                reason = error.strerror or error
+                reason = f"picture {path!r}: its result cannot be written ({reason}): rename it"
+            self.failures.append(reason)
+
+    def tell(self, summary: str) -> int:
+        """Print all that there is to say; returns the exit code.
+
+        Args:
+            summary: The line below the rows, where a picture was done.
+        """
+        say(*self._shown)
+        if self.rows > len(self._shown):
+            say(f"... and {self.rows - len(self._shown)} more")
+        if self.done:
+            say(summary)
+        if not self.failures:
+            return 0
+        say(*(f"error: {' '.join(one.split())}" for one in self.failures), file=sys.stderr)
+        total = self.done + len(self.failures)
+        say(f"{self.done} of {total} pictures were done", file=sys.stderr)
+        return EXIT_PARTLY_DONE if self.done else EXIT_USER_ERROR
