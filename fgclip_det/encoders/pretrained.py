@@ -168,7 +168,9 @@ def _read_headers(directory: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     headers: dict[str, dict[str, tuple[int, ...]]] = {}
     for shard, keys in _read_index(index).items():
         if not os.path.lexists(directory / shard):
-            raise ValueError(f"{str(directory)!r} lacks the shard {shard!r} that its index names")
+            raise ValueError(
+                f"{str(directory)!r} lacks the shard {quoted(shard)} that its index names"
+            )
         shapes = read_tensor_header(directory / shard, "shard").shapes
         absent = [key for key in keys if key not in shapes]
         if absent:
@@ -207,13 +209,13 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> N
         ValueError: Lists every missing, unexpected and misshapen key.
     """
     own, given = module.state_dict(), _parameters(weights)
-    faults = [f"missing {key}" for key in own if key not in given]
-    faults += [f"unexpected {key}" for key in given if key not in own]
-    faults += [
+    faults = [
         f"{key} is {tuple(given[key].shape)}, expected {tuple(own[key].shape)}"
         for key in own
         if key in given and given[key].shape != own[key].shape
     ]
+    faults += [f"missing {key}" for key in own if key not in given]
+    faults += [f"unexpected {key}" for key in given if key not in own]
     if faults:
         raise ValueError(
             f"{where} does not fit its config: {listed(faults, 'unfitting weights', '; ')}"
