@@ -23,7 +23,10 @@ from fgclip_det.encoders.picture_frames import (
     resize_picture,
     to_tensor,
 )
+from fgclip_det.io import quoted
 from fgclip_det.ops import roi_align
+
+_LEAST_STD = 1e-6
 
 
 class DualEncoder(nn.Module):
@@ -185,13 +188,24 @@ def read_pixel_statistics(
     """``image_mean`` and ``image_std`` of a checkpoint's image processor, where it states them.
 
     Raises:
-        ValueError: Its ``preprocessor_config.json`` cannot be read.
+        ValueError: Its ``preprocessor_config.json`` cannot be read, or states no such numbers.
     """
-    preprocessor = directory / "preprocessor_config.json"
-    if not preprocessor.is_file():
+    path = directory / "preprocessor_config.json"
+    if not os.path.lexists(path):
         return mean, std
-    processing = pretrained.read_config(preprocessor)
-    return processing.get("image_mean", mean), processing.get("image_std", std)
+    values = pretrained.read_config(path)
+    found = [values.get("image_mean", mean), values.get("image_std", std)]
+    for name, numbers in zip(("image_mean", "image_std"), found, strict=True):
+        is_three = isinstance(numbers, Sequence) and len(numbers) == 3
+        # The bound refuses infinities; NaN is below no bound.
+        if not is_three or not all(type(n) in (int, float) and abs(n) < 1e4 for n in numbers):
+            raise ValueError(f"{name} of {str(path)!r} is {quoted(numbers)}: it must be 3 numbers")
+    if min(found[1]) < _LEAST_STD:
+        raise ValueError(
+            f"image_std of {str(path)!r} is {quoted(found[1])}: pixels are divided by it, so each "
+            "number must be above 0"
+        )
+    return found[0], found[1]
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
@@ -15,9 +17,21 @@ from transformers import (  # type: ignore[attr-defined]
 )
 
 from fgclip_det.encoders.pretrained import read_config
-from fgclip_det.io import parse_json, write_json, write_text
+from fgclip_det.io import one_line, open_regular, parse_json, write_json, write_text
+from fgclip_det.io.json_files import MAX_JSON_BYTES
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+# All that transformers looks for, whatever it may do with it.
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 _END_OF_WORD = "</w>"
 # How CLIP splits text before merging: contractions, words, single digits, punctuation.
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -59,51 +73,93 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> CLIPTokenizerFa
         return CLIPTokenizerFast.from_pretrained(path)
 
 
-def read_tokenizer(directory: Path) -> CLIPTokenizerFast | None:
+def read_tokenizer(directory: Path, vocab_size: int) -> CLIPTokenizerFast | None:
     """The tokenizer of a checkpoint directory, None where it has no tokenizer files.
 
+    Args:
+        directory: Of the checkpoint.
+        vocab_size: Tokens that the model has a row for.
+
     Raises:
-        ValueError: There are such files, but they cannot be read.
+        ValueError: There are such files, but they cannot be read, or have more tokens.
     """
+    _check_files(directory)
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         return None
-    try:
-        return CLIPTokenizerFast.from_pretrained(directory)
-    except Exception as error:  # the Rust reader raises bare Exception
-        raise ValueError(
-            f"the tokenizer files in {directory} cannot be read ({error}): copy them again"
-        ) from None
+    with _readable(directory):
+        tokenizer = CLIPTokenizerFast.from_pretrained(directory)
+    _check_ids(tokenizer, vocab_size, directory)
+    return tokenizer
 
 
-def read_fast_tokenizer(directory: Path) -> PreTrainedTokenizerFast | None:
+def read_fast_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizerFast | None:
     """The tokenizer in ``tokenizer.json`` as it stands there, None where there is no such file.
 
     What class ``tokenizer_config.json`` names does not matter: it differs between releases of
     transformers, some of which build their own pipeline in place of the stored one. Only the
     padding is read from it.
 
+    Args:
+        directory: Of the checkpoint.
+        vocab_size: Tokens that the model has a row for.
+
     Raises:
-        ValueError: There are such files, but they cannot be read or do not say how to pad.
+        ValueError: There are such files, but they cannot be read, do not say how to pad, or have
+            more tokens.
     """
+    _check_files(directory)
     path = directory / "tokenizer.json"
     if not path.is_file():
         return None
     config = directory / "tokenizer_config.json"
     options = read_config(config) if config.is_file() else {}
     pad = options.get("pad_token")
-    try:
+    with _readable(directory):
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(path),
             pad_token=pad.get("content") if isinstance(pad, dict) else pad,
             padding_side=options.get("padding_side", "right"),
         )
-    except Exception as error:  # the Rust reader raises bare Exception
-        raise ValueError(
-            f"the tokenizer files in {directory} cannot be read ({error}): copy them again"
-        ) from None
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"{config} names no pad_token: copy it again")
+        raise ValueError(f"{str(config)!r} names no pad_token: copy it again")
+    _check_ids(tokenizer, vocab_size, directory)
     return tokenizer
+
+
+def _check_files(directory: Path) -> None:
+    """Refuse what transformers would wait for, or read without end."""
+    for path in (directory / name for name in _FILES):
+        if os.path.lexists(path):
+            with open_regular(path, "tokenizer file") as stream:
+                size = os.fstat(stream.fileno()).st_size
+            if size > MAX_JSON_BYTES:
+                raise ValueError(
+                    f"tokenizer file {str(path)!r} has {size / 1e6:.0f} MB, more than the "
+                    f"{MAX_JSON_BYTES / 1e6:.0f} MB that are read: is it another file?"
+                )
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    # The Rust reader raises bare Exception, and a panic of its own, which is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(
+            f"the tokenizer files in {str(directory)!r} cannot be read ({one_line(error)}): copy "
+            "them again"
+        ) from None
+
+
+def _check_ids(tokenizer: PreTrainedTokenizerFast, vocab_size: int, directory: Path) -> None:
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if last >= vocab_size:
+        raise ValueError(
+            f"the tokenizer in {str(directory)!r} gives ids up to {last}, but the model has "
+            f"vocab_size {vocab_size}: they are of different checkpoints, copy both again"
+        )
 
 
 def _train_merges(

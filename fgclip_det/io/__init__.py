@@ -18,28 +18,35 @@ from fgclip_det.io.images import (
     write_image,
 )
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines, to_json
+from fgclip_det.io.messages import listed, one_line, quoted
 from fgclip_det.io.pickles import read_pickle
 from fgclip_det.io.picture_headers import PictureHeader, check_stored_size, read_header
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
 from fgclip_det.io.resumable_lines import ResumableLines
+from fgclip_det.io.tensor_headers import TensorHeader, read_tensor_header
 
 __all__ = [
     "MAX_PADDED_PIXELS",
     "MAX_PIXELS",
     "PictureHeader",
     "ResumableLines",
+    "TensorHeader",
     "check_padded_size",
     "check_stored_size",
     "check_writable",
     "is_id",
+    "listed",
+    "one_line",
     "open_regular",
     "parse_json",
+    "quoted",
     "read_bytes",
     "read_header",
     "read_image",
     "read_json",
     "read_json_lines",
     "read_pickle",
+    "read_tensor_header",
     "read_text",
     "replaced_file",
     "replaced_folder",

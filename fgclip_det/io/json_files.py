@@ -1,8 +1,9 @@
 """The one way to read and make JSON: what every later step can hold, or a line on what is wrong.
 
 Refused, with the file's name: NaN and infinities, numbers beyond a float64, half surrogate pairs
-(which no file can be written with), nesting beyond Python's stack, and files that are truncated or
-too large. UTF-8 with or without its mark, UTF-16 and UTF-32 are read.
+(which no file can be written with), nesting beyond Python's stack, files that are truncated or too
+large, and in all but annotations and results an object that has a key twice. UTF-8 with or without
+its mark, UTF-16 and UTF-32 are read.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from fgclip_det.io.messages import quoted
 from fgclip_det.io.regular_files import read_bytes
 
 MAX_JSON_BYTES = 64_000_000
@@ -51,7 +54,8 @@ def read_json(
         ValueError: The file is missing, no file on a disk, too large, empty, no text, no complete
             JSON, or holds what the module refuses.
     """
-    return parse_json(read_bytes(path, what, max_bytes), f"{what} {str(path)!r}")
+    content = read_bytes(path, what, max_bytes)
+    return parse_json(content, f"{what} {str(path)!r}", unique_keys=max_bytes is not None)
 
 
 def read_json_lines(
@@ -76,12 +80,14 @@ def read_json_lines(
             yield where, parse_json(line, where)
 
 
-def parse_json(content: bytes | str, where: str) -> Any:
+def parse_json(content: bytes | str, where: str, unique_keys: bool = False) -> Any:
     """The value of a JSON text.
 
     Args:
         content: The text.
         where: What it is called in messages, such as ``file 'a.json'``.
+        unique_keys: Whether to refuse an object that has a key twice, the first of which would be
+            lost. It takes time, and each line of large files is one that a program wrote.
 
     Raises:
         ValueError: It is empty, no text or no complete JSON, or holds what the module refuses.
@@ -90,13 +96,13 @@ def parse_json(content: bytes | str, where: str) -> Any:
     del content  # as large as the text
     if not text.strip():
         raise ValueError(f"{where} is no complete JSON (it is empty): truncated? Get it again")
+    options: dict[str, Any] = {"parse_constant": _refuse}
+    if unique_keys:
+        options["object_pairs_hook"] = _to_object
+    if _may_hold_gigantic_numbers(text):
+        options |= {"parse_int": _to_int, "parse_float": _to_float}
     try:
-        if _may_hold_gigantic_numbers(text):
-            value = json.loads(
-                text, parse_constant=_refuse, parse_int=_to_int, parse_float=_to_float
-            )
-        else:
-            value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, **options)
     except RecursionError:
         raise ValueError(
             f"{where} is no complete JSON that can be read (nested too deep): get it again"
@@ -105,7 +111,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
         raise ValueError(
             f"{where} is no complete JSON ({error}): truncated? Get it again"
         ) from None
-    except _NumberError as error:
+    except _Refused as error:
         raise ValueError(f"{where} holds {error}: mend or get it again") from None
     half = _half_pair(text)
     if half is not None:
@@ -129,7 +135,7 @@ def to_json(value: Any, where: str, indent: int | None = None, ensure_ascii: boo
         text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
         if _may_hold_gigantic_numbers(text):
             json.loads(text, parse_int=_to_int, parse_float=_to_float)
-    except (TypeError, ValueError, RecursionError, _NumberError) as error:
+    except (TypeError, ValueError, RecursionError, _Refused) as error:
         raise ValueError(f"{where} cannot be written as JSON ({error})") from error
     half = _half_pair(text)
     if half is not None:
@@ -144,8 +150,8 @@ def is_id(value: Any) -> bool:
     return type(value) is int and -_ID_LIMIT <= value < _ID_LIMIT
 
 
-class _NumberError(Exception):
-    """A number that is refused."""
+class _Refused(Exception):
+    """A number or a key that is refused."""
 
 
 def _decoded(content: bytes, where: str) -> str:
@@ -156,7 +162,15 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise _NumberError(f"{text}, which is no number of JSON")
+    raise _Refused(f"{text}, which is no number of JSON")
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise _Refused(f"the key {quoted(twice)} twice in one object")
+    return made
 
 
 def _may_hold_gigantic_numbers(text: str) -> bool:
@@ -183,7 +197,7 @@ def _begins_outside(text: str, place: int) -> bool:
 def _to_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _NumberError(f"the number {_shortened(text)}, which is beyond a float64")
+        raise _Refused(f"the number {_shortened(text)}, which is beyond a float64")
     return value
 
 

@@ -31,6 +31,8 @@ def open_regular(path: str | os.PathLike, what: str = "file") -> Iterator[Binary
         ValueError: It is missing, a folder, a pipe or a device, or may not be read.
     """
     where = f"{what} {str(path)!r}"
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{where} cannot be read (no name holds a zero): check the path")
     try:
         # Asked first, since opening a device may already change something; asked again of what was
         # opened, since another file may have taken the name in between.
@@ -78,12 +80,18 @@ def read_text(path: str | os.PathLike, what: str = "file", max_bytes: int | None
         ValueError: As `read_bytes`, or it is no text.
     """
     try:
-        return read_bytes(path, what, max_bytes).decode("utf-8-sig")
+        text = read_bytes(path, what, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{what} {str(path)!r} cannot be read as text ({error.reason}): unpack it or save "
             "it as UTF-8"
         ) from None
+    if "\0" in text:
+        raise ValueError(
+            f"{what} {str(path)!r} cannot be read as text (it holds zeros, as UTF-16 does): save "
+            "it as UTF-8"
+        )
+    return text
 
 
 def free_memory() -> int:

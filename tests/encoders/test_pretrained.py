@@ -56,7 +56,7 @@ def test_shards(directory):
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert FGCLIP.from_pretrained(directory).fingerprint == whole.fingerprint
     (directory / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ValueError, match="lacks the shard model-00002"):
+    with pytest.raises(ValueError, match="lacks the shard 'model-00002"):
         FGCLIP.from_pretrained(directory)
 
 

@@ -36,6 +36,8 @@ def complete_plain_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     needed = {f"{_POSITIONS}.weight", *_COPIES.values()}
     if added & set(weights) or not needed <= set(weights):
         return dict(weights)
+    if weights[f"{_POSITIONS}.weight"].dim() != 2:  # whoever loads it tells so
+        return dict(weights)
     table = stretch_positions(weights[f"{_POSITIONS}.weight"])
     long = {key: table.clone() for key in _LONG_TABLES}
     return {**weights, **long, **{new: weights[old].clone() for new, old in _COPIES.items()}}
@@ -46,6 +48,6 @@ def stretch_positions(table: Tensor) -> Tensor:
     kept, rest = table[:KEPT_POSITIONS].float(), table[KEPT_POSITIONS:].float()
     # Three positions between each two neighbours; those behind the last go on in its direction.
     steps = torch.cat([rest.diff(dim=0), rest[-1:] - rest[-2:-1]])
-    parts = torch.arange(POSITION_STRETCH) / POSITION_STRETCH
+    parts = torch.arange(POSITION_STRETCH, device=table.device) / POSITION_STRETCH
     stretched = rest[:, None] + parts[:, None] * steps[:, None]
     return torch.cat([kept, stretched.flatten(0, 1)]).to(table.dtype)

@@ -39,10 +39,11 @@ def complete_plain_siglip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if patches is not None and patches.dim() == 4:
         whole[_PATCHES] = patches.permute(0, 2, 3, 1).flatten(1).contiguous()
     added = any(key.startswith(tuple(_COPIES)) or key in _LONG_TABLES for key in whole)
-    if added or f"{_POSITIONS}.weight" not in whole:
+    table = whole.get(f"{_POSITIONS}.weight")
+    if added or table is None or table.dim() != 2:
         return whole
     for key in _LONG_TABLES:
-        whole[key] = stretch_positions(whole[f"{_POSITIONS}.weight"])
+        whole[key] = stretch_positions(table)
     for new, old in _COPIES.items():
         heads = [key for key in weights if key.startswith(old)]
         whole.update({new + key[len(old) :]: weights[key].clone() for key in heads})

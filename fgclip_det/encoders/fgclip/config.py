@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
 
-from transformers.activations import ACT2FN
+from fgclip_det.encoders.sizes import check_sizes, pick_sizes
+from fgclip_det.io import quoted
 
 # The long position table keeps the first 20 positions of the short one and stretches the other
 # 57 by four (FG-CLIP, arXiv 2505.05071, section 3.1, after Long-CLIP): 20 + 57 * 4 = 248.
@@ -17,8 +17,6 @@ _LEGACY_EOS_TOKEN_ID = 2
 
 # What FG-CLIP 2 and the SigLIP checkpoints that it starts from call themselves.
 SIGLIP_MODEL_TYPES = ("fgclip2", "siglip2", "siglip")
-
-_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,13 @@ class VisionConfig:
     patch_size: int = 16
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is smaller than patch_size {self.patch_size}"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -55,6 +60,19 @@ class TextConfig:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.max_position_embeddings < KEPT_POSITIONS:
+            raise ValueError(
+                f"max_position_embeddings is {self.max_position_embeddings}: long captions keep "
+                f"the first {KEPT_POSITIONS}"
+            )
+        if self.eos_token_id >= self.vocab_size:
+            raise ValueError(
+                f"eos_token_id {self.eos_token_id} is none of the {self.vocab_size} tokens of "
+                "vocab_size"
+            )
+
     @property
     def long_max_position_embeddings(self) -> int:
         """Length of a long caption in tokens: 248 where a short one has 77."""
@@ -70,6 +88,9 @@ class FGCLIPConfig:
     text: TextConfig = field(default_factory=TextConfig)
     projection_dim: int = 512
     logit_scale_init_value: float = 2.6592
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
 
     @classmethod
     def base(cls) -> FGCLIPConfig:
@@ -105,11 +126,11 @@ class FGCLIPConfig:
             ValueError: It is not the configuration of a CLIP-shaped model.
         """
         if values.get("model_type") in SIGLIP_MODEL_TYPES:
-            raise ValueError(f"model_type {values['model_type']!r}: read it with FGCLIP2")
+            raise ValueError(f"model_type {quoted(values['model_type'])}: read it with FGCLIP2")
         for key in ("vision_config", "text_config"):
             if not isinstance(values.get(key), dict):
                 raise ValueError(
-                    f"the config of model_type {values.get('model_type')!r} has no {key!r}: "
+                    f"the config of model_type {quoted(values.get('model_type'))} has no {key!r}: "
                     "not an FG-CLIP v1 checkpoint"
                 )
         vision = pick_sizes(VisionConfig, values["vision_config"])
@@ -134,25 +155,3 @@ class FGCLIPConfig:
             "text_config": text,
             "vision_config": vision,
         }
-
-
-def pick_sizes(config_class: type[_Config], values: dict) -> _Config:
-    """A dataclass of sizes from the keys of a published config that it has fields for.
-
-    Raises:
-        ValueError: A size is no whole number, the activation is unknown, or the width is no
-            multiple of the number of heads.
-    """
-    known = {f.name for f in fields(config_class)}  # type: ignore[arg-type]
-    config: Any = config_class(**{key: value for key, value in values.items() if key in known})
-    for name, value in vars(config).items():
-        if name not in ("hidden_act", "layer_norm_eps") and not isinstance(value, int):
-            raise ValueError(f"{name} of {config_class.__name__} is {value!r}, not a whole number")
-    if config.hidden_act not in ACT2FN:
-        raise ValueError(f"unknown hidden_act {config.hidden_act!r} in {config_class.__name__}")
-    if config.hidden_size % config.num_attention_heads:
-        raise ValueError(
-            f"hidden_size {config.hidden_size} is not a multiple of "
-            f"num_attention_heads {config.num_attention_heads}"
-        )
-    return config

@@ -69,16 +69,12 @@ class FGCLIP(DualEncoder):
             ValueError: Not such a checkpoint, or its weights do not fit its config exactly.
         """
         directory = pretrained.resolve_directory(name_or_path)
-        values = pretrained.read_config(directory / pretrained.CONFIG_NAME)
-        try:
-            config = FGCLIPConfig.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{directory / pretrained.CONFIG_NAME}: {error}") from None
+        config = pretrained.read_sizes(directory, FGCLIPConfig.from_dict)
         mean, std = read_pixel_statistics(directory, CLIP_MEAN, CLIP_STD)
-        model = cls(config, read_tokenizer(directory), mean, std)
-        weights = complete_plain_clip(pretrained.read_weights(directory))
-        pretrained.load_strictly(model, weights, directory)
-        return model.eval().requires_grad_(False)
+        tokenizer = read_tokenizer(directory, config.text.vocab_size)
+        return pretrained.read_model(
+            directory, config, lambda: cls(config, tokenizer, mean, std), complete_plain_clip
+        )
 
     @property
     def image_size(self) -> int:

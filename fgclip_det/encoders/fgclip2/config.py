@@ -9,8 +9,9 @@ from fgclip_det.encoders.fgclip.config import (
     KEPT_POSITIONS,
     POSITION_STRETCH,
     SIGLIP_MODEL_TYPES,
-    pick_sizes,
 )
+from fgclip_det.encoders.sizes import check_sizes, check_whole, pick_sizes
+from fgclip_det.io import quoted
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class FGCLIP2VisionConfig:
     num_patches: int = 256
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -55,6 +59,14 @@ class FGCLIP2TextConfig:
     longtext_len: int = 196
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.keep_len > min(self.max_position_embeddings, self.longtext_len):
+            raise ValueError(
+                f"keep_len {self.keep_len} is more than max_position_embeddings "
+                f"{self.max_position_embeddings} or longtext_len {self.longtext_len}"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,15 +124,19 @@ class FGCLIP2Config:
         sections = [values.get("vision_config"), values.get("text_config")]
         if model_type not in SIGLIP_MODEL_TYPES or not all(isinstance(s, dict) for s in sections):
             raise ValueError(
-                f"the config of model_type {model_type!r} is not that of an FG-CLIP 2 or SigLIP 2 "
-                "checkpoint: it needs model_type 'fgclip2', vision_config and text_config"
+                f"the config of model_type {quoted(model_type)} is not that of an FG-CLIP 2 or "
+                "SigLIP 2 checkpoint: it needs model_type 'fgclip2', vision_config and text_config"
             )
         vision, text = dict(values["vision_config"]), dict(values["text_config"])
         if model_type == "siglip":
-            side = vision.get("image_size", 224) // vision.get("patch_size", 16)
-            vision["num_patches"] = side * side
+            side, patch = (
+                check_whole(vision.get(key, default), key, "vision_config")
+                for key, default in (("image_size", 224), ("patch_size", 16))
+            )
+            vision["num_patches"] = (side // patch) ** 2
         if model_type != "fgclip2":
             short = text.get("max_position_embeddings", 64)
+            check_whole(short, "max_position_embeddings", "text_config", KEPT_POSITIONS)
             text["longtext_len"] = KEPT_POSITIONS + POSITION_STRETCH * (short - KEPT_POSITIONS)
         if text.get("projection_size") is None:
             text["projection_size"] = text.get("hidden_size", 768)
