@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.engine.config_files import read_config_file
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "shapes"
@@ -112,12 +113,7 @@ def _read_config(model: str | os.PathLike | Config) -> Config:
     if isinstance(model, Config):
         return copy.deepcopy(model)
     check_path(model, "model")
-    if not Path(model).is_file():
-        raise ValueError(f"no config file at {str(model)!r}: check the path")
-    try:
-        return Config.fromfile(model)
-    except Exception as error:  # a config is a program, and may fail as any program does
-        raise ValueError(f"config {str(model)!r} cannot be read: {error}") from error
+    return read_config_file(model)
 
 
 def _build(cls: type[OpenVocabDetector], cfg: ConfigDict) -> OpenVocabDetector:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from fgclip_det.apis.picture_lists import as_shown
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
@@ -58,7 +59,7 @@ def similarity_maps(
 
     Args:
         encoder: Either generation.
-        image: (H, W, 3) uint8 RGB, or a Pillow image, of any size.
+        image: (H, W, 3) uint8 RGB, or a Pillow image, which is taken as viewers show it.
         texts: See `encode_texts`.
         image_size: Longer side in pixels that the picture is resized to, its aspect ratio kept up
             to whole patches; None for the size that the encoder was trained at.
@@ -227,8 +228,8 @@ def draw_heatmap(
 
 
 def _as_pillow(image: np.ndarray | Image.Image) -> Image.Image:
-    """An RGB copy."""
-    return (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
+    """An RGB copy, turned as viewers turn it."""
+    return Image.fromarray(as_shown(image) if isinstance(image, Image.Image) else image)
 
 
 def _dense(

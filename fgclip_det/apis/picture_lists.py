@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fgclip_det.io import check_padded_size, read_image, to_rgb
 
@@ -117,7 +117,7 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 
 def to_pixels(picture: Picture) -> np.ndarray:
-    """A picture of any kind as (H, W, 3) uint8, RGB; a file as it is shown, see `read_image`.
+    """A picture of any kind as (H, W, 3) uint8, RGB; files and Pillow images as they are shown.
 
     Raises:
         ValueError: It cannot be read, or is an array of another shape or type.
@@ -125,7 +125,7 @@ def to_pixels(picture: Picture) -> np.ndarray:
     if isinstance(picture, str | os.PathLike):
         return read_image(picture)
     if isinstance(picture, Image.Image):
-        return to_rgb(picture)
+        return as_shown(picture)
     good = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
     if not good or picture.dtype != np.uint8 or 0 in picture.shape:
         shape, dtype = getattr(picture, "shape", None), getattr(picture, "dtype", None)
@@ -134,6 +134,18 @@ def to_pixels(picture: Picture) -> np.ndarray:
             f"{type(picture).__name__} of shape {shape} and dtype {dtype}"
         )
     return picture
+
+
+def as_shown(picture: Image.Image) -> np.ndarray:
+    """A Pillow image as (H, W, 3) uint8, RGB, turned by the EXIF entry that it may still have.
+
+    Raises:
+        ValueError: Its file, which Pillow reads late, is broken.
+    """
+    try:
+        return to_rgb(ImageOps.exif_transpose(picture))
+    except Exception as error:  # broken bytes raise whatever a format's reader runs into
+        raise ValueError(f"a Pillow image cannot be read ({error}): open it again") from None
 
 
 def limit_aspect(rgb: np.ndarray, where: str) -> np.ndarray:

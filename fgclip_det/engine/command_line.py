@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.engine.config_files import read_config_file
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
 _OTHER_KEYS = {
@@ -58,13 +59,7 @@ def read_config(
         ValueError: The file is missing, cannot be read or lacks a needed key, an override does not
             fit it, or the work dir is a file.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"no config file at {path!r}: check the path")
-    try:
-        config = Config.fromfile(path)
-    except Exception as error:  # a config is the user's code: whatever it raises is theirs to mend
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"config {path!r} cannot be read ({reason}): mend it") from error
+    config = read_config_file(path)
     known = {*config, *inspect.signature(Runner.__init__).parameters, *_OTHER_KEYS}
     for key in cfg_options or {}:
         if key.partition(".")[0] not in known:

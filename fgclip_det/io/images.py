@@ -9,8 +9,8 @@ What becomes of pictures of every kind, whoever reads them:
   ones unless all are below 256.
 * Floats are taken for 0 to 255 and clipped; NaN is 0.
 * Of an animation, and of a file of several pages, the first picture is read.
-* Only files on a disk are read, no pipes and devices, and no picture of more than `MAX_PIXELS`,
-  whatever Pillow's own limit is.
+* Only files on a disk are read, no pipes and devices, of `FORMATS` alone, and no picture of more
+  than `MAX_PIXELS`, whatever Pillow's own limit is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -27,6 +27,9 @@ from fgclip_det.io.atomic import write_bytes
 from fgclip_det.io.regular_files import open_regular
 
 Orientation = Literal["shown", "stored"]
+# Formats of photographs and screenshots, whatever a file's name says. Pillow reads more: of
+# PostScript it starts another program.
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 MAX_PIXELS = 179_000_000
 MAX_PADDED_PIXELS = 64_000_000
 _BITS_16_TO_8 = 257
@@ -118,7 +121,7 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            with _pillow_limit, Image.open(stream) as image:
+            with _pillow_limit, open_picture(stream) as image:
                 return to_rgb(_turned(image, orientation))
         except UnidentifiedImageError:
             raise ValueError(
@@ -133,6 +136,18 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
             ) from None
+
+
+def open_picture(stream: BinaryIO) -> Image.Image:
+    """Pillow's `open`, of `FORMATS` alone.
+
+    Raises:
+        UnidentifiedImageError: It is none of them.
+        Exception: Broken bytes raise whatever a format's reader runs into.
+    """
+    Image.init()
+    # Not every Pillow is built with all of them.
+    return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from fgclip_det.io.images import read_image
+from fgclip_det.io.images import open_picture, read_image
 from fgclip_det.io.regular_files import open_regular
 
 # What ends a whole file. Of other formats the end is not looked at.
@@ -48,7 +48,7 @@ def read_header(path: str | os.PathLike) -> PictureHeader:
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            image = Image.open(stream)
+            image = open_picture(stream)
             header = _header(image)
             whole = _is_whole(stream, image.format)
         except UnidentifiedImageError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
-from fgclip_det.apis.picture_lists import find_images
+from fgclip_det.apis.picture_lists import find_images, to_pixels
 
 
 def test_finds_pictures_in_folders_sorted(tmp_path: Path) -> None:
@@ -27,3 +29,21 @@ def test_finding_says_what_is_wrong(tmp_path: Path, name: str) -> None:
 def test_finding_needs_a_path() -> None:
     with pytest.raises(ValueError, match="name files or folders"):
         find_images([])
+
+
+def test_a_pillow_image_is_taken_as_its_file_is_shown(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as opened:
+        given = to_pixels(opened)
+    np.testing.assert_array_equal(given, to_pixels(tmp_path / "turned.png"))
+    np.testing.assert_array_equal(given, np.rot90(pixels, -1))
+
+
+def test_a_pillow_image_of_a_broken_file_is_named_so(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((200, 300, 3), np.uint8)).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
+    with Image.open(tmp_path / "cut.jpg") as opened, pytest.raises(ValueError, match="truncated"):
+        to_pixels(opened)

@@ -17,6 +17,7 @@ from fgclip_det.io import (
     MAX_PADDED_PIXELS,
     MAX_PIXELS,
     check_padded_size,
+    read_header,
     read_image,
     to_rgb,
     write_image,
@@ -263,7 +264,7 @@ def test_a_picture_that_is_decoded_when_it_is_opened_is_limited(tmp_path: Path) 
     assert "too large" in _one_line_error(tmp_path / "a.ico")
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif", "icns", "ico"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "ico"])
 def test_the_limit_of_pillow_decides_nothing_while_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
@@ -277,10 +278,10 @@ def _wait_inside(monkeypatch: pytest.MonkeyPatch, path: Path):
     """A thread that reads a picture, and waits inside until it is told to go on."""
     inside, go_on, decode = threading.Event(), threading.Event(), Image.open
 
-    def wait(stream):
+    def wait(stream, **options):
         inside.set()
         assert go_on.wait(20)
-        return decode(stream)
+        return decode(stream, **options)
 
     monkeypatch.setattr(Image, "open", wait)
     reader = threading.Thread(target=read_image, args=(path,))
@@ -360,3 +361,19 @@ def test_a_picture_is_not_written_through_a_link(
     with pytest.raises(OSError):
         write_image(tmp_path / "a.png", Image.new("RGB", (8, 8), RED))
     assert (tmp_path / "target").read_text() == "kept"
+
+
+def test_no_format_is_read_that_starts_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **_: started.append(args))
+    monkeypatch.setattr("subprocess.check_call", lambda *args, **_: started.append(args))
+    path = tmp_path / "picture.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    for read in (read_image, read_header):
+        with pytest.raises(ValueError, match="not a picture of a known format"):
+            read(path)
+    assert not started
