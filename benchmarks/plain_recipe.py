@@ -54,8 +54,9 @@ class PlainExtractor(RoIAlignExtractor):
         pooled = feats[0].new_zeros(shape)
         for level, (features, stride) in enumerate(zip(feats, self.featmap_strides, strict=True)):
             rows = (levels == level).nonzero().squeeze(1)
+            cells = torch.cat([rois[rows, :1], _in_cells(rois[rows, 1:], stride)], dim=1)
             found = torchvision.ops.roi_align(
-                features, rois[rows], self.output_size, 1.0 / stride, self.sampling_ratio, True
+                features, cells, self.output_size, 1.0, self.sampling_ratio, True
             )
             pooled[rows] = found.to(pooled.dtype)
         return pooled
@@ -69,8 +70,14 @@ class PlainRoIHead(OpenVocabRoIHead):
     ) -> Tensor:
         """See `OpenVocabRoIHead.pool_tokens`."""
         maps = tokens.transpose(1, 2).unflatten(2, grid).contiguous()
-        pooled = torchvision.ops.roi_align(maps, list(boxes), 1, 1.0 / stride, -1, True)
+        cells = [_in_cells(own, stride) for own in boxes]
+        pooled = torchvision.ops.roi_align(maps, cells, 1, 1.0, -1, True)
         return F.normalize(pooled.flatten(1).float(), dim=-1)
+
+
+def _in_cells(boxes: Tensor, stride: float) -> Tensor:
+    """Pixels -> cells, in float64 as the package does it: see `map_boxes`."""
+    return (boxes.double() / stride).float()
 
 
 def make_plain(config: Config) -> None:

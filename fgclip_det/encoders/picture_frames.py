@@ -92,9 +92,8 @@ def normalize_and_pad(
     """
     centre, spread = (picture.new_tensor(values).view(3, 1, 1) for values in (mean, std))
     rows, columns = (-side % patch_size for side in picture.shape[-2:])
-    # The processors scale in float64, and round to float32 before the mean.
-    scaled = (picture.double() * (1 / 255)).float()
-    return F.pad((scaled - centre) / spread, (0, columns, 0, rows))
+    # Scaled before the mean, as the processors do it: folding 255 into the mean moves last bits.
+    return F.pad((picture / 255 - centre) / spread, (0, columns, 0, rows))
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -103,9 +102,9 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def _resize_by_pillow(picture: Tensor, size: Size, mode: Interpolation) -> Tensor:
-    # Whole numbers stay as they are.
-    whole = picture.float().round().clamp(0, 255).to("cpu", torch.uint8)
-    image = Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
+    if picture.dtype != torch.uint8:
+        picture = picture.round().clamp(0, 255).to(torch.uint8)
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
     resized = image.resize((size[1], size[0]), Image.Resampling[mode.upper()])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return pixels.to(picture.device, torch.float32)

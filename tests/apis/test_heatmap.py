@@ -157,6 +157,24 @@ def test_refuses_settings_out_of_range(
         similarity_maps(encoder, rgb, NAMES, **options)
 
 
+def test_pictures_are_resized_as_the_encoders_own(
+    encoder: FGCLIP, encoder2: FGCLIP2, rgb: np.ndarray
+) -> None:
+    image = Image.fromarray(rgb).resize((200, 150))
+    packed = encoder2.preprocess([image])
+    rows, columns = packed.grids[0]
+    dense = encoder2.encode_dense(packed, normalize=True)[0, : rows * columns]
+    dense = dense.view(rows, columns, -1)
+    texts = encoder2.encode_text(NAMES, "box", normalize=True)
+    maps = similarity_maps(encoder2, image, NAMES, box_cells=(1,))
+    torch.testing.assert_close(maps, (dense @ texts.T).permute(2, 0, 1), atol=1e-5, rtol=0)
+    square = Image.fromarray(rgb).resize((200, 200))
+    dense = encoder.encode_dense(encoder.preprocess([square]), normalize=True)[0]
+    texts = encoder.encode_text(NAMES, normalize=True)
+    maps = similarity_maps(encoder, square, NAMES, box_cells=(1,))
+    torch.testing.assert_close(maps, (dense @ texts.T).permute(2, 0, 1), atol=1e-5, rtol=0)
+
+
 def test_refuses_numbers_of_patches_out_of_range(encoder2: FGCLIP2, rgb: np.ndarray) -> None:
     for number in (0, 1 << 20):
         with pytest.raises(ValueError, match=says("max_patches", number, "from 1 to")):

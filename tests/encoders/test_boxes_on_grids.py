@@ -70,10 +70,9 @@ def cells_of(monkeypatch):
 
 @pytest.mark.parametrize("patch", [14, 16])
 def test_whole_pictures_cover_the_grid_at_every_size(cells_of, patch):
-    generator = np.random.default_rng(0)
-    # Each side once with another at random, upright and lying.
-    sizes = [(side, int(other)) for side in SIDES for other in generator.integers(16, 4001, 1)]
-    sizes += [(width, height) for height, width in sizes]
+    # Each side once as a height, and once as a width.
+    others = np.random.default_rng(0).permutation(SIDES).tolist()
+    sizes = list(zip(SIDES, others, strict=True))
     boxes = [torch.tensor([[0.0, 0.0, width, height]]) for height, width in sizes]
     for encoder, settings in frames(patch):
         cells, grids = cells_of(encoder, settings, sizes, boxes)
