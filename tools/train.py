@@ -41,9 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=AMP_DTYPES,
         help="of mixed precision: float16 on CUDA and bfloat16 on a CPU if not given",
     )
-    parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="fit the rate to the batch size"
-    )
+    parser.add_argument("--auto-scale-lr", action="store_true", help="fit the rate to the batch")
     parser.add_argument(
         "--resume",
         nargs="?",

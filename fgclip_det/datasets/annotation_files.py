@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from reprlib import repr as short
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -128,14 +129,16 @@ def check_images(
         where = f"{source}: image {image['id']}"
         if not any(isinstance(image.get(key), str) and image[key] for key in names):
             raise ValueError(
-                f"{where} has no {names[0]!r}, but {image.get(names[0])!r}: give the path of its "
-                "picture"
+                f"{where} has no {names[0]!r}, but {short(image.get(names[0]))}: give the path of "
+                "its picture"
             )
         for key in ("width", "height"):
             if not sized and key not in image:
                 continue
             if not _is_number(image.get(key)) or image[key] < 1:
-                raise ValueError(f"{where} has the {key} {image.get(key)!r}: no number of pixels")
+                raise ValueError(
+                    f"{where} has the {key} {short(image.get(key))}: no number of pixels"
+                )
 
 
 def image_file_name(image: Mapping[str, Any]) -> str:
@@ -230,7 +233,8 @@ def _check_ids(path: Path, what: str, entries: list[dict[str, Any]]) -> None:
         number = entry.get("id")
         if not is_id(number):
             raise ValueError(
-                f"{str(path)!r}: {what} number {index} has the id {number!r}: no int of 64 bits"
+                f"{str(path)!r}: {what} number {index} has the id {short(number)}: no int of 64 "
+                "bits"
             )
         if number in seen:
             raise ValueError(f"{str(path)!r}: two entries bear the {what} id {number}")
@@ -258,12 +262,12 @@ def _annotation_problem(
     for key, ids in (("image_id", image_ids), ("category_id", category_ids)):
         number = annotation.get(key)
         if type(number) is not int or number not in ids:
-            return f"has the {key} {number!r}, which the file does not list"
+            return f"has the {key} {short(number)}, which the file does not list"
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"has the bbox {box!r}: four numbers are needed, x, y, width and height"
+        return f"has the bbox {short(box)}: four numbers are needed, x, y, width and height"
     annotation.setdefault("area", box[2] * box[3])
     if not _is_number(annotation.get("area")):
         area = annotation.get("area")
-        return f"has the area {area!r}: a number is needed, width times height of the box, say"
+        return f"has the area {short(area)}: a number is needed, width times height of the box, say"
     return None

@@ -52,8 +52,8 @@ def check_source(source: DataSource) -> list[str]:
     Raises:
         ValueError: The data cannot be what they claim to be; tells all that is wrong, and the mend.
     """
-    path, root = Path(source.ann_file), os.path.abspath(source.image_root)
-    settings = [root, source.needs_empty, source.skip_missing]
+    path, root = Path(source.ann_file), source.image_root
+    settings = [os.path.abspath(root), source.needs_empty, source.skip_missing]
     seen, known = recall(path, settings)
     if known is not None:
         looked = look_at(root, list(seen), seen)

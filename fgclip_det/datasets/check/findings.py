@@ -11,6 +11,8 @@ from fgclip_det.datasets.check.annotated_data import AnnotatedData
 # Boxes overstep pictures by rounding.
 _OVERHANG = 2.0
 _NEARLY_ALL = 0.99
+# So few boxes may fit as corners by chance, unless one reaches out by so much of its picture.
+_FEW, _FAR = 4, 0.25
 
 
 class Finding(NamedTuple):
@@ -101,7 +103,9 @@ def box_findings(data: AnnotatedData, sizes: np.ndarray) -> list[Finding]:
     over = (x < -_OVERHANG) | (y < -_OVERHANG)
     over |= (x + width > limit[:, 0]) | (y + height > limit[:, 1])
     corners = (width >= x) & (height >= y) & (width <= limit[:, 0]) & (height <= limit[:, 1])
-    if over.sum() > len(x) / 2 and corners.sum() >= _NEARLY_ALL * len(x):
+    reach = np.maximum(x + width - limit[:, 0], y + height - limit[:, 1])
+    is_sure = len(x) >= _FEW or (reach > _FAR * limit.min(axis=1)).any()
+    if is_sure and over.sum() > len(x) / 2 and corners.sum() >= _NEARLY_ALL * len(x):
         return [
             Finding(
                 f"{over.sum()} of {len(x)} boxes leave their picture as x, y, width, height, and "
