@@ -16,6 +16,7 @@ from mmengine.registry import RUNNERS
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from fgclip_det.datasets.check import check_training_data
 from fgclip_det.engine import (
     AMP_DTYPES,
     ConfigOptionsAction,
@@ -40,20 +41,16 @@ def build_parser() -> argparse.ArgumentParser:
         choices=AMP_DTYPES,
         help="of mixed precision: float16 on CUDA and bfloat16 on a CPU if not given",
     )
-    parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate to the batch size"
-    )
+    parser.add_argument("--auto-scale-lr", action="store_true", help="fit the rate to the batch")
     parser.add_argument(
         "--resume",
         nargs="?",
         const="auto",
         help="go on from a checkpoint; without a path, from the latest one of the work dir",
     )
+    parser.add_argument("--no-data-check", action="store_true", help="trust the training data")
     parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptionsAction,
-        help="override settings: key.sub=value",
+        "--cfg-options", nargs="+", action=ConfigOptionsAction, help="overrides: key.sub=value"
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
@@ -91,7 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
         apply_flags(config, args)
         config.setdefault("runner_type", ResumableRunner.__name__)
-        RUNNERS.build(config).train()
+        runner = RUNNERS.build(config)
+        if not args.no_data_check:
+            check_training_data(config)
+        runner.train()
 
     return run_tool(train, args)
 

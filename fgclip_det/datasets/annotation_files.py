@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from reprlib import repr as short
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,18 +61,22 @@ def find_sources(root: str | Path, names: Iterable[str]) -> list[Path]:
 
 
 def read_annotations(
-    path: str | Path, image_name: str | None = "file_name", unlabelled: bool = False
+    path: str | Path,
+    image_name: str | None = "file_name",
+    unlabelled: bool = False,
+    sized: bool = True,
 ) -> AnnotationFile:
     """Read a COCO-style detection file and check every entry.
 
     Boxes that are degenerate or reach outside their image pass: what becomes of them is the
-    protocol's to say.
+    protocol's to say. An annotation without an ``area`` gets that of its box.
 
     Args:
         path: JSON file.
         image_name: The key of an image that tells which picture it is; None for either
             ``file_name`` or, as in LVIS, ``coco_url``.
         unlabelled: Whether a file without ``annotations`` will do, as that of a test split is.
+        sized: Whether every image must tell its ``width`` and ``height``.
 
     Raises:
         ValueError: The file is missing, truncated or no such file, or an entry lacks a field, bears
@@ -95,7 +100,7 @@ def read_annotations(
             raise ValueError(f"{str(path)!r}: category {category['id']} has no 'name'")
     _check_ids(path, "image", images)
     names = ("file_name", "coco_url") if image_name is None else (image_name,)
-    check_images(repr(str(path)), images, names)
+    check_images(repr(str(path)), images, names, sized)
     _check_ids(path, "annotation", annotations)
     _check_annotations(path, annotations, _ids(images), _ids(categories))
     categories = sorted(categories, key=lambda category: category["id"])
@@ -103,7 +108,10 @@ def read_annotations(
 
 
 def check_images(
-    source: str, images: Iterable[Mapping[str, Any]], names: Sequence[str] = ("file_name",)
+    source: str,
+    images: Iterable[Mapping[str, Any]],
+    names: Sequence[str] = ("file_name",),
+    sized: bool = True,
 ) -> None:
     """Make sure that images tell which picture each is, and its size.
 
@@ -111,21 +119,26 @@ def check_images(
         source: What to call their file in the message.
         images: With an ``id`` each.
         names: Keys of which one at least must tell the picture.
+        sized: Whether ``width`` and ``height`` must be there.
 
     Raises:
-        ValueError: An image has none of the keys, or its ``width`` or ``height`` is no number from
-            1; it is named.
+        ValueError: An image has none of the keys, or its ``width`` or ``height`` is missing or no
+            number from 1; it is named.
     """
     for image in images:
         where = f"{source}: image {image['id']}"
         if not any(isinstance(image.get(key), str) and image[key] for key in names):
             raise ValueError(
-                f"{where} has no {names[0]!r}, but {image.get(names[0])!r}: give the path of its "
-                "picture"
+                f"{where} has no {names[0]!r}, but {short(image.get(names[0]))}: give the path of "
+                "its picture"
             )
         for key in ("width", "height"):
+            if not sized and key not in image:
+                continue
             if not _is_number(image.get(key)) or image[key] < 1:
-                raise ValueError(f"{where} has the {key} {image.get(key)!r}: no number of pixels")
+                raise ValueError(
+                    f"{where} has the {key} {short(image.get(key))}: no number of pixels"
+                )
 
 
 def image_file_name(image: Mapping[str, Any]) -> str:
@@ -220,7 +233,8 @@ def _check_ids(path: Path, what: str, entries: list[dict[str, Any]]) -> None:
         number = entry.get("id")
         if not is_id(number):
             raise ValueError(
-                f"{str(path)!r}: {what} number {index} has the id {number!r}: no int of 64 bits"
+                f"{str(path)!r}: {what} number {index} has the id {short(number)}: no int of 64 "
+                "bits"
             )
         if number in seen:
             raise ValueError(f"{str(path)!r}: two entries bear the {what} id {number}")
@@ -248,11 +262,12 @@ def _annotation_problem(
     for key, ids in (("image_id", image_ids), ("category_id", category_ids)):
         number = annotation.get(key)
         if type(number) is not int or number not in ids:
-            return f"has the {key} {number!r}, which the file does not list"
+            return f"has the {key} {short(number)}, which the file does not list"
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"has the bbox {box!r}: four numbers are needed, x, y, width and height"
+        return f"has the bbox {short(box)}: four numbers are needed, x, y, width and height"
+    annotation.setdefault("area", box[2] * box[3])
     if not _is_number(annotation.get("area")):
         area = annotation.get("area")
-        return f"has the area {area!r}: a number is needed, width times height of the box, say"
+        return f"has the area {short(area)}: a number is needed, width times height of the box, say"
     return None

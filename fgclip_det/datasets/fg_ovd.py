@@ -36,6 +36,7 @@ class FGOVDDataset(StoredPictures, BaseDetDataset):
         n_negatives: N. The published tables have 5 for the difficulty subsets and 2 for the
             attribute subsets; scores of more negatives serve all smaller numbers.
         skip_missing: Whether to go on without pictures that are not on the disk.
+        file: What ``ann_file`` holds, where that was read already.
         **kwargs: Of mmdet's ``BaseDetDataset``: ``data_prefix=dict(img=...)``, COCO's folder;
             ``pipeline`` and the like. A ``data_root`` is put before ``ann_file`` too.
 
@@ -47,16 +48,23 @@ class FGOVDDataset(StoredPictures, BaseDetDataset):
     METAINFO: ClassVar[dict[str, Any]] = {"classes": ()}
 
     def __init__(
-        self, *args: Any, n_negatives: int = 10, skip_missing: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        n_negatives: int = 10,
+        skip_missing: bool = False,
+        file: FGOVDFile | None = None,
+        **kwargs: Any,
     ) -> None:
         self.n_negatives = n_negatives
         self.skip_missing = skip_missing
+        self._file = file
         kwargs.setdefault("test_mode", True)
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the annotation file into mmdet's records, in its order of images."""
-        file = read_fg_ovd(self.ann_file)
+        file = read_fg_ovd(self._file or self.ann_file)
+        self._file = None  # workers need not carry it
         records = self._records(file)
         missing = missing_image_paths(record["img_path"] for record in records)
         if missing and not self.skip_missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from mmdet.registry import DATASETS
 from fgclip_det.datasets.annotation_files import read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.stored_pictures import StoredPictures
+from fgclip_det.io import read_header
 from fgclip_det.vocabulary import Vocabulary
 
 
@@ -28,7 +30,7 @@ class _NamedCOCO(COCO):
 
     def __init__(self, annotation_file: str) -> None:
         super().__init__()
-        file = read_annotations(annotation_file, unlabelled=True)
+        file = read_annotations(annotation_file, unlabelled=True, sized=False)
         self.path = file.path
         lists = {key: getattr(file, key) for key in ("images", "annotations", "categories")}
         self.dataset = {**file.head, **lists}
@@ -120,6 +122,14 @@ class OVCocoDataset(StoredPictures, CocoDataset):
                 "first (tools/prepare_shapes.py for Shapes, prepare_ov_coco.py for OV-COCO)"
             )
         return super().load_data_list()
+
+    def parse_data_info(self, raw_data_info: dict) -> dict[str, Any]:
+        """An image's record; its size is read from the picture where the file does not tell."""
+        image = raw_data_info["raw_img_info"]
+        if not {"width", "height"} <= image.keys():
+            header = read_header(os.path.join(self.data_prefix["img"], image["file_name"]))
+            image.update(width=header.width, height=header.height)
+        return super().parse_data_info(raw_data_info)
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leaves out images that cannot be trained on; keeps all in test mode."""

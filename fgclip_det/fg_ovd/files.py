@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from fgclip_det.io import is_id, read_json, read_json_lines
@@ -196,14 +197,14 @@ def _lines(path: str | Path) -> Iterator[FGOVDLine]:
             raise ValueError(f"{where} has no {lacking[0]!r}: take a *_llava.jsonl file")
         problem = _box_problem(values["bbox"])
         if not isinstance(values["img_path"], str) or not values["img_path"]:
-            problem = f"has the img_path {values['img_path']!r}: a path is needed"
+            problem = f"has the img_path {short(values['img_path'])}: a path is needed"
         if problem:
             raise ValueError(f"{where} {problem}")
         positive, negatives = values["pos_expression"], values["neg_expression"]
         if not _are_texts(positive) or not _are_texts(negatives) or len(positive) != 1:
             raise ValueError(
                 f"{where} needs one text in 'pos_expression' and a list of texts in "
-                f"'neg_expression', not {positive!r} and {negatives!r}"
+                f"'neg_expression', not {short(positive)} and {short(negatives)}"
             )
         x, y, width, height = values["bbox"]
         yield FGOVDLine(
@@ -224,7 +225,7 @@ def _by_id(name: str, what: str, entries: Any) -> dict[int, dict[str, Any]]:
         number = entry.get("id")
         if not is_id(number):
             raise ValueError(
-                f"{name}: {what} number {index} has the id {number!r}: no int of 64 bits"
+                f"{name}: {what} number {index} has the id {short(number)}: no int of 64 bits"
             )
         if number in found:
             raise ValueError(f"{name}: two entries bear the {what} id {number}: keep one")
@@ -238,21 +239,22 @@ def _annotation_problem(
     for key, listed in (("image_id", images), ("category_id", categories)):
         number = annotation.get(key)
         if type(number) is not int or number not in listed:
-            return f"has the {key} {number!r}, which the file does not list"
+            return f"has the {key} {short(number)}, which the file does not list"
     negatives = annotation.get("neg_category_ids")
     if not isinstance(negatives, list | tuple):
-        return f"has the neg_category_ids {negatives!r}: a list is needed, empty if there are none"
+        found = short(negatives)
+        return f"has the neg_category_ids {found}: a list is needed, empty if there are none"
     for number in negatives:
         if type(number) is not int or number not in categories:
-            return f"has the negative {number!r}, which is no category of the file"
+            return f"has the negative {short(number)}, which is no category of the file"
     return _box_problem(annotation.get("bbox"))
 
 
 def _box_problem(box: Any) -> str | None:
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"has the bbox {box!r}: four numbers are needed, x, y, width and height"
+        return f"has the bbox {short(box)}: four numbers are needed, x, y, width and height"
     if box[2] < 0 or box[3] < 0:
-        return f"has the bbox {box!r}: its width or height is negative"
+        return f"has the bbox {short(box)}: its width or height is negative"
     return None
 
 

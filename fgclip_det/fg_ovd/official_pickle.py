@@ -68,7 +68,8 @@ def read_official_predictions(
         category = entry["category_id"]
         if isinstance(category, np.ndarray) and category.ndim == 0:  # a tensor of one number
             category = category[()]
-        if not isinstance(category, int | np.integer) or int(category) not in owners:
+        is_whole = isinstance(category, int | np.integer) and not isinstance(category, bool)
+        if not is_whole or int(category) not in owners:
             raise ValueError(
                 f"{where}: the category {category!r} is no caption of an annotation of "
                 f"{ground_truth.source}: use the file that the detector ran on"
@@ -114,7 +115,8 @@ def _with_all_scores(
     told = labels[:, None] == np.array(captions[: scores.shape[1]])
     # A caption that is its own negative has two columns.
     off = np.where(told, np.abs(scores - best[:, None]), np.inf)
-    if (off.min(axis=1) > _TOLERANCE * np.maximum(1, np.abs(best))).any():
+    # Not "greater": NaN is neither.
+    if not (off.min(axis=1) <= _TOLERANCE * np.maximum(1, np.abs(best))).all():
         return None
     return prediction._replace(scores=scores, labels=off.argmin(axis=1))
 

@@ -25,6 +25,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +89,9 @@ def to_prediction(
     try:
         number = operator.index(None if isinstance(annotation_id, bool) else annotation_id)
     except TypeError:
-        raise ValueError(f"a prediction has the annotation id {annotation_id!r}: no int") from None
+        raise ValueError(
+            f"a prediction has the annotation id {short(annotation_id)}: no int"
+        ) from None
     boxes = _numbers(boxes, f"boxes of annotation {number}")
     scores = _numbers(scores, f"scores of annotation {number}")
     if not boxes.size and boxes.shape[0] == 0:
@@ -211,10 +214,10 @@ def read_predictions(path: str | Path) -> FGOVDPredictions:
     values = read_json(path, max_bytes=None)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"{where} is of the format {found!r}: {FORMAT!r} is needed")
+        raise ValueError(f"{where} is of the format {short(found)}: {FORMAT!r} is needed")
     if values.get("version") != VERSION:
         raise ValueError(
-            f"{where} is of version {values.get('version')!r}: this is for version {VERSION}"
+            f"{where} is of version {short(values.get('version'))}: this is for version {VERSION}"
         )
     n_negatives, entries = values.get("n_negatives"), values.get("predictions")
     try:

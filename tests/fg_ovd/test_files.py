@@ -167,6 +167,30 @@ def test_broken_lines_are_named(values: Any, message: str, tmp_path: Path) -> No
         read_fg_ovd_lines(path)
 
 
+@pytest.mark.parametrize("depth", [40, 900])
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        ("annotations", "bbox"),
+        ("annotations", "neg_category_ids"),
+        ("annotations", "category_id"),
+        ("annotations", "image_id"),
+        ("annotations", "id"),
+        ("images", "id"),
+        ("categories", "id"),
+    ],
+)
+def test_nested_values_are_told_in_a_few_words(
+    data: dict[str, Any], tmp_path: Path, depth: int, key: str, field: str
+) -> None:
+    path = tmp_path / "hard.json"
+    data[key][1][field] = "deep"
+    path.write_text(json.dumps(data).replace('"deep"', "[" * depth + "]" * depth))
+    with pytest.raises(ValueError, match=r"hard\.json") as error:
+        read_fg_ovd(path)
+    assert len(str(error.value)) < 300 + len(str(path)) and "\n" not in str(error.value)
+
+
 def test_files_without_lines(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     with pytest.raises(ValueError, match=r"lines\.jsonl' cannot be read"):

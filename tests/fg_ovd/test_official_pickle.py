@@ -239,6 +239,8 @@ def test_a_column_of_background_is_dropped(file: FGOVDFile, entries: list, tmp_p
         (lambda e: [*e, 3], "number 2 has no 'category_id'"),
         (lambda e: [{**e[0], "category_id": 11}], "category 11 is no caption of an annotation"),
         (lambda e: [{**e[0], "category_id": "10"}], "category '10' is no caption"),
+        (lambda e: [{**e[0], "category_id": True}], "category True is no caption"),
+        (lambda e: [{**e[0], "scores": [np.nan] * 6}], "scores of annotation 3 are not all finite"),
         (lambda e: [{k: v for k, v in e[0].items() if k != "boxes"}], "number 0 has no 'boxes'"),
         (lambda e: [{**e[0], "boxes": [[40, 40, 5, 5]] * 6}], "look like x, y, width, height"),
         (lambda e: [{**e[0], "total_scores": np.full((6, 3), np.nan)}], "not all finite"),

@@ -116,7 +116,7 @@ def find_subsets(
         # With 0 negatives no caption is left out: a picture serves every number. Serialized lists
         # would save little, and cost MMEngine a walk through all of Python's memory.
         settings = {**dataset, "ann_file": str(path), "n_negatives": 0, "serialize_data": False}
-        built = DATASETS.build({**settings, "skip_missing": skip_missing})
+        built = DATASETS.build({**settings, "skip_missing": skip_missing, "file": file})
         numbers = tuple(range(number + 1)) if sweep else tuple(sorted({0, number}))
         found.append(Subset(name, path, file, built, number, numbers))
     if not found:

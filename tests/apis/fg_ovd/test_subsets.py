@@ -11,6 +11,7 @@ import pytest
 from mmengine.config import Config
 
 from fgclip_det.apis.fg_ovd.subsets import SUBSETS, find_subsets
+from fgclip_det.fg_ovd import files
 
 Make = Callable[..., Config]
 
@@ -28,6 +29,15 @@ def test_all_are_those_that_lie_beside_the_config_s_own(
     assert [subset.n_negatives for subset in found] == [5, 5, 5, 5, 2, 2]
     assert [subset.numbers for subset in found[3:5]] == [(0, 5), (0, 2)]
     assert found[1].path == fg_ovd_data / "fg_ovd" / "2_attributes.json"
+
+
+def test_each_file_is_read_once(fg_ovd_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    real = files.read_json
+    monkeypatch.setattr(files, "read_json", lambda path, **k: read.append(path) or real(path, **k))
+    found, _ = find_subsets(fg_ovd_config().test_dataloader.dataset, "hard,easy")
+    assert read == [subset.path for subset in found] and len(read) == 2
+    assert [len(subset.dataset) for subset in found] == [8, 8]
 
 
 def test_a_subset_without_so_many_negatives_is_told(fg_ovd_config: Make) -> None:
