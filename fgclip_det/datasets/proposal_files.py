@@ -139,7 +139,8 @@ def _columns_of_json(
             f"{where}: result number {negative[0]} has the bbox {entries[negative[0]]['bbox']}, "
             "whose width or height is negative: x, y, width and height are needed"
         )
-    boxes[:, 2:] += boxes[:, :2]
+    with np.errstate(over="ignore"):  # what is infinite then is named with the other numbers
+        boxes[:, 2:] += boxes[:, :2]
     return (
         np.array([entry["image_id"] for entry in entries], dtype=np.int64),
         boxes,
