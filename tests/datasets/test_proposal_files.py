@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ IMAGES = [
 ]
 
 
-def result(image: int = 7, bbox: Any = (1, 2, 30, 20), score: Any = 0.5, **more) -> dict[str, Any]:
+def result(image: Any = 7, bbox: Any = (1, 2, 30, 20), score: Any = 0.5, **more) -> dict[str, Any]:
     box = list(bbox) if isinstance(bbox, tuple) else bbox
     return {"image_id": image, "category_id": 1, "bbox": box, "score": score, **more}
 
@@ -208,6 +209,27 @@ def test_dumps_of_other_pictures_are_refused(dump) -> None:
     for image in ("x", "7", 7.5):
         with pytest.raises(ValueError, match="number 0 is not as DumpDetResults writes it"):
             read_proposals(dump(img_id=image), IMAGES, trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "message"),
+    [
+        ([[1, 2, math.nan, 22]], [0.5], "box number 0 or its score is NaN or infinite"),
+        ([[1, 2, 31, 22]], [math.inf], "box number 0 or its score is NaN or infinite"),
+        ([[1, 2, 31, 22]], [10**400], "number 0 is not as DumpDetResults .*OverflowError"),
+        ([[1, 2, 31, "x"]], [0.5], "number 0 is not as DumpDetResults"),
+        # Width and height in place of the far corner.
+        ([[30, 20, 10, 10], [1, 2, 31, 22], [25, 12, 9, 9]], [0.5] * 3, "2 of 3 boxes .* no area"),
+    ],
+)
+def test_numbers_of_a_pickle_are_checked(
+    tmp_path: Path, boxes: list, scores: list, message: str
+) -> None:
+    found = {"bboxes": boxes, "scores": scores}
+    sample = {"img_id": 7, "ori_shape": (40, 60), "pred_instances": found}
+    (tmp_path / "dump.pkl").write_bytes(pickle.dumps([sample]))
+    with pytest.raises(ValueError, match=message):
+        read_proposals(tmp_path / "dump.pkl", IMAGES, trust_pickle=True)
 
 
 def test_other_pickles_are_refused(tmp_path: Path) -> None:

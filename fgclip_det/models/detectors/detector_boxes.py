@@ -78,7 +78,7 @@ def detector_boxes(
         raise ValueError(
             f"{type(detector).__name__} predicts no boxes: wrap a detector that has some"
         )
-    _check_finite(detector, found, batch_inputs)
+    check_finite(detector, found, batch_inputs)
     return found
 
 
@@ -120,13 +120,18 @@ def _boxes_alone(*arguments: Any, results_list: list[InstanceData] | None = None
     return arguments[2] if results_list is None else results_list
 
 
-def _check_finite(
+def check_finite(
     detector: BaseDetector, found: Sequence[InstanceData], batch_inputs: Tensor
 ) -> None:
     """Refuse boxes and scores of NaN, and no boxes where that is because of NaN.
 
     MMDetection's own suppression passes over NaN, so that most detectors with broken weights just
     find nothing: pictures without any box are looked at again.
+
+    Args:
+        detector: Who found them.
+        found: Of each picture ``bboxes`` and ``scores``.
+        batch_inputs: (N, 3, H, W), the pictures.
 
     Raises:
         ValueError: There are some.
