@@ -1,4 +1,4 @@
-"""Names another detector's boxes anew with FG-CLIP; nothing is trained.
+"""Names another detector's boxes anew with FG-CLIP; nothing is trained, masks stay with boxes.
 
 python tools/rescore.py results.bbox.json annotations/instances_val2017.json data/coco/val2017 \
     --encoder qihoo360/fg-clip2-base --texts coco --out rescored.bbox.json

@@ -139,7 +139,8 @@ def _columns_of_json(
             f"{where}: result number {negative[0]} has the bbox {entries[negative[0]]['bbox']}, "
             "whose width or height is negative: x, y, width and height are needed"
         )
-    boxes[:, 2:] += boxes[:, :2]
+    with np.errstate(over="ignore"):  # what is infinite then is named with the other numbers
+        boxes[:, 2:] += boxes[:, :2]
     return (
         np.array([entry["image_id"] for entry in entries], dtype=np.int64),
         boxes,
@@ -300,7 +301,8 @@ def _fitted(
         (M, 4) boxes, (M,) rows that were kept of those given, and notes.
 
     Raises:
-        ValueError: So many overhang, or all are so small, that they must be of other pictures.
+        ValueError: So many overhang, or all are so small, that they must be of other pictures, or
+            most have no area.
     """
     over = ((boxes[:, :2] < -_OVERHANG) | (boxes[:, 2:] > limits + _OVERHANG)).any(axis=1)
     if len(boxes) and boxes.max() <= _SHARE_OF_PICTURE:
@@ -311,6 +313,11 @@ def _fitted(
     clipped[:, 0::2] = clipped[:, 0::2].clip(0, limits[:, :1])
     clipped[:, 1::2] = clipped[:, 1::2].clip(0, limits[:, 1:])
     kept = np.nonzero((clipped[:, 2:] > clipped[:, :2]).all(axis=1))[0]
+    if 2 * len(kept) < len(boxes):
+        raise ValueError(
+            f"{len(boxes) - len(kept)} of {len(boxes)} boxes in {where} have no area: JSON holds "
+            "x, y, width and height, a pickle corners, x1, y1, x2, y2"
+        )
     notes = []
     reach = (boxes[:, 2:] / limits).max() if len(boxes) >= _MANY else 1.0
     if reach < _WHOLE:

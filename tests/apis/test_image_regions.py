@@ -120,3 +120,29 @@ def test_another_detector_is_not_asked(detect: OpenVocabInferencer, tmp_path: Pa
     image.regions.save(path)
     with pytest.raises(ValueError, match=says("Regions.load")):
         detect.load_regions(path)
+
+
+def test_all_that_makes_regions_is_told(detect: OpenVocabInferencer, tmp_path: Path) -> None:
+    """Each part of the two-stage detector, and settings of the first stage."""
+    path = tmp_path / "r.safetensors"
+    detect.propose(PICTURES[0], progress=False)[0].save(path)
+
+    def change(part: str) -> None:
+        model = other.model
+        if part == "rpn":
+            model.test_cfg.rpn["max_per_img"] = 7
+            return
+        with torch.no_grad():
+            next(getattr(model, part).parameters()).add_(1e-3)
+
+    for part in ("neck", "rpn_head", "roi_head", "rpn"):
+        other = OpenVocabInferencer(device="cpu")
+        assert other.weights_hash == detect.weights_hash
+        other = OpenVocabInferencer(device="cpu")
+        change(part)
+        with pytest.raises(ValueError, match=says("weights or settings", "propose them again")):
+            other.load_regions(path)
+    # Thresholds of detections are asked for anew.
+    other = OpenVocabInferencer(device="cpu")
+    other.model.roi_head.test_cfg["score_thr"] = 0.5
+    assert len(other.load_regions(path)) > 0

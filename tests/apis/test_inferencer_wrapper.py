@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from PIL import Image
 from fgclip_det.apis import OpenVocabInferencer
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.models import OpenVocabWrapper
+from tests.messages import says
 
 SHAPES = Path(__file__).parents[2] / "configs" / "region_text" / "shapes_tiny.py"
 PICTURES = sorted((BUNDLED / "images").glob("*.png"))
@@ -116,6 +121,70 @@ def test_a_pipeline_that_asks_for_float_pixels(tmp_path: Path) -> None:
         assert len(found) > 20
         torch.testing.assert_close(found.scores, sample.pred_instances.scores)
         torch.testing.assert_close(found.boxes, sample.pred_instances.bboxes)
+
+
+def test_regions_of_another_wrapper_are_refused(
+    config: Config, weights: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "regions.safetensors"
+
+    def opened(changes: dict | None = None, given: Path = weights) -> OpenVocabInferencer:
+        own = copy.deepcopy(config)
+        own.merge_from_dict(changes or {})
+        return OpenVocabInferencer(own, given, device="cpu")
+
+    detector = opened()
+    (regions,) = detector.propose(PICTURES[0])
+    regions.save(path)
+    # What is decided when regions are asked, and what only training needs, is no part of them.
+    for changes in (
+        {"model.region_head": dict(temperature=30.0)},
+        {"model.vocabulary": "a circle. a star"},
+        {"model.detector.roi_head.bbox_head.init_cfg": None},
+    ):
+        kept = opened(changes).load_regions(path)
+        assert kept.regions.boxes.equal(regions.regions.boxes)
+    values = torch.load(weights, weights_only=True)
+    values["state_dict"]["rpn_head.rpn_cls.bias"] += 1e-3
+    torch.save(values, tmp_path / "other.pth")
+    names = [f"class {k}" for k in range(config.model.detector.roi_head.bbox_head.num_classes)]
+    ensemble = {"model.region_head": dict(fusion="ensemble"), "model.class_names": names}
+    others = [
+        opened(given=tmp_path / "other.pth"),
+        opened({"model.box_score": "rpn"}),
+        opened({"model.frame": dict(resize="keep_ratio", size=192)}),
+        opened({"model.frame": dict(interpolation="bilinear")}),
+        opened({"model.detector.test_cfg.rcnn.score_thr": 0.5}),
+        opened({"model.detector.rpn_head.anchor_generator.scales": [4]}),
+        opened(ensemble),
+        opened({**ensemble, "model.class_names": [f"other {name}" for name in names]}),
+    ]
+    assert len({other.weights_hash for other in (detector, *others)}) == 1 + len(others)
+    for other in others:
+        with pytest.raises(ValueError, match=says("regions.safetensors", "propose them again")):
+            other.load_regions(path)
+
+
+def test_regions_are_those_of_another_process(
+    config: Config, weights: Path, tmp_path: Path
+) -> None:
+    detector = OpenVocabInferencer(config, weights, device="cpu")
+    config.dump(tmp_path / "config.py")
+    program = (
+        "import sys; from fgclip_det.apis import OpenVocabInferencer; "
+        "print(OpenVocabInferencer(*sys.argv[1:], device='cpu').weights_hash); "
+        "print(OpenVocabInferencer(device='cpu').weights_hash)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "config.py"), str(weights)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    hashes = [detector.weights_hash, OpenVocabInferencer(device="cpu").weights_hash]
+    assert done.stdout.split() == hashes
 
 
 def _refusal(*arguments) -> str:

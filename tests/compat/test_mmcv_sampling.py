@@ -150,6 +150,25 @@ def test_modulated_deform_conv_refuses_smaller_offsets() -> None:
         layer(seeded(1, 4, 6, 4), seeded(1, 18, 3, 2), seeded(1, 9, 3, 2))
 
 
+@pytest.mark.parametrize("place", [math.nan, math.inf, -math.inf, 1e30, -1e9])
+def test_samples_at_no_place_are_outside(place: float) -> None:
+    """As for mmcv's own kernel; torchvision's ends the process at NaN."""
+    weight, offset = seeded(3, 2, 3, 3, seed=2), torch.zeros(1, 18, 5, 7)
+    offset[0, :, 2, 3] = place
+    outside = offset.clone()
+    outside[0, :, 2, 3] = 1e4
+    image, mask = seeded(1, 2, 5, 7), torch.ones(1, 9, 5, 7)
+    plain = mmcv_ops.deform_conv2d(image, offset, weight, 1, 1, 1)
+    expected = mmcv_ops.deform_conv2d(image, outside, weight, 1, 1, 1)
+    torch.testing.assert_close(plain, expected)
+    assert (plain[0, :, 2, 3] == 0).all() and plain.abs().max() > 1
+    inputs = [image.requires_grad_(), offset.requires_grad_(), weight.requires_grad_()]
+    found = mmcv_ops.modulated_deform_conv2d(*inputs[:2], mask, weight, None, 1, 1, 1, 1, 1)
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    assert all(one.grad.isfinite().all() for one in inputs)
+
+
 def test_grouped_deform_conv_and_bfloat16_offsets() -> None:
     images, weight = seeded(2, 4, 6, 6), seeded(6, 2, 3, 3, seed=1)
     zero = torch.zeros(2, 18, 6, 6, dtype=torch.bfloat16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from mmdet.registry import METRICS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from pycocotools import mask as mask_tools
 
 from fgclip_det.datasets.proposal_files import read_proposals
 
@@ -23,7 +25,7 @@ IMAGES = [
 ]
 
 
-def result(image: int = 7, bbox: Any = (1, 2, 30, 20), score: Any = 0.5, **more) -> dict[str, Any]:
+def result(image: Any = 7, bbox: Any = (1, 2, 30, 20), score: Any = 0.5, **more) -> dict[str, Any]:
     box = list(bbox) if isinstance(bbox, tuple) else bbox
     return {"image_id": image, "category_id": 1, "bbox": box, "score": score, **more}
 
@@ -93,13 +95,46 @@ def test_a_category_may_be_missing(tmp_path: Path) -> None:
         ),
         (
             [result(3, (80, 20, 95, 30)), result(7, (10, 30, 50, 39))] * 5,
-            "are they corners, x1, y1, x2, y2",
+            "10 of 10 boxes .*are they corners, x1, y1, x2, y2",
         ),
+        ([result(score=10**200)], r"has the score 1e\+200: scores must be between 0 and 1"),
+        ("[" + json.dumps(result()).replace("0.5", "1" * 400) + "]", "is beyond a float64"),
+        ([result(bbox=(1e308, 0, 1e308, 1))], "is NaN or infinite"),
+        ([result(bbox=(1, 2, True, 4))], "four numbers are needed"),
+        ([result(score="0.5")], "has the score '0.5'"),
+        ([result(7.0)], r"has the image_id 7\.0"),
+        ([result(category_id="cat")], "has the category_id 'cat'"),
+        ([result(segmentation="x")], "has the segmentation 'x': polygons"),
+        ([result(segmentation=[[1, 2, 3, 4]])], r"segmentation \[\[1, 2, 3, 4\]\]: polygons"),
+        ([result(segmentation=[[1, 2, 3, 4, 5, "6"]])], "polygons, each a list of x, y"),
+        ([result(segmentation=[1, 2, 3, 4, 5, 6])], "polygons, each a list of x, y"),
+        ([result(segmentation={"counts": "PPPo0"})], "run lengths} are needed"),
+        ([result(segmentation={"size": [40, 60], "counts": "z"})], "run lengths} are needed"),
+        (
+            [result(segmentation={"size": [60, 40], "counts": "PPPo0"})],
+            r"a mask of \(height, width\) \[60, 40\], and its picture is \[40, 60\]",
+        ),
+        (
+            [result(segmentation={"size": [40, 60], "counts": [1, 2]})],
+            "whose runs are 3 pixels long together",
+        ),
+        ([result(segmentation=[[0] * 7] * 9000)], r"\.\.\.: polygons"),
     ],
 )
 def test_what_makes_no_sense_is_named(tmp_path: Path, entries: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_proposals(write(tmp_path, entries), IMAGES)
+
+
+def test_masks_are_kept_as_they_are(tmp_path: Path) -> None:
+    runs = {"size": [40, 60], "counts": "PPPo0"}
+    masks = [[[1, 2, 3, 4, 5, 6.5]], runs, {"size": [40, 60], "counts": [400, 2000]}, [], None]
+    entries = [result(7, segmentation=mask) for mask in masks] + [result(7)]
+    # Those without area go with their masks.
+    entries.insert(1, result(7, (5, 5, 0, 5), segmentation=runs))
+    own = read_proposals(write(tmp_path, entries), IMAGES).by_image[7]
+    assert own.segmentations == (*masks[:3], None, None, None)
+    assert len(own) == 6
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -160,6 +195,10 @@ def test_reads_mmdetections_dump(dump) -> None:
     assert found.by_image[7].scores.tolist() == [0.5, 0.25]
     # Its labels are places in a list of classes that the file does not hold.
     assert found.by_image[7].category_ids.tolist() == [-1, -1]
+    # Of run lengths that JSON holds too.
+    masks = found.by_image[7].segmentations
+    assert json.loads(json.dumps(masks))[0]["size"] == [40, 60]
+    assert mask_tools.area(masks[0]) == 0 and isinstance(masks[0]["counts"], str)
 
 
 def test_dumps_of_other_pictures_are_refused(dump) -> None:
@@ -167,8 +206,30 @@ def test_dumps_of_other_pictures_are_refused(dump) -> None:
         read_proposals(dump(ori_shape=(20, 30)), IMAGES, trust_pickle=True)
     with pytest.raises(ValueError, match=r"4 of 4 boxes .* the image_id 99"):
         read_proposals(dump(img_id=99), IMAGES, trust_pickle=True)
-    with pytest.raises(ValueError, match="number 0 is not as DumpDetResults writes it"):
-        read_proposals(dump(img_id="x"), IMAGES, trust_pickle=True)
+    for image in ("x", "7", 7.5):
+        with pytest.raises(ValueError, match="number 0 is not as DumpDetResults writes it"):
+            read_proposals(dump(img_id=image), IMAGES, trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "message"),
+    [
+        ([[1, 2, math.nan, 22]], [0.5], "box number 0 or its score is NaN or infinite"),
+        ([[1, 2, 31, 22]], [math.inf], "box number 0 or its score is NaN or infinite"),
+        ([[1, 2, 31, 22]], [10**400], "number 0 is not as DumpDetResults .*OverflowError"),
+        ([[1, 2, 31, "x"]], [0.5], "number 0 is not as DumpDetResults"),
+        # Width and height in place of the far corner.
+        ([[30, 20, 10, 10], [1, 2, 31, 22], [25, 12, 9, 9]], [0.5] * 3, "2 of 3 boxes .* no area"),
+    ],
+)
+def test_numbers_of_a_pickle_are_checked(
+    tmp_path: Path, boxes: list, scores: list, message: str
+) -> None:
+    found = {"bboxes": boxes, "scores": scores}
+    sample = {"img_id": 7, "ori_shape": (40, 60), "pred_instances": found}
+    (tmp_path / "dump.pkl").write_bytes(pickle.dumps([sample]))
+    with pytest.raises(ValueError, match=message):
+        read_proposals(tmp_path / "dump.pkl", IMAGES, trust_pickle=True)
 
 
 def test_other_pickles_are_refused(tmp_path: Path) -> None:

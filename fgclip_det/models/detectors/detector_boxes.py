@@ -78,7 +78,7 @@ def detector_boxes(
         raise ValueError(
             f"{type(detector).__name__} predicts no boxes: wrap a detector that has some"
         )
-    _check_finite(detector, found)
+    check_finite(detector, found, batch_inputs)
     return found
 
 
@@ -120,11 +120,18 @@ def _boxes_alone(*arguments: Any, results_list: list[InstanceData] | None = None
     return arguments[2] if results_list is None else results_list
 
 
-def _check_finite(detector: BaseDetector, found: Sequence[InstanceData]) -> None:
-    """Refuse boxes and scores of NaN, and no boxes of weights that hold some.
+def check_finite(
+    detector: BaseDetector, found: Sequence[InstanceData], batch_inputs: Tensor
+) -> None:
+    """Refuse boxes and scores of NaN, and no boxes where that is because of NaN.
 
     MMDetection's own suppression passes over NaN, so that most detectors with broken weights just
-    find nothing.
+    find nothing: pictures without any box are looked at again.
+
+    Args:
+        detector: Who found them.
+        found: Of each picture ``bboxes`` and ``scores``.
+        batch_inputs: (N, 3, H, W), the pictures.
 
     Raises:
         ValueError: There are some.
@@ -138,7 +145,8 @@ def _check_finite(detector: BaseDetector, found: Sequence[InstanceData]) -> None
                 f"{int(broken.sum())} of {len(boxes)} boxes that {kind} found in a picture, or "
                 "their scores, are NaN or infinite: its weights are broken, take another checkpoint"
             )
-    if all(len(instances) for instances in found):
+    empty = [row for row, instances in enumerate(found) if not len(instances)]
+    if not empty:
         return
     for name, value in detector.state_dict().items():
         if not value.isfinite().all():
@@ -146,6 +154,13 @@ def _check_finite(detector: BaseDetector, found: Sequence[InstanceData]) -> None
                 f"{kind} found nothing, and its weights {name!r} are NaN or infinite: take "
                 "another checkpoint"
             )
+    with torch.no_grad():
+        features = detector.extract_feat(batch_inputs[empty])
+    if not all(level.isfinite().all() for level in features if torch.is_tensor(level)):
+        raise ValueError(
+            f"{kind} found nothing, since its features are NaN or infinite: take another "
+            "checkpoint, or compute in float32"
+        )
 
 
 def merge_classes(

@@ -12,9 +12,11 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP, build_encoder
+from fgclip_det.models.detectors.detector_boxes import check_finite
 from fgclip_det.models.detectors.detector_inputs import (
     build_preprocessor,
     for_each_canvas,
@@ -122,6 +124,9 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
 
         Returns:
             One for each image.
+
+        Raises:
+            ValueError: Boxes are NaN, or there are none since weights or features are.
         """
         metas = image_metas(batch_inputs, batch_data_samples)
         multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
@@ -143,6 +148,8 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
         )
         for image in regions:
             image.encoder_fingerprint = self.encoder.fingerprint
+        found = [InstanceData(bboxes=image.boxes, scores=image.objectness) for image in regions]
+        check_finite(self, found, batch_inputs)
         return regions
 
     def loss(

@@ -148,6 +148,9 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
         Returns:
             One for each image.
+
+        Raises:
+            ValueError: The detector gives no boxes or boxes of NaN, or cannot run here.
         """
         metas = image_metas(batch_inputs, batch_data_samples)
         multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
@@ -253,4 +256,7 @@ def _build(detector: dict | BaseDetector, data_preprocessor: dict | nn.Module | 
     with DefaultScope.overwrite_default_scope("mmdet"):
         settings = ConfigDict(copy.deepcopy(detector))
         settings.setdefault("data_preprocessor", data_preprocessor)
-        return MODELS.build(settings).eval()
+        try:
+            return MODELS.build(settings).eval()
+        except RuntimeError as error:  # such as of a package that a detector needs
+            raise ValueError(f"the detector cannot be built: {error}") from error

@@ -17,7 +17,7 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> N
     Raises:
         ValueError: It is not, or is a bool or a text.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < math.inf:
         raise ValueError(f"{name} is {value!r}: it must be a number")
     if not low <= value <= high:
         wanted = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"{low:g} or more"

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 
 from fgclip_det.models import OpenVocabWrapper
 from fgclip_det.models.detectors.detector_boxes import merge_classes
+from fgclip_det.vocabulary import TextEmbeddings
 from tests.messages import says
 from tests.models.detectors_for_tests import BASE, NOVEL
 
@@ -38,7 +39,8 @@ class ToldDetector(BaseDetector):
 
     def loss(self, batch_inputs, batch_data_samples): ...
 
-    def extract_feat(self, batch_inputs): ...
+    def extract_feat(self, batch_inputs):
+        return (batch_inputs,)
 
     def _forward(self, batch_inputs, batch_data_samples=None): ...
 
@@ -118,6 +120,56 @@ def test_a_detector_that_predicts_no_boxes_is_named(wrap):
     wrapper.detector.predict = lambda inputs, samples, rescale: samples
     with pytest.raises(ValueError, match="ToldDetector predicts no boxes"):
         wrapper.propose(images())
+
+
+def test_boxes_of_nan_are_said(wrap):
+    nan = math.nan
+    fine = [10.0, 10, 30, 30]
+    for boxes, scores, count in (
+        ([fine, [nan, 0, 9, 9]], [0.5, 0.5], 1),
+        ([fine, fine], [nan, math.inf], 2),
+    ):
+        with pytest.raises(ValueError, match=says(f"{count} of 2", "ToldDetector", "NaN")):
+            wrap(boxes, scores, [0, 0]).propose(images())
+    # Where a box ends does not matter once it is out of the picture.
+    wrapper = wrap([[10, 10, math.inf, 30]], [0.5], [0])
+    assert wrapper.propose(images(1))[0].boxes.tolist() == [[10, 10, 96, 30]]
+
+
+def test_nothing_found_with_weights_of_nan_is_said(wrap):
+    wrapper = wrap()
+    wrapper.detector.register_buffer("weight", torch.ones(3))
+    assert len(wrapper.propose(images(1))[0]) == 0
+    wrapper.detector.weight[1] = math.nan
+    with pytest.raises(ValueError, match=says("ToldDetector found nothing", "'weight'", "NaN")):
+        wrapper.propose(images(1))
+    # Of whole weights too, where numbers overflow.
+    wrapper.detector.weight[1] = 1.0
+    wrapper.detector.extract_feat = lambda pixels: (pixels, pixels / 0)
+    with pytest.raises(ValueError, match=says("ToldDetector found nothing", "features", "NaN")):
+        wrapper.propose(images(1))
+
+
+def test_texts_without_a_direction_are_refused(wrap):
+    wrapper = wrap([[10, 10, 30, 30]], [0.5], [0])
+    regions = wrapper.propose(images(1))
+    texts = wrapper.encode_vocabulary(BASE)
+    for value in (0.0, math.nan, math.inf):
+        rows = texts.embeddings.clone()
+        rows[1] = value
+        broken = TextEmbeddings(texts.vocabulary, rows, texts.encoder_fingerprint)
+        with pytest.raises(ValueError, match=says("1 of 4", BASE[1], "encode")):
+            wrapper.classify(regions, broken)
+
+
+def test_regions_of_nan_are_said(wrap):
+    wrapper = wrap([[10, 10, 30, 30]], [0.5], [0])
+    regions = wrapper.propose(images(1))
+    regions[0].region_embeddings[0, 0] = math.nan
+    for agnostic in (False, True):
+        wrapper.region_head.test_cfg["nms"]["class_agnostic"] = agnostic
+        with pytest.raises(ValueError, match=says("1 of 1 boxes", "NaN", "weights")):
+            wrapper.classify(regions, wrapper.text_embeddings)
 
 
 def test_class_scores_count_for_names_that_it_knows(wrap):
