@@ -63,7 +63,7 @@ def _found(given: str | os.PathLike, hidden: Iterable[str] = ()) -> Iterator[tup
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         pictures = _in_folder(path, hidden) if is_folder else [(path, Path(path).stem)]
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise ValueError(f"no picture at {path!r}: check the path") from None
+        raise ValueError(f"no picture at {os.fspath(given)!r}: check the path") from None
     except OSError as error:
         where = repr(error.filename or path)
         raise ValueError(
