@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -37,6 +38,21 @@ def check_on_error(on_error: Any) -> None:
         raise ValueError(f'on_error is {on_error!r}: it must be "raise" or "collect"')
 
 
+def check_list(values: Any, kind: type, what: str) -> None:
+    """Refuse what is no sequence of things of a kind.
+
+    Raises:
+        ValueError: It is none, or holds another kind.
+    """
+    is_list = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    wrong = [v for v in values if not isinstance(v, kind)] if is_list else [values]
+    if wrong:
+        raise ValueError(
+            f"{what} must be a list of {kind.__name__}, not {type(wrong[0]).__name__} "
+            f"({wrong[0]!r:.80})"
+        )
+
+
 def check_path(path: Any, what: str) -> None:
     """Refuse what cannot be a path.
 
@@ -46,7 +62,7 @@ def check_path(path: Any, what: str) -> None:
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ValueError(f"{what} cannot be a {type(path).__name__} ({path!r:.80}): give a path")
     if not os.fspath(path) or "\0" in os.fspath(path):
-        raise ValueError(f"{what} is {os.fspath(path)!r}, which is no path: give one")
+        raise ValueError(f"{what} is {os.fspath(path)!r}, which is no path: check the path")
 
 
 def _is_a(value: Any, kind: type) -> bool:

@@ -15,7 +15,12 @@ from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
 from fgclip_det.apis.answers import Answers, Stream
-from fgclip_det.apis.argument_checks import check_batch_size, check_on_error, check_score_thr
+from fgclip_det.apis.argument_checks import (
+    check_batch_size,
+    check_list,
+    check_on_error,
+    check_score_thr,
+)
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
@@ -205,7 +210,16 @@ class OpenVocabInferencer:
         texts: Sequence[TextEmbeddings],
         score_thr: float = 0.3,
     ) -> list[Detections]:
-        """Detections in regions, for embeddings of one vocabulary for each picture."""
+        """Detections in regions, for embeddings of one vocabulary for each picture.
+
+        Raises:
+            ValueError: They are of other kinds or not as many, or `score_thr` is out of range.
+        """
+        check_score_thr(score_thr)
+        check_list(images, ImageRegions, "images")
+        check_list(texts, TextEmbeddings, "texts")
+        if len(images) != len(texts):
+            raise ValueError(f"{len(texts)} texts for {len(images)} images: give one for each")
         regions = [image.regions for image in images]
         found = self.model.classify(regions, [self._competing(own) for own in texts])
         return [

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.io import check_padded_size, read_image, to_rgb
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -24,7 +25,10 @@ def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[
     Raises:
         ValueError: A path does not exist, a folder holds no picture, or there is no path.
     """
-    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    elif not isinstance(paths, Iterable):
+        check_path(paths, "a picture")
     found = [Path(path) for given in paths for path, _ in _found(given)]
     if not found:
         raise ValueError("no pictures were given: name files or folders")
@@ -49,21 +53,22 @@ def named_images(
     hidden = {os.path.realpath(folder) for folder in without}
     names: dict[str, str] = {}
     for given in paths:
-        for path, name in _found(given, hidden):
+        check_path(given, "a picture")
+        # A picture that is named in two ways, by itself and with its folder, is one.
+        for path, name in _found(Path(given), hidden):
             names.setdefault(path, name)
     return names
 
 
 def _found(given: str | os.PathLike, hidden: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
     """Paths and names of a file, or of the pictures in a folder and below."""
-    if not os.fspath(given):
-        raise ValueError("a picture's path is empty (''): name a file or a folder")
-    path = str(Path(given))
+    check_path(given, "a picture")
+    path = os.fspath(given)
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-        pictures = _in_folder(path, hidden) if is_folder else [(path, Path(path).stem)]
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise ValueError(f"no picture at {path!r}: check the path") from None
+        pictures = _in_folder(path, hidden) if is_folder else [(path, _stem(path))]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"no picture at {os.fspath(given)!r}: check the path") from None
     except OSError as error:
         where = repr(error.filename or path)
         raise ValueError(
@@ -72,6 +77,10 @@ def _found(given: str | os.PathLike, hidden: Iterable[str] = ()) -> Iterator[tup
     if not pictures:
         raise ValueError(f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}")
     yield from pictures
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:

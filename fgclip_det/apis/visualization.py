@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.picture_lists import to_pixels
 
 # Small pictures are enlarged until their longer side has this many pixels.
 _LEAST_SIDE = 640
@@ -28,7 +29,15 @@ def draw_detections(image: np.ndarray, detections: Detections) -> Image.Image:
 
     Returns:
         The annotated picture, enlarged where it is small; a name has the same colour everywhere.
+
+    Raises:
+        ValueError: `image` is no such array, or the detections are of another kind.
     """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"a picture must be an array, not {type(image).__name__}: read_image it")
+    image = to_pixels(image)
+    if not isinstance(detections, Detections):
+        raise ValueError(f"detections cannot be a {type(detections).__name__}: give Detections")
     height, width = image.shape[:2]
     scale = max(1, round(_LEAST_SIDE / max(height, width)))
     canvas = Image.fromarray(image).resize((width * scale, height * scale), Image.BICUBIC)

@@ -87,9 +87,9 @@ def check_asked(arguments: argparse.Namespace, own: str | None) -> None:
     Raises:
         ValueError: One is missing.
     """
-    if own and not arguments.images:
+    if own is not None and not arguments.images:
         raise ValueError("name the pictures to look into")
-    if own and not (arguments.texts or arguments.vocabulary):
+    if own is not None and not (arguments.texts or arguments.vocabulary):
         raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
 
 
@@ -100,8 +100,11 @@ def read_vocabulary(arguments: argparse.Namespace) -> TextEmbeddings | Vocabular
         ValueError: It names nothing, or cannot be read.
     """
     # Imported late: --help and --version answer without loading torch and MMDetection.
+    from fgclip_det.apis.argument_checks import check_path
     from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
+    if arguments.vocabulary is not None:
+        check_path(arguments.vocabulary, "--vocabulary")
     texts = _BUNDLED_TEXTS if arguments.texts is None else arguments.texts
     spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
     is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from fgclip_det.apis import inferencer
+from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
 from fgclip_det.apis.picture_lists import named_images
 from fgclip_det.apis.visualization import draw_detections, shortened
 from fgclip_det.cli.arguments import check_asked, read_vocabulary
-from fgclip_det.cli.outputs import check_folder, path_text, write_result
+from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_result
 from fgclip_det.cli.report import Report
 from fgclip_det.io import read_json, to_json, write_image
 from fgclip_det.vocabulary import Vocabulary
@@ -28,16 +29,17 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: An argument is wrong; nothing was written then.
     """
     check_asked(arguments, arguments.model)
+    check_path(arguments.out_dir, "--out-dir")
     out_dir = Path(arguments.out_dir)
-    folders = [out_dir / "preds", out_dir / "vis"]
-    names = named_images(arguments.images or [BUNDLED / "images"], without=folders)
+    made = [out_dir / folder for folder in FOLDERS]
+    names = named_images(arguments.images or [BUNDLED / "images"], without=made)
     vocabulary, negatives = read_vocabulary(arguments), _negatives(arguments)
     if not 0 <= arguments.score_thr <= 1:
         raise ValueError(f"--score-thr is {arguments.score_thr}: it must be between 0 and 1")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
-    for folder in folders[:1] if arguments.no_save_vis else folders:
-        check_folder(folder, arguments.out_dir)
+    for folder in ("preds",) if arguments.no_save_vis else ("preds", "vis"):
+        check_folder(out_dir / folder, arguments.out_dir)
     device = resolve_device(arguments.device)
     detector = inferencer.OpenVocabInferencer(
         arguments.model, arguments.weights, arguments.encoder, device

@@ -12,12 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.apis import heatmap as maps_of
+from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
 from fgclip_det.apis.picture_lists import named_images
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.cli.arguments import check_asked, read_vocabulary
-from fgclip_det.cli.outputs import check_folder, path_text, write_result
+from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_result
 from fgclip_det.cli.report import Report
 from fgclip_det.encoders import load_encoder
 from fgclip_det.io import read_image, write_image
@@ -30,13 +31,20 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: An argument is wrong; nothing was written then.
     """
     check_asked(arguments, arguments.encoder)
-    folder = Path(arguments.out_dir) / "heatmaps"
-    names = named_images(arguments.images or [BUNDLED / "images"], without=[folder])
+    check_path(arguments.out_dir, "--out-dir")
+    out_dir = Path(arguments.out_dir)
+    folder = out_dir / "heatmaps"
+    made = [out_dir / folder for folder in FOLDERS]
+    names = named_images(arguments.images or [BUNDLED / "images"], without=made)
     vocabulary = read_vocabulary(arguments)
     maps_of.check_count(len(vocabulary))
     check_folder(folder, arguments.out_dir)
+    if arguments.encoder is not None:
+        check_path(arguments.encoder, "--encoder")
     device = resolve_device(arguments.device)
-    encoder = load_encoder(arguments.encoder or BUNDLED / "encoder").to(device)
+    encoder = load_encoder(
+        BUNDLED / "encoder" if arguments.encoder is None else arguments.encoder
+    ).to(device)
     size = {key: getattr(arguments, key) for key in ("image_size", "max_patches", "box_cells")}
     maps_of.check_settings(encoder, **size)
     texts = encode_texts(encoder, vocabulary)

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from fgclip_det.exit_codes import UNSAFE
 from fgclip_det.io import check_writable, write_bytes
 
+# What commands write below OUT, and never take for pictures.
+FOLDERS = ("preds", "vis", "heatmaps")
 # Of most file systems, in bytes.
 _LONGEST_NAME = 255
 

@@ -52,8 +52,11 @@ class Report:
             if lacks_memory(error):
                 reason = f"picture {path!r} does not fit into memory: make it smaller"
             elif isinstance(error, OSError):
-                reason = error.strerror or error
-                reason = f"picture {path!r}: its result cannot be written ({reason}): rename it"
+                place = f"{str(error.filename)!r}: " if error.filename else ""
+                reason = (
+                    f"the result of picture {path!r} cannot be written "
+                    f"({place}{error.strerror or error}): free the place, or rename the picture"
+                )
             self.failures.append(reason)
 
     def tell(self, summary: str) -> int:

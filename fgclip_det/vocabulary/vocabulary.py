@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ class Vocabulary:
             raise ValueError("the names of a vocabulary must be distinct")
         if len(self.prompts) != len(self.names) or not all(self.prompts):
             raise ValueError("a vocabulary needs at least one prompt for each name")
+        for text in itertools.chain(self.names, *self.prompts):
+            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ValueError(f"{text!r} is not UTF-8, or half a surrogate pair: mend the text")
         self._check_groups()
 
     def _check_groups(self) -> None:

@@ -1,0 +1,163 @@
+"""How commands end, and that no name garbles what they print."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from fgclip_det.exit_codes import notes, printable, run_tool, say
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def failing(error: BaseException, cause: BaseException | None = None):
+    def main() -> None:
+        if cause is not None:
+            raise error from cause
+        raise error
+
+    return main
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls its own."""
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("x is 5: give 6"), 2, "x is 5: give 6"),
+        (FileNotFoundError(2, "No such file", "a.py"), 2, "check the paths"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (FULL, 1, "'/x/y.json' cannot be written (No space left on device)"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "Disk quota exceeded"),
+        (MemoryError("Unable to allocate 175. GiB"), 1, "not enough memory"),
+        (OutOfMemoryError("CUDA out of memory"), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 1, "not enough memory"),
+        (ModuleNotFoundError("No module named 'mmcv'", name="mmcv"), 2, "fgclip_det[openmmlab]"),
+        (ImportError("cannot import x", name="mmdet.models"), 2, "fgclip_det[openmmlab]"),
+        (ImportError("libGL.so.1: cannot open", name="cv2"), 2, "fgclip-det doctor"),
+        (ValueError("a\x1b[31m\nb\u202e"), 2, r"a\x1b[31m b\u202e"),
+    ],
+)
+def test_errors_are_one_line(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_tool(failing(error)) == code
+    printed, said = capsys.readouterr()
+    assert printed == ""
+    assert said.startswith("error: ") and said.count("\n") == 1 and words in said
+
+
+def test_a_full_disk_behind_another_error_is_one(capsys: pytest.CaptureFixture) -> None:
+    assert run_tool(failing(ValueError("cannot write"), FULL)) == 1
+    assert "/x/y.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("f() got an unexpected keyword argument 'x'"),
+        RuntimeError("a bug"),
+        ImportError("cannot import name 'x'", name="fgclip_det.io"),
+        AssertionError(),
+    ],
+)
+def test_bugs_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run_tool(failing(error))
+
+
+def test_codes_of_commands_are_kept() -> None:
+    assert [run_tool(lambda code=code: code) for code in (None, 0, 2, 3)] == [0, 0, 2, 3]
+    with pytest.raises(SystemExit) as ended:
+        run_tool(lambda: argparse.ArgumentParser().parse_args(["--x"]))
+    assert ended.value.code == 2
+
+
+IMPORTS = "import sys\nfrom fgclip_det.exit_codes import *"
+LINES = "sys.exit(run_tool(lambda: [print(i, flush=%s) for i in range(%d)] and 0))"
+HELP = "sys.exit(run_tool(lambda: Parser('x' * 5).parse_args(['--help'])))"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "source", [LINES % (True, 9), LINES % (False, 9), LINES % (False, 99_999), HELP]
+)
+def test_a_closed_output_ends_as_shells_say_it(source: str, unbuffered: str) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-c", f"{IMPORTS}\nsys.stdin.read()\n{source}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    # It prints once nobody reads.
+    running.stdout.close()
+    running.stdin.close()
+    said = running.stderr.read().decode()
+    running.stderr.close()
+    # argparse swallows what it cannot print at once.
+    allowed = (141, 0) if unbuffered and source.endswith(HELP) else (141,)
+    assert (running.wait(), said) in [(code, "") for code in allowed]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("source", [LINES % (True, 9), LINES % (False, 9), LINES % (False, 99_999)])
+def test_a_full_output_is_one_line(source: str) -> None:
+    command = [sys.executable, "-c", f"{IMPORTS}\n{source}"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = done.stderr
+    assert done.returncode == 1
+    assert said.startswith("error: standard output cannot be written") and said.count("\n") == 1
+
+
+def test_a_missing_output_is_none_of_our_business() -> None:
+    command = f"{IMPORTS}\n{LINES % (False, 9)}"
+    done = subprocess.run(["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', command], cwd=ROOT)
+    assert done.returncode == 0
+
+
+def test_lines_stay_lines_whatever_names_they_hold() -> None:
+    text = "a\x00\x07\x08\n\r\x1b]0;x\x7f\x9b\u202e\u2066\u2028\u061c\udcffb"
+    escaped = printable(text)
+    assert escaped.isascii() and escaped.isprintable() and escaped[0] + escaped[-1] == "ab"
+    kept = "红色 é 👩\u200d🚀 ש\u200cל\u00a0x"
+    assert printable(kept) == kept
+    stream = io.StringIO()
+    say(text, "two", file=stream)
+    assert stream.getvalue() == f"{escaped}\ntwo\n"
+
+
+def test_a_terminal_without_the_letters_gets_escapes() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    say("红 é", file=stream)
+    stream.flush()
+    assert raw.getvalue() == b"\\u7ea2 \\xe9\n"
+
+
+def test_notes_are_said_once_and_not_endlessly(capsys: pytest.CaptureFixture) -> None:
+    with notes():
+        for number in range(1000):
+            for _ in range(2):
+                warnings.warn(f"picture {number}\x1b is\nodd", stacklevel=1)
+        warnings.warn("of another package", DeprecationWarning, stacklevel=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [r"note: picture 0\x1b is odd", r"note: picture 1\x1b is odd"]
+    assert len(lines) == 21 and "left out" in lines[-1]
+    # Python's own memory of what was said grows with each message.
+    assert len(globals().get("__warningregistry__", {})) < 10
