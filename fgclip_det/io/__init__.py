@@ -2,7 +2,9 @@
 
 from fgclip_det.io.atomic import (
     check_writable,
+    disk_error,
     replaced_file,
+    replaced_files,
     replaced_folder,
     replaced_text,
     write_bytes,
@@ -31,6 +33,7 @@ __all__ = [
     "TensorHeader",
     "check_padded_size",
     "check_writable",
+    "disk_error",
     "is_id",
     "listed",
     "one_line",
@@ -45,6 +48,7 @@ __all__ = [
     "read_tensor_header",
     "read_text",
     "replaced_file",
+    "replaced_files",
     "replaced_folder",
     "replaced_text",
     "to_rgb",

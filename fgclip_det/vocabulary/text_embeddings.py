@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.io import one_line, parse_json, read_tensor_header, replaced_file
+from fgclip_det.io import one_line, parse_json, read_tensor_header, write_bytes
 from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
@@ -236,8 +236,7 @@ class TextEmbeddings:
         tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
         check_finite(tensors, f"what would be written to {str(path)!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as partial:
-            save_file(tensors, partial, metadata=labels)
+        write_bytes(path, save(tensors, labels))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> TextEmbeddings:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fgclip_det.io import one_line, parse_json, quoted, read_tensor_header, replaced_file
+from fgclip_det.io import one_line, parse_json, quoted, read_tensor_header, write_bytes
 from fgclip_det.io.json_files import to_json
 from fgclip_det.ops.finite import check_finite
 
@@ -108,8 +108,7 @@ class Regions:
         }
         told["hash"] = _hash(told, tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as partial:
-            save_file(tensors, partial, metadata=told)
+        write_bytes(path, save(tensors, told))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Regions:

@@ -202,15 +202,20 @@ def test_no_file_is_waited_for(tmp_path: Path, kind: str) -> None:
         Regions.load(path)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+def test_a_disk_that_fills_up(tmp_path: Path, room_for, fill_disk) -> None:
     path = tmp_path / "r.safetensors"
-    Regions(**make(2)).save(path)
-
-    def fill_up(tensors, file, metadata) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("fgclip_det.models.regions.regions.save_file", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        Regions(**make(3)).save(path)
-    assert len(Regions.load(path)) == 2 and list(tmp_path.iterdir()) == [path]
+    old, new = Regions(**make(2)), Regions(**make(20))
+    old.save(path)
+    for size in range(0, 900, 50):
+        with pytest.raises(OSError), room_for(size):
+            new.save(path)
+        assert_equal(Regions.load(path), old)
+        assert list(tmp_path.iterdir()) == [path]
+    fill_disk(0)
+    with pytest.raises(OSError):
+        new.save(path)
+    assert_equal(Regions.load(path), old)
+    fill_disk(1)
+    new.save(path)
+    assert_equal(Regions.load(path), new)
+    assert list(tmp_path.iterdir()) == [path]
