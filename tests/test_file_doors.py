@@ -48,11 +48,9 @@ EXCEPTIONS = {
     ("fgclip_det/encoders/tokenizer.py", "tempfile"): _SCRATCH,
     ("fgclip_det/evaluation/ov_coco/ov_coco_metric.py", "tempfile"): _SCRATCH,
     ("fgclip_det/exit_codes.py", "os.open"): "of nowhere, for what can no longer be printed",
-    ("fgclip_det/models/regions/regions.py", "safe_open"): _TENSORS,
-    ("fgclip_det/models/regions/regions.py", "save_file"): _INTO_OWN_FILE,
-    ("fgclip_det/vocabulary/text_embeddings.py", "safe_open"): _TENSORS,
+    ("fgclip_det/models/regions/regions.py", "load_file"): _TENSORS,
+    ("fgclip_det/vocabulary/text_embeddings.py", "load_file"): _TENSORS,
     ("fgclip_det/vocabulary/text_embeddings.py", "save"): "its own, which writes through io",
-    ("fgclip_det/vocabulary/text_embeddings.py", "save_file"): _INTO_OWN_FILE,
     ("tools/bundle_model.py", "shutil.copytree"): "into this clone, where git tells what changed",
     ("tools/bundle_model.py", "torch.save"): "to memory",
 }

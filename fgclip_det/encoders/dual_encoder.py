@@ -23,7 +23,8 @@ from fgclip_det.encoders.picture_frames import (
     resize_picture,
     to_tensor,
 )
-from fgclip_det.io import quoted
+from fgclip_det.encoders.tokenizer import write_tokenizer
+from fgclip_det.io import quoted, replaced_files
 from fgclip_det.ops import roi_align
 
 _LEAST_STD = 1e-6
@@ -65,12 +66,18 @@ class DualEncoder(nn.Module):
     def save_pretrained(
         self, directory: str | os.PathLike, dtype: torch.dtype = torch.float32
     ) -> None:
-        """Write the model, its tokenizer and its image processor in the published layout."""
+        """Write the model, its tokenizer and its image processor in the published layout.
+
+        Raises:
+            OSError: Writing failed; the files that were there are as they were.
+        """
         path = Path(directory)
-        pretrained.write_checkpoint(path, self.config.to_dict(), self.state_dict(), dtype)
-        self.image_processor.save_pretrained(path)
-        if self._tokenizer is not None:
-            self._tokenizer.save_pretrained(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with replaced_files(path) as partial:
+            pretrained.write_checkpoint(partial, self.config.to_dict(), self.state_dict(), dtype)
+            self.image_processor.save_pretrained(partial)
+            if self._tokenizer is not None:
+                write_tokenizer(self._tokenizer, partial)
 
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode; the weights may change from here on, and the fingerprint with them."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fgclip_det.encoders.sizes import check_stored
 from fgclip_det.io import (
+    disk_error,
     listed,
     one_line,
     quoted,
@@ -248,10 +249,12 @@ def write_checkpoint(
     directory: Path, config: dict, weights: dict[str, Tensor], dtype: torch.dtype
 ) -> None:
     """Write ``config.json`` and ``model.safetensors``, the tensors stored in `dtype`."""
-    directory.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
     with replaced_file(directory / WEIGHTS_NAME) as partial:
-        save_file(tensors, partial, metadata={"format": "pt"})
+        try:
+            save_file(tensors, partial, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise disk_error(error, partial) from error
     write_json(directory / CONFIG_NAME, config, indent=2)
 
 

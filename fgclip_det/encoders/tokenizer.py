@@ -13,11 +13,12 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import (  # type: ignore[attr-defined]
     CLIPTokenizerFast,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from fgclip_det.encoders.pretrained import read_config
-from fgclip_det.io import one_line, open_regular, parse_json, write_json, write_text
+from fgclip_det.io import disk_error, one_line, open_regular, parse_json, write_json, write_text
 from fgclip_det.io.json_files import MAX_JSON_BYTES
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -124,6 +125,20 @@ def read_fast_tokenizer(directory: Path, vocab_size: int) -> PreTrainedTokenizer
         raise ValueError(f"{str(config)!r} names no pad_token: copy it again")
     _check_ids(tokenizer, vocab_size, directory)
     return tokenizer
+
+
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write the files that `read_tokenizer` reads.
+
+    Raises:
+        OSError: Writing failed.
+    """
+    try:
+        tokenizer.save_pretrained(directory)
+    except Exception as error:  # the Rust writer raises bare Exception
+        if isinstance(error, OSError):
+            raise
+        raise disk_error(error, directory) from error
 
 
 def _check_files(directory: Path) -> None:

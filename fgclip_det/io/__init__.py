@@ -2,7 +2,9 @@
 
 from fgclip_det.io.atomic import (
     check_writable,
+    disk_error,
     replaced_file,
+    replaced_files,
     replaced_folder,
     replaced_text,
     write_bytes,
@@ -34,6 +36,7 @@ __all__ = [
     "check_padded_size",
     "check_stored_size",
     "check_writable",
+    "disk_error",
     "is_id",
     "listed",
     "one_line",
@@ -49,6 +52,7 @@ __all__ = [
     "read_tensor_header",
     "read_text",
     "replaced_file",
+    "replaced_files",
     "replaced_folder",
     "replaced_text",
     "to_json",

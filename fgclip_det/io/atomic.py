@@ -12,6 +12,7 @@ import errno
 import gzip
 import io
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -135,6 +136,42 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def replaced_files(folder: str | os.PathLike) -> Iterator[Path]:
+    """A folder to write files to, which take their names in `folder` once all are on the disk.
+
+    What else is in `folder` stays. A kill while the files are renamed may leave some of each.
+
+    Args:
+        folder: Where the files go; it exists.
+
+    Raises:
+        OSError: Writing failed; `folder` is as it was.
+    """
+    folder = Path(folder)
+    with _named_errors(folder):
+        partial = _own_folder(folder)
+        try:
+            probe = _own_file(partial)
+            mode = probe.stat().st_mode
+            probe.unlink()
+            yield partial
+            written = sorted(partial.iterdir())
+            for path in written:
+                _check_name(folder / path.name)
+                _sync(path, mode)
+            _take_names(written, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def disk_error(error: Exception, path: str | os.PathLike) -> OSError:
+    """What a writer that is not Python's reports of the disk, as the error that it was."""
+    found = re.search(r"os error (\d+)", str(error))
+    code = int(found[1]) if found else errno.EIO
+    return OSError(code, os.strerror(code), os.fspath(path))
+
+
 def check_writable(folder: str | os.PathLike) -> None:
     """Find out whether a folder can be made and written to, without leaving a trace.
 
@@ -242,6 +279,28 @@ def _take_name(partial: Path, path: Path) -> None:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
     raise FileExistsError(errno.EEXIST, "others write it all the time")
+
+
+def _take_names(written: list[Path], folder: Path) -> None:
+    """Give files their final names, all of them or none."""
+    aside = _own_folder(folder)
+    begun: list[tuple[str, bool]] = []
+    try:
+        for path in written:
+            was_there = os.path.lexists(folder / path.name)
+            begun.append((path.name, was_there))
+            if was_there:
+                os.replace(folder / path.name, aside / path.name)
+            os.replace(path, folder / path.name)
+    except BaseException:
+        for name, was_there in begun:
+            if not was_there:
+                (folder / name).unlink(missing_ok=True)
+            elif os.path.lexists(aside / name):
+                os.replace(aside / name, folder / name)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from fgclip_det.io.messages import quoted
@@ -119,7 +119,13 @@ def parse_json(content: bytes | str, where: str, unique_keys: bool = False) -> A
     return value
 
 
-def to_json(value: Any, where: str, indent: int | None = None, ensure_ascii: bool = True) -> str:
+def to_json(
+    value: Any,
+    where: str,
+    indent: int | None = None,
+    ensure_ascii: bool = True,
+    default: Callable[[Any], Any] | None = None,
+) -> str:
     """The JSON text of a value, which `parse_json` reads.
 
     Args:
@@ -127,12 +133,14 @@ def to_json(value: Any, where: str, indent: int | None = None, ensure_ascii: boo
         where: What it is called in messages.
         indent: Spaces of each level; None makes one line.
         ensure_ascii: Whether all but ASCII is written as escapes.
+        default: Makes of what JSON does not know something that it does.
 
     Raises:
         ValueError: The value holds what JSON does not know or what `parse_json` refuses.
     """
+    options: dict[str, Any] = {"indent": indent, "ensure_ascii": ensure_ascii, "default": default}
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, **options)
         if _may_hold_gigantic_numbers(text):
             json.loads(text, parse_int=_to_int, parse_float=_to_float)
     except (TypeError, ValueError, RecursionError, _Refused) as error:

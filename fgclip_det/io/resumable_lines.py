@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fgclip_det.io.json_files import parse_json, read_json_lines, to_json
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, only the file's size tells of another run
+    fcntl = None  # type: ignore[assignment]
+
+_ATTEMPTS = 100
+
 
 class ResumableLines:
     """A file of JSON lines, the first of which tells what the others are results of.
+
+    No other process may go on with it while this object is there.
 
     Args:
         path: The file; one that is there is gone on with. Its folder exists.
         key: Of all that the results depend on.
 
     Raises:
-        ValueError: The file holds results of something else, or is no such file.
+        ValueError: The file holds results of something else, is no such file, or another run
+            writes it.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -26,8 +38,10 @@ class ResumableLines:
         self._head = f"{to_json({'key': key}, repr(str(path)))}\n".encode()
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise ValueError(f"{str(path)!r} is a link or no file: remove it, results go there")
+        self._lock: _Lock | None = _locked(path) if path.exists() else None
         # Where whole lines end, as far as this object knows, and whether half a line follows them.
-        self._end, self._is_torn = self._whole(), True
+        # Without the lock the file is that of a run that has just begun it.
+        self._end, self._is_torn = self._whole() if self._lock else 0, self._lock is not None
         self._cut()
 
     def __iter__(self) -> Iterator[Any]:
@@ -52,9 +66,11 @@ class ResumableLines:
         where = f"a result for {str(self.path)!r}"
         lines = [f"{to_json(result, where)}\n".encode() for result in results]
         data = b"".join(lines if self._end else [self._head, *lines])
+        if self._lock is None or not self._lock.holds(self.path):
+            self._lock = _locked(self.path)
         self._cut()
         if self._size() != self._end:
-            raise ValueError(f"another run writes {str(self.path)!r}: wait for it, then run again")
+            raise _other_run(self.path)
         self._is_torn = True
         with self.path.open("ab") as stream:
             stream.write(data)
@@ -64,7 +80,7 @@ class ResumableLines:
     def remove(self) -> None:
         """The results are elsewhere now."""
         self.path.unlink(missing_ok=True)
-        self._end = 0
+        self._end, self._lock = 0, None
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -97,3 +113,66 @@ class ResumableLines:
                 "settings: remove it, or name another place to write to"
             )
         return whole
+
+
+class _Lock:
+    """A file that this process alone goes on with; until nobody in it refers to this object.
+
+    Children that are forked, such as workers that load pictures, do not keep it.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+        _locks.add(self)
+
+    def holds(self, path: Path) -> bool:
+        """Whether it is of the file that now bears this name."""
+        try:
+            return self._handle is not None and os.path.samestat(
+                os.fstat(self._handle), os.stat(path)
+            )
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    __del__ = release
+
+
+_locks: weakref.WeakSet[_Lock] = weakref.WeakSet()
+
+
+def _release_all() -> None:
+    for lock in list(_locks):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has none
+    os.register_at_fork(after_in_child=_release_all)
+
+
+def _locked(path: Path) -> _Lock:
+    """The lock of a file, which is made where it is not there."""
+    for _ in range(_ATTEMPTS):
+        held = next((lock for lock in list(_locks) if lock.holds(path)), None)
+        if held is not None:  # of another object of this process, whose size tells of the other
+            return held
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        lock = _Lock(os.open(path, flags, 0o666))
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise _other_run(path) from None
+            # A disk of another machine may know no locks.
+        if lock.holds(path):  # else its owner removed it while it was opened
+            return lock
+    raise _other_run(path)
+
+
+def _other_run(path: Path) -> ValueError:
+    return ValueError(f"another run writes {str(path)!r}: wait for it, then run again")

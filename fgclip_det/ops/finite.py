@@ -29,6 +29,8 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_meta:
+        return True
     values = _stored(tensor)
     # One number that is none makes the sum none, and the sum takes a single pass without memory of
     # its own; that of numbers alone may overflow, hence the second look.

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgclip_det.io import read_json, read_text
+from fgclip_det.io import quoted, read_json, read_text
+from fgclip_det.io.json_files import MAX_JSON_BYTES
 
 DATA = Path(__file__).parent / "data"
 # name -> file of this package; a JSON file or one name a line.
@@ -40,7 +41,7 @@ def parse(spec: Any) -> Parsed:
             return _read_builtin(spec)
         if _looks_like_path(spec):
             return _read_file(Path(os.path.expanduser(spec)))
-        return Parsed(_collect(_split(spec), repr(spec)))
+        return Parsed(_collect(_split(spec), quoted(spec)))
     if isinstance(spec, Mapping):
         return _from_mapping(spec, "the vocabulary")
     if isinstance(spec, Sequence):
@@ -78,7 +79,7 @@ def _collect(entries: Iterable[Any], source: str) -> dict[str, list[str]]:
         elif isinstance(entry, Sequence) and all(isinstance(word, str) for word in entry):
             words = list(entry)
         else:
-            raise ValueError(f"{source} holds {entry!r}: a name must be a string")
+            raise ValueError(f"{source} holds {quoted(entry)}: a name must be a string")
         _add(prompts, repeated, words[0] if words else "", words)
     return _finish(prompts, repeated, source)
 
@@ -103,7 +104,7 @@ def _finish(prompts: dict[str, list[str]], repeated: list[str], source: str) -> 
     if repeated:
         warnings.warn(
             f"{len(repeated)} name(s) are given more than once and were merged; the first is "
-            f"{repeated[0]!r}",
+            f"{quoted(repeated[0])}",
             stacklevel=5,
         )
     return prompts
@@ -116,8 +117,6 @@ def _read_builtin(name: str) -> Parsed:
 
 
 def _read_file(path: Path) -> Parsed:
-    if not path.exists():
-        raise ValueError(f"no vocabulary file {str(path)!r}: check the path")
     if path.suffix.lower() == ".json":
         values = read_json(path, "vocabulary file")
         if isinstance(values, Mapping):
@@ -128,7 +127,8 @@ def _read_file(path: Path) -> Parsed:
             f"vocabulary file {str(path)!r} holds a {type(values).__name__}: a list of names or "
             'an object such as {"names": [...]} is needed'
         )
-    return _read_lines(read_text(path, "vocabulary file"), f"vocabulary file {str(path)!r}")
+    text = read_text(path, "vocabulary file", MAX_JSON_BYTES)
+    return _read_lines(text, f"vocabulary file {str(path)!r}")
 
 
 def _read_lines(text: str, source: str) -> Parsed:
@@ -148,7 +148,7 @@ def _from_pairs(pairs: Iterable[tuple[Any, Any]], source: str) -> dict[str, list
         words = [words] if isinstance(words, str) else words
         strings = isinstance(words, Sequence) and all(isinstance(word, str) for word in words)
         if not isinstance(name, str) or not strings:
-            raise ValueError(f"{source}: the prompts of {name!r} must be a list of strings")
+            raise ValueError(f"{source}: the prompts of {quoted(name)} must be a list of strings")
         _add(prompts, repeated, name, words)
     return _finish(prompts, repeated, source)
 
@@ -173,7 +173,7 @@ def _from_mapping(values: Mapping, source: str) -> Parsed:
     else:
         raise ValueError(
             f'{source}: "names" must be a list or an object, a file or one of '
-            f"{', '.join(sorted(BUILTIN))}, not {names!r}"
+            f"{', '.join(sorted(BUILTIN))}, not {quoted(names)}"
         )
     # What stands beside the names overrides what comes with them.
     templates = values.get("templates", named.templates)
@@ -184,4 +184,4 @@ def _parse_named(name: str, source: str) -> Parsed:
     try:
         return parse(name)
     except RecursionError:
-        raise ValueError(f'{source}: "names" leads from {name!r} back to it') from None
+        raise ValueError(f'{source}: "names" leads from {quoted(name)} back to it') from None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fgclip_det.io import quoted
+
 TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "none": ("{}",),
     "article": ("{article} {}",),
@@ -39,15 +41,19 @@ def resolve_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
             return TEMPLATE_SETS[templates]
         if "{}" not in templates:
             raise ValueError(
-                f"unknown template set {templates!r}: use one of {sorted(TEMPLATE_SETS)}, or "
+                f"unknown template set {quoted(templates)}: use one of {sorted(TEMPLATE_SETS)}, or "
                 "sentences with {} for the name"
             )
         templates = [templates]
     if not isinstance(templates, Sequence):
-        raise ValueError(f"templates must be a list of sentences with {{}}, not {templates!r}")
+        raise ValueError(
+            f"templates must be a list of sentences with {{}}, not {quoted(templates)}"
+        )
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise ValueError(f"template {template!r} must hold {{}} once, where the name goes")
+            raise ValueError(
+                f"template {quoted(template)} must hold {{}} once, where the name goes"
+            )
     return tuple(templates) or TEMPLATE_SETS["none"]
 
 

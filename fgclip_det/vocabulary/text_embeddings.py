@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.io import parse_json, replaced_file
+from fgclip_det.io import one_line, parse_json, read_tensor_header, write_bytes
+from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 _KIND = "fgclip_det.TextEmbeddings"
@@ -218,7 +219,12 @@ class TextEmbeddings:
             )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one ``.safetensors`` file, or nothing; makes its folder."""
+        """Write everything to one ``.safetensors`` file, or nothing; makes its folder.
+
+        Raises:
+            ValueError: The embeddings hold NaN or an infinity.
+            OSError: Writing failed.
+        """
         path = Path(path)
         labels = {
             "kind": _KIND,
@@ -228,39 +234,45 @@ class TextEmbeddings:
             "hash": self.hash,
         }
         tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
+        check_finite(tensors, f"what would be written to {str(path)!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as partial:
-            save_file(tensors, partial, metadata=labels)
+        write_bytes(path, save(tensors, labels))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> TextEmbeddings:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: The file is missing, truncated, of another kind, or was altered.
+            ValueError: The file is missing, truncated, of another kind, or was altered, or holds
+                NaN or an infinity.
         """
-        if not Path(path).is_file():
-            raise ValueError(f"no text embeddings at {str(path)!r}: check the path")
+        where = repr(str(path))
+        labels = read_tensor_header(path, "file of text embeddings").labels
+        if labels.get("kind") != _KIND:
+            raise ValueError(
+                f"{where} holds no text embeddings of fgclip_det: make them with "
+                "TextEmbeddings.encode(...).save(path)"
+            )
         try:
-            with safe_open(path, framework="pt") as file:
-                labels = file.metadata() or {}
-                if labels.get("kind") != _KIND:
-                    raise ValueError(
-                        f"{str(path)!r} holds no text embeddings of fgclip_det: make them with "
-                        "TextEmbeddings.encode(...).save(path)"
-                    )
-                embeddings = file.get_tensor("embeddings")
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
-        altered = f"{str(path)!r} was altered after it was written: encode again"
+            tensors = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{where} cannot be read ({one_line(error)}): truncated?") from None
+        altered = f"{where} was altered after it was written: encode again"
         try:
-            vocabulary = Vocabulary.parse(parse_json(labels["vocabulary"], "vocabulary"))
+            embeddings, form = tensors["embeddings"], parse_json(labels["vocabulary"], "vocabulary")
+            # Not a name or a text, which may lead to another file.
+            if not isinstance(form, dict) or not isinstance(form["names"], dict):
+                raise ValueError(altered)
+            vocabulary = Vocabulary.parse(form)
             fingerprint, text_length = labels["encoder_fingerprint"], labels["text_length"]
         except (KeyError, ValueError):
             raise ValueError(altered) from None
         loaded = cls(vocabulary, embeddings, fingerprint, text_length)
-        shape_fits = embeddings.ndim == 2 and embeddings.shape[0] == len(vocabulary)
-        if not shape_fits or loaded.hash != labels.get("hash"):
+        is_fitting = embeddings.shape[:1] == (len(vocabulary),) and embeddings.ndim == 2
+        if not is_fitting or not embeddings.is_floating_point():
+            raise ValueError(altered)
+        check_finite(tensors, where)
+        if loaded.hash != labels.get("hash"):
             raise ValueError(altered)
         return loaded
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fgclip_det.io import write_json
+from fgclip_det.io import listed, quoted, write_json
 from fgclip_det.vocabulary.parsing import parse
 from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 
 GROUPS = ("base", "novel")
+# Encoders read at most 248 tokens; a file of another kind can be one line of any length.
+LONGEST_TEXT = 20_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Vocabulary:
         groups: None, or the names of the "base" and "novel" classes.
 
     Raises:
-        ValueError: Names repeat or are missing, prompts do not fit them, or a group names another.
+        ValueError: Names repeat, are missing, no text that can be written or of more than
+            `LONGEST_TEXT` characters, prompts do not fit them, or a group names another.
     """
 
     names: tuple[str, ...]
@@ -43,23 +46,28 @@ class Vocabulary:
             raise ValueError("the names of a vocabulary must be distinct")
         if len(self.prompts) != len(self.names) or not all(self.prompts):
             raise ValueError("a vocabulary needs at least one prompt for each name")
-        for text in itertools.chain(self.names, *self.prompts):
-            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ValueError(f"{text!r} is not UTF-8, or half a surrogate pair: mend the text")
+        for text in (*self.names, *itertools.chain(*self.prompts), *self.templates):
+            _check_text(text)
         self._check_groups()
 
     def _check_groups(self) -> None:
         if self.groups is None:
             return
         if not isinstance(self.groups, Mapping) or not set(self.groups) <= set(GROUPS):
-            raise ValueError(f"groups must be an object with the keys {GROUPS}, not {self.groups}")
+            raise ValueError(
+                f"groups must be an object with the keys {GROUPS}, not {quoted(self.groups)}"
+            )
         known, seen = set(self.names), set()
         for group, members in self.groups.items():
             for name in members:
                 if name not in known:
-                    raise ValueError(f"group {group!r} names {name!r}, which is not in the names")
+                    raise ValueError(
+                        f"group {group!r} names {quoted(name)}, which is not in the names"
+                    )
                 if name in seen:
-                    raise ValueError(f"{name!r} is in both groups: base and novel exclude another")
+                    raise ValueError(
+                        f"{quoted(name)} is in both groups: base and novel exclude another"
+                    )
             seen |= set(members)
 
     @classmethod
@@ -130,7 +138,8 @@ class Vocabulary:
             wanted = set(which)
             unknown = sorted(wanted - set(self.names))
             if unknown or not wanted:
-                raise ValueError(f"not in the vocabulary: {unknown or 'an empty list of names'}")
+                named = listed(list(map(repr, unknown)), "unknown names")
+                raise ValueError(f"not in the vocabulary: {named or 'an empty list of names'}")
         kept = [i for i, name in enumerate(self.names) if name in wanted]
         groups = self.groups and {
             group: [name for name in members if name in wanted]
@@ -185,6 +194,23 @@ class Vocabulary:
         return iter(self.names)
 
 
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"a vocabulary holds {quoted(text)}: a name must be a string")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(
+            f"a vocabulary holds a text of {len(text)} characters, more than {LONGEST_TEXT}, which "
+            f"begins {quoted(text[:60])}: is each name on a line of its own?"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a vocabulary holds {quoted(text)}, with half a surrogate pair or bytes that are no "
+            "UTF-8: mend the text"
+        ) from None
+
+
 def _listed(groups: Any) -> dict[str, list[str]] | None:
     if groups is None:
         return None
@@ -195,6 +221,6 @@ def _listed(groups: Any) -> dict[str, list[str]] | None:
         for members in groups.values()
     ):
         raise ValueError(
-            f'groups must be an object of lists of names, {{"base": [...]}}, not {groups!r}'
+            f'groups must be an object of lists of names, {{"base": [...]}}, not {quoted(groups)}'
         )
     return {group: list(members) for group, members in groups.items()}

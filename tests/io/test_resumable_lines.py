@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,83 @@ def test_two_runs_do_not_mix_their_results(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"another run writes .*x\.part'"):
         first.append([3])
     assert list(second) == [1, 2]
+
+
+_RUN = """
+import sys, time
+from pathlib import Path
+from fgclip_det.io.resumable_lines import ResumableLines
+path, name, wait = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+lines = None
+try:
+    lines = ResumableLines(path, "key")
+    for number in range(20):
+        lines.append([[name, number, "x" * 300_000]])
+        if number == 0:
+            print("began", flush=True)
+    if wait:
+        sys.stdin.read()
+except ValueError as error:
+    print(error, flush=True)
+"""
+
+
+def _run(path: Path, name: str, wait: str = "") -> subprocess.Popen:
+    command = [sys.executable, "-c", _RUN, str(path), name, wait]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, errors="replace"
+    )
+
+
+def test_two_processes_that_begin_at_once_do_not_tear_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    runs = [_run(path, name) for name in "ab"]
+    told = [run.communicate()[0] for run in runs]
+    lines = list(ResumableLines(path, "key"))
+    refused = [text for text in told if "another run writes" in text]
+    assert len(refused) <= 1
+    by_name = {name: [number for one, number, _ in lines if one == name] for name in "ab"}
+    finished = [name for name, text in zip("ab", told, strict=True) if "another" not in text]
+    assert finished and all(by_name[name] == list(range(20)) for name in finished)
+
+
+def test_the_second_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    first = _run(path, "a", "wait")
+    assert first.stdout.readline() == "began\n"
+    second = _run(path, "b")
+    assert f"another run writes {str(path)!r}" in second.communicate()[0]
+    with pytest.raises(ValueError, match=r"another run writes .*x\.part'"):
+        ResumableLines(path, "key")
+    assert first.communicate("")[0] == ""
+    assert [line[:2] for line in ResumableLines(path, "key")] == [["a", n] for n in range(20)]
+    third = _run(path, "c")
+    assert third.communicate()[0] == "began\n"
+
+
+def test_forked_workers_do_not_keep_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    lines = ResumableLines(path, "key")
+    lines.append([1])
+    reading, writing = os.pipe()
+    worker = os.fork()
+    if not worker:
+        os.close(writing)
+        os.read(reading, 1)  # until the other end is closed
+        os._exit(0)
+    try:
+        del lines
+        assert _run(path, "b").communicate()[0] == "began\n"
+    finally:
+        os.close(reading)
+        os.close(writing)
+        os.waitpid(worker, 0)
+
+
+def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    lines = ResumableLines(path, "key")
+    lines.append([1])
+    lines.remove()
+    lines.append([2])
+    assert list(lines) == list(ResumableLines(path, "key")) == [2]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-# Faults that an error about unfitting weights lists; the wrong kind of file has hundreds.
-_SHOWN_FAULTS = 6
+from fgclip_det.io import listed
 
 
 class StrictLoading:
@@ -47,11 +46,12 @@ def _raise_load_faults(module: nn.Module, incompatible_keys) -> None:
     if faults is None:
         return
     missing = [key for key in faults[0] if not key.endswith("num_batches_tracked")]
-    listed = [f"missing {key}" for key in missing]
-    listed += [f"unexpected {key}" for key in faults[1]] + faults[2]
-    if listed:
-        more = f"; and {len(listed) - _SHOWN_FAULTS} more" if len(listed) > _SHOWN_FAULTS else ""
+    # The misshapen first: they are the fewest, and tell most.
+    told = faults[2] + [f"missing {key}" for key in missing]
+    told += [f"unexpected {key}" for key in faults[1]]
+    if told:
         raise ValueError(
-            f"the weights do not fit the detector: {'; '.join(listed[:_SHOWN_FAULTS])}{more}: "
-            "give a checkpoint that was trained with this config"
+            "the weights do not fit the detector: "
+            f"{listed(told, 'unfitting weights', '; ')}: give a checkpoint that was trained with "
+            "this config"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fgclip_det.io import parse_json, replaced_file
+from fgclip_det.io import one_line, parse_json, quoted, read_tensor_header, write_bytes
+from fgclip_det.io.json_files import to_json
+from fgclip_det.ops.finite import check_finite
 
 _KIND = "fgclip_det.Regions"
 
@@ -84,7 +86,7 @@ class Regions:
             labels: What else is known of the regions, for `read_regions`.
 
         Raises:
-            ValueError: It is not known whose the regions are.
+            ValueError: It is not known whose the regions are, or they are not finite.
         """
         if not self.encoder_fingerprint:
             raise ValueError(
@@ -96,17 +98,18 @@ class Regions:
             for name, value in vars(self).items()
             if torch.is_tensor(value)
         }
+        path = Path(path)
+        check_finite(tensors, f"what would be written to {str(path)!r}")
         told = {
             "kind": _KIND,
             "class": type(self).__name__,
-            "image_meta": json.dumps(self.image_meta, default=_plain),
+            "image_meta": to_json(self.image_meta, f"image_meta for {str(path)!r}", default=_plain),
             "encoder_fingerprint": self.encoder_fingerprint,
-            "labels": json.dumps(dict(labels or {})),
+            "labels": to_json(dict(labels or {}), f"labels for {str(path)!r}"),
         }
-        path = Path(path)
+        told["hash"] = _hash(told, tensors)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as partial:
-            save_file(tensors, partial, metadata=told)
+        write_bytes(path, save(tensors, told))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Regions:
@@ -124,18 +127,24 @@ def read_regions(path: str | os.PathLike) -> tuple[Regions, dict[str, str]]:
         The regions, of the class they had, on the CPU, and their labels.
 
     Raises:
-        ValueError: The file is missing, truncated or of another kind.
+        ValueError: The file is missing, truncated or of another kind, was altered, or holds NaN or
+            an infinity.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"no regions at {str(path)!r}: check the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error}): truncated?") from None
+    where = repr(str(path))
+    told = read_tensor_header(path, "file of regions").labels
     if told.get("kind") != _KIND:
-        raise ValueError(f"{str(path)!r} holds no regions of fgclip_det: make them with save")
+        raise ValueError(f"{where} holds no regions of fgclip_det: make them with save")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read ({one_line(error)}): truncated?") from None
+    altered = f"{where} was altered after it was written"
+    found = told.pop("hash", None)
+    if found is None:
+        raise ValueError(f"{altered}, or by a version that noted no hash: propose them again")
+    if found != _hash(told, tensors):
+        raise ValueError(f"{altered}: propose them again")
+    check_finite(tensors, where)
     classes = {known.__name__: known for known in (Regions, *Regions.__subclasses__())}
     try:
         made = classes[told["class"]](
@@ -145,13 +154,24 @@ def read_regions(path: str | os.PathLike) -> tuple[Regions, dict[str, str]]:
             },
             encoder_fingerprint=told["encoder_fingerprint"],
         )
-        labels = parse_json(told["labels"], "labels")
+        labels = dict(parse_json(told["labels"], "labels"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} was altered after it was written ({error})") from None
-    count = len(made)
-    if made.boxes.shape != (count, 4) or any(len(value) != count for value in tensors.values()):
-        raise ValueError(f"{str(path)!r} was altered after it was written: propose again")
+        raise ValueError(f"{altered} ({quoted(str(error))}): propose them again") from None
+    count = len(made.boxes) if made.boxes.dim() else 0
+    if made.boxes.shape != (count, 4) or any(v.shape[:1] != (count,) for v in tensors.values()):
+        raise ValueError(f"{altered}: propose them again")
     return made, labels
+
+
+def _hash(told: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits of all that a file holds."""
+    digest = hashlib.sha256(to_json(sorted(told.items()), "labels").encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # By bytes, since NumPy lacks bfloat16.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

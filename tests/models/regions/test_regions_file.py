@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from fgclip_det.io import read_tensor_header
 from fgclip_det.models import MaskRegions, Regions
-from fgclip_det.models.regions.regions import read_regions
+from fgclip_det.models.regions.regions import _hash, read_regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from tests.messages import says
 
@@ -129,20 +131,91 @@ def test_altered_files_are_refused(tmp_path: Path, tensors: dict, labels: dict) 
     values = {k: v for k, v in make().items() if torch.is_tensor(v)}
     told = dict(kind="fgclip_det.Regions", image_meta="{}", encoder_fingerprint="0", labels="{}")
     told["class"] = "Regions"
-    save_file({**values, **tensors}, tmp_path / "r", metadata={**told, **labels})
-    with pytest.raises(ValueError, match="was altered after it was written"):
+    stored, told = {**values, **tensors}, {**told, **labels}
+    save_file(stored, tmp_path / "r", metadata={**told, "hash": _hash(told, stored)})
+    with pytest.raises(ValueError, match=says("altered after it was written", "propose")):
         Regions.load(tmp_path / "r")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("place", ["boxes", "objectness", "region_embeddings", "labels", "meta"])
+def test_other_content_than_was_written_is_refused(tmp_path: Path, place: str) -> None:
     path = tmp_path / "r.safetensors"
-    Regions(**make(2)).save(path)
+    Regions(**make()).save(path, {"image_path": "a.png"})
+    told, tensors = read_tensor_header(path).labels, load_file(path)
+    if place in tensors:
+        tensors[place].view(-1)[0] += 0.125
+    elif place == "labels":
+        told["labels"] = told["labels"].replace("a.png", "b.png")
+    else:
+        told["image_meta"] = told["image_meta"].replace("48", "96")
+    save_file(tensors, path, metadata=told)
+    with pytest.raises(ValueError, match=says("r.safetensors'", "altered after it was written")):
+        Regions.load(path)
+    del told["hash"]
+    save_file(tensors, path, metadata=told)
+    with pytest.raises(ValueError, match=says("r.safetensors'", "no hash", "propose them again")):
+        Regions.load(path)
 
-    def fill_up(tensors, file, metadata) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fgclip_det.models.regions.regions.save_file", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        Regions(**make(3)).save(path)
-    assert len(Regions.load(path)) == 2 and list(tmp_path.iterdir()) == [path]
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["boxes", "objectness", "region_embeddings", "class_scores"])
+def test_regions_that_are_no_numbers_are_named(tmp_path: Path, name: str, value: float) -> None:
+    path = tmp_path / "r.safetensors"
+    regions = Regions(**make(class_scores=torch.rand(3, 2)))
+    regions.save(path)
+    told, tensors = read_tensor_header(path).labels, load_file(path)
+    for target in (tensors[name], getattr(regions, name)):
+        target.view(-1)[1] = value
+    del told["hash"]
+    save_file(tensors, path, metadata={**told, "hash": _hash(told, tensors)})
+    with pytest.raises(ValueError, match=says("r.safetensors'", f"'{name}'", "1 times")):
+        Regions.load(path)
+    with pytest.raises(ValueError, match=says("new.safetensors'", f"'{name}'")):
+        regions.save(tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("meta", "labels"),
+    [
+        ({"img_path": "caf\udce9.png"}, {}),
+        ({"scale_factor": (float("nan"), 1.0)}, {}),
+        ({}, {"image_path": "caf\udce9.png"}),
+    ],
+)
+def test_what_would_not_be_read_is_not_written(tmp_path: Path, meta: dict, labels: dict) -> None:
+    regions = Regions(**{**make(), "image_meta": {**META, **meta}})
+    with pytest.raises(ValueError, match=says("r.safetensors'")):
+        regions.save(tmp_path / "r.safetensors", labels)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_no_file_is_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "r.safetensors"
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "folder": path.mkdir,
+    }[kind]()
+    with pytest.raises(ValueError, match=says("r.safetensors'", "cannot be read")):
+        Regions.load(path)
+
+
+def test_a_disk_that_fills_up(tmp_path: Path, room_for, fill_disk) -> None:
+    path = tmp_path / "r.safetensors"
+    old, new = Regions(**make(2)), Regions(**make(20))
+    old.save(path)
+    for size in range(0, 900, 50):
+        with pytest.raises(OSError), room_for(size):
+            new.save(path)
+        assert_equal(Regions.load(path), old)
+        assert list(tmp_path.iterdir()) == [path]
+    fill_disk(0)
+    with pytest.raises(OSError):
+        new.save(path)
+    assert_equal(Regions.load(path), old)
+    fill_disk(1)
+    new.save(path)
+    assert_equal(Regions.load(path), new)
+    assert list(tmp_path.iterdir()) == [path]
