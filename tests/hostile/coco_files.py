@@ -21,7 +21,7 @@ from tests.hostile.case import (
     write_json,
     written,
 )
-from tests.hostile.shared_data import BUNDLED, Data
+from tests.hostile.shared_data import BUNDLED, ROOT, Data
 
 EITHER = {DONE, REFUSED}
 NAN = float("nan")
@@ -175,8 +175,50 @@ def _told(place: tuple, new: Any) -> str:
     return f"{'.'.join(map(str, place))} {value}"
 
 
+def _checked(annotations: Write, picture: Write | None = None):
+    """Annotations of four pictures, the first of which may be another."""
+
+    def make(folder: Path, data: Data) -> list[object]:
+        pictures = Path(shutil.copytree(data.shapes / "val", folder / "pictures"))
+        annotations(folder / "a.json", data)
+        if picture:
+            first = pictures / data.json(data.annotations)["images"][0]["file_name"]
+            first.unlink()
+            picture(first, data)
+        return ["a.json", "pictures"]
+
+    return make
+
+
+def _as_they_are(path: Path, data: Data) -> None:
+    shutil.copy(data.annotations, path)
+
+
+def _checks() -> Iterator[Case]:
+    """Of the tool that looks for faults in data: it must name them, not fall over them."""
+    tool = "check_data.py"
+    if not (ROOT / "tools" / tool).exists():
+        return
+    yield case("check_data/good", tool, _checked(_as_they_are), DONE)
+    for name, content in JSON_SHAPES.items():
+        yield case(f"check_data/{name}", tool, _checked(written(content)), REFUSED)
+    for name, write in NO_FILES.items():
+        yield case(f"check_data/annotations are {name}", tool, _checked(write), REFUSED)
+        yield case(f"check_data/a picture is {name}", tool, _checked(_as_they_are, write), REFUSED)
+    for number, name in enumerate(("empty", "pickle", "bytes", "NULs")):
+        make = _checked(_as_they_are, written(JSON_SHAPES[name]))
+        yield case(f"check_data/picture {number}: {name}", tool, make, REFUSED)
+    for place, new, codes in _ANNOTATIONS:
+
+        def write(path: Path, data: Data, place=place, new=new) -> None:
+            write_json(path, with_value(data.json(data.annotations), place, new))
+
+        yield case(f"check_data/{_told(place, new)}", tool, _checked(write), codes | EITHER)
+
+
 def cases() -> Iterator[Case]:
     """Annotations with the tools that prepare, results with ``rescore``, configs with all."""
+    yield from _checks()
     for tool, name in (
         ("prepare_ov_coco.py", "instances_val2017.json"),
         ("prepare_ov_lvis.py", "lvis_v1_val.json"),

@@ -230,7 +230,7 @@ _ENCODERS: dict[str, tuple[Change, set[int]]] = {
     "tokens that are negative": (
         _edit("tokenizer.json", ("model", "vocab"), {"a": -1}), {REFUSED}),
     "tokens that are gigantic": (
-        _edit("tokenizer.json", ("added_tokens",), [{"id": 2**31, "content": "a"}]), {REFUSED}),
+        _edit("tokenizer.json", ("added_tokens",), [{"id": 2**31, "content": "a"}]), EITHER),
     "tokens cut to none": (
         _edit("tokenizer_config.json", ("model_max_length",), -1), EITHER),
     "tokens of remote code": (

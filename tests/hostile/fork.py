@@ -178,8 +178,12 @@ def end(child: int, started: float, limits: Limits) -> int | None:
 
 
 def clean_up(child: int) -> bool:
-    """Kills what a child left running in its group; True if there was something."""
+    """Kills what a child left running in its group; True if it did not end by itself."""
+    patient_until = time.monotonic() + 2
     try:
+        while time.monotonic() < patient_until:
+            os.killpg(child, 0)
+            time.sleep(0.02)
         os.killpg(child, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return False

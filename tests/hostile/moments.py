@@ -7,9 +7,11 @@ import io
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fgclip_det import exit_codes
 from tests.hostile import arguments
 from tests.hostile.case import (
     DONE,
@@ -26,7 +28,7 @@ from tests.hostile.shared_data import BUNDLED, Data
 
 EITHER = {DONE, REFUSED}
 # More than a run with three pictures has.
-_WRITES = 60
+_WRITES = 50
 Base = Callable[[Path, Data], list[object]]
 # What each command does to its end: its name, its tool and its arguments, all into `out`.
 _WORK: dict[str, tuple[str, Base]] = {
@@ -146,61 +148,86 @@ def _interrupt() -> None:
 
 
 def _after(seconds: float) -> Callable[[Path], None]:
-    """Ctrl-C after some time."""
+    """Ctrl-C after some time of work: before and after it, Python itself answers."""
 
     def inside(folder: Path) -> None:
+        run = exit_codes.run_tool
+
+        def run_tool(*args, **keywords):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                return run(*args, **keywords)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
         signal.signal(signal.SIGALRM, lambda *_: _interrupt())
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("fgclip_det") and getattr(module, "run_tool", None) is run:
+                module.run_tool = run_tool
 
     return inside
 
 
-class _CountedFile(io.FileIO):
-    """Asks before each write."""
+class _WatchedFile(io.FileIO):
+    """Tells of each write before and after it."""
 
-    def __init__(self, handle: int, ask: Callable[[], None]) -> None:
+    def __init__(self, handle: int, watched: Callable[[Callable], Callable]) -> None:
         super().__init__(handle, "wb")
-        self._ask = ask
+        self._watched_write = watched(super().write)
 
     def write(self, data) -> int | None:
-        self._ask()
-        return super().write(data)
+        return self._watched_write(data)
 
 
-def _full_from(number: int) -> Callable[[Path], None]:
-    """No space from the n-th thing on that takes some: new files and folders, writes, syncs."""
+def _at_writes(before: Callable[[int], None], after: Callable[[int], None]):
+    """Calls these with the number of each thing that takes space: files, folders, writes, syncs."""
 
     def inside(folder: Path) -> None:
         counted = itertools.count(1)
         opened, fdopen = os.open, os.fdopen
 
-        def ask() -> None:
-            if next(counted) >= number:
-                os.close(opened(folder / "fired", os.O_CREAT | os.O_WRONLY))
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        def asked(function: Callable) -> Callable:
+        def watched(function: Callable) -> Callable:
             def call(*args, **keywords):
-                ask()
-                return function(*args, **keywords)
+                number = next(counted)
+                before(number)
+                try:
+                    return function(*args, **keywords)
+                finally:
+                    after(number)
 
             return call
 
-        def open_new(path, flags, *args, **keywords) -> int:
-            if flags & os.O_CREAT:
-                ask()
-            return opened(path, flags, *args, **keywords)
+        def open_watched(path, flags, *args, **keywords) -> int:
+            function = watched(opened) if flags & os.O_CREAT else opened
+            return function(path, flags, *args, **keywords)
 
         def stream(handle, mode="r", *args, **keywords):
             if "w" in mode and "b" in mode:
-                return io.BufferedWriter(_CountedFile(handle, ask))
+                return io.BufferedWriter(_WatchedFile(handle, watched))
             return fdopen(handle, mode, *args, **keywords)
 
-        os.open, os.fdopen = open_new, stream
+        os.open, os.fdopen = open_watched, stream
         for name in ("mkdir", "fsync", "replace", "rename", "write"):
-            setattr(os, name, asked(getattr(os, name)))
+            setattr(os, name, watched(getattr(os, name)))
 
     return inside
+
+
+def _full_from(number: int) -> Callable[[Path], None]:
+    """No space from the n-th write on."""
+    touch = os.open
+
+    def before(count: int) -> None:
+        if count >= number:
+            os.close(touch("fired", os.O_CREAT | os.O_WRONLY))
+            _full()
+
+    return _at_writes(before, lambda count: None)
+
+
+def _ctrl_c_after(number: int) -> Callable[[Path], None]:
+    """Ctrl-C when the n-th write is done, and nothing knows yet that it is."""
+    return _at_writes(lambda count: None, lambda count: count == number and _interrupt())
 
 
 def _three(folder: Path, data: Data) -> list[object]:
@@ -261,9 +288,12 @@ def cases() -> Iterator[Case]:
                        {REFUSED, NO_SPACE}, inside=_replaced(1, _read_only))  # fmt: skip
             yield case(f"moment/Ctrl-C at the 1st file/{command}", tool, base, INTERRUPTED,
                        inside=_replaced(1, _interrupt))  # fmt: skip
-        for seconds in (0.01, 0.1, 0.3, 0.7, 1.5):
+        for seconds in (0.05, 0.1, 0.3, 0.7, 1.5):
             yield case(f"moment/Ctrl-C after {seconds} s/{command}", tool, base,
                        {INTERRUPTED, DONE}, inside=_after(seconds))  # fmt: skip
+    for number in range(1, 30):
+        yield case(f"moment/Ctrl-C after write {number}", "fgclip-det", _three, INTERRUPTED,
+                   inside=_ctrl_c_after(number))  # fmt: skip
     for number in range(2, 7):
         yield case(f"moment/Ctrl-C at file {number}/demo", "fgclip-det", _three, INTERRUPTED,
                    inside=_replaced(number, _interrupt))  # fmt: skip
