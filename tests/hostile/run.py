@@ -42,6 +42,11 @@ MODULES = (
     *("pycocotools.cocoeval", "transformers", "PIL.Image"),
 )
 
+KINDS = (
+    *("pictures", "vocabularies", "encoders", "detectors", "coco_files", "fg_ovd_files"),
+    *("arguments", "moments"),
+)
+
 
 def import_everything() -> None:
     """All that the commands import, so that a fork has it at once; computes nothing."""
@@ -118,60 +123,54 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the cases and prints those that failed."""
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-k", default="", help="only cases whose id holds this")
-    parser.add_argument("--every", type=int, default=1, help="only each so manieth case")
+    parser.add_argument("--every", type=int, default=1, help="only one case in so many")
     parser.add_argument("--first", type=int, default=0, help="of those, from which on")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--cpu", type=int, default=60, help="seconds of CPU for a case")
     parser.add_argument("--wall", type=float, default=180, help="seconds by the clock for a case")
     parser.add_argument("--keep", type=Path, help="folder to work in, which is left there")
     parser.add_argument("--verbose", action="store_true", help="a line for cases that passed too")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def all_cases() -> Iterator:
+    """Of every kind; those that lie side by side are alike."""
+    for name in KINDS:
+        yield from importlib.import_module(f"tests.hostile.{name}").cases()
+
+
+def tell(case, seconds: float, wrong: list[str], said: str) -> None:
+    """Prints how a case ended."""
+    print(f"{'FAILED' if wrong else 'passed'} {case.id} ({seconds:.1f} s)")
+    for line in wrong:
+        print(f"    {line}")
+    if wrong:
+        print(f"    said: {(said.strip().splitlines() or [''])[-1][-200:]!r}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the cases and prints those that failed."""
+    args = parse_args(argv)
     import_everything()
-    from tests.hostile import (
-        arguments,
-        coco_files,
-        detectors,
-        encoders,
-        fg_ovd_files,
-        moments,
-        pictures,
-        vocabularies,
-    )
     from tests.hostile.fork import Limits
 
+    cases = [case for case in all_cases() if args.k in case.id][args.first :: args.every]
     if threads() != 1:
         raise RuntimeError(f"{threads()} threads: a fork of this process would not be sound")
-    rooms = (
-        pictures,
-        vocabularies,
-        encoders,
-        detectors,
-        coco_files,
-        fg_ovd_files,
-        arguments,
-        moments,
-    )
-    cases = [case for room in rooms for case in room.cases() if args.k in case.id]
-    cases = cases[args.first :: args.every]
-    limits = Limits(cpu=args.cpu, wall=args.wall)
     if args.keep:
         args.keep.mkdir(parents=True)
     root = args.keep or Path(tempfile.mkdtemp(prefix="hostile-"))
     failed, started = 0, time.monotonic()
+    limits = Limits(cpu=args.cpu, wall=args.wall)
     try:
         for case, seconds, wrong, room in run(cases, root.resolve(), args.jobs, limits):
             failed += bool(wrong)
             if wrong or args.verbose:
-                print(f"{'FAILED' if wrong else 'passed'} {case.id} ({seconds:.1f} s)")
-            for line in wrong:
-                print(f"    {line}")
-            if wrong:
-                said = room.said("stderr").strip().splitlines()
-                print(f"    said: {(said or [''])[-1][-200:]!r}", flush=True)
+                tell(case, seconds, wrong, room.said("stderr"))
             if not args.keep:
                 remove(room.path)
     finally:
