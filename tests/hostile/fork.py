@@ -49,7 +49,7 @@ def start(case: Case, room: Room, data: Data, limits: Limits) -> int:
 
 
 def _run_child(case: Case, room: Room, data: Data, limits: Limits) -> NoReturn:
-    code = 0
+    code = 1  # of an error that cannot even be printed
     try:
         os.setsid()
         os.chdir(room.folder)
