@@ -51,7 +51,7 @@ class OpenVocabulary:
             for key in ("mean", "std", "_channel_conversion", "pad_size_divisor", "pad_value")
         }
         told = json.dumps(_told({**settings, "preprocessing": preprocessing}), default=_named)
-        return fingerprint(json.loads(told), self.state_dict())
+        return fingerprint({"settings": told}, self.state_dict())
 
     def _region_settings(self) -> dict[str, Any]:
         """Settings that regions depend on, as far as weights do not tell them."""
