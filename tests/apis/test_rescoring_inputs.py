@@ -168,7 +168,7 @@ def test_annotations_of_the_turned_picture_are_said(
     if not shown:
         assert run(tmp_path / "copy", own, tmp_path / "out.json", **options)[0].detections == 1
         return
-    sizes = (f"{side} x {side // 2} pixels", f"says {side // 2} x {side}")
+    sizes = (f"{side} x {side // 2} px", f"annotated with {side // 2} x {side}")
     with pytest.raises(ValueError, match=says(path.name, *sizes, "EXIF", "stored")):
         run(tmp_path / "copy", own, tmp_path / "out.json", **options)
 

@@ -50,7 +50,8 @@ class OpenVocabulary:
             key: getattr(self.data_preprocessor, key, None)
             for key in ("mean", "std", "_channel_conversion", "pad_size_divisor", "pad_value")
         }
-        told = json.dumps(_told({**settings, "preprocessing": preprocessing}), default=_named)
+        told = _told({**settings, "preprocessing": preprocessing})
+        told = json.dumps(told, default=_named, sort_keys=True)
         return fingerprint({"settings": told}, self.state_dict())
 
     def _region_settings(self) -> dict[str, Any]:
