@@ -152,6 +152,15 @@ def test_broken_pictures(root: Path, spoil: Callable[[Path], Any], message: str)
     assert odd.startswith("1 of 4 pictures that are left out anyway cannot be read")
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000, "../images", " "])
+def test_names_that_no_picture_has(root: Path, name: str) -> None:
+    content = values()
+    content["images"][0]["file_name"] = name
+    with pytest.raises(ValueError, match="1 of 4 pictures cannot be read") as error:
+        check(root, content)
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
+
+
 def test_missing_pictures_may_be_left_out(root: Path) -> None:
     (root / "images" / "1.jpg").unlink()
     (odd,) = check(root, values(), skip_missing=True)
