@@ -96,7 +96,10 @@ def test_a_training_checks_its_data(
     to_corners(data / "annotations" / "train.json")
     assert train(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ") and "take x1, y1 off x2, y2; --no-data-check" in error
+    assert (
+        error.startswith("error: ")
+        and "take x1, y1 off x2, y2 (tools/train.py --no-data-check" in error
+    )
     assert not list((tmp_path / "out").rglob("*.pth"))
     assert train([*arguments, "--no-data-check"]) == 0
     assert list((tmp_path / "out").rglob("*.pth"))

@@ -70,7 +70,9 @@ def check_source(source: DataSource) -> list[str]:
     is_whole = not wrong and len(pictures) == len(looked)
     remember(path, settings, Memory(pictures, odd if is_whole else None))
     if wrong:
-        raise ValueError(f"{str(path)!r}: {'; '.join(wrong)}; --no-data-check goes on all the same")
+        raise ValueError(
+            f"{str(path)!r}: {'; '.join(wrong)} (tools/train.py --no-data-check trains with it)"
+        )
     return odd
 
 

@@ -79,4 +79,5 @@ def _look(path: str, seen: SeenPicture | None) -> SeenPicture | str:
     except FileNotFoundError:
         return f"{path!r} is missing"
     except (OSError, ValueError) as error:
-        return str(error)
+        text = str(error)
+        return text if os.path.basename(path) in text else f"{path!r}: {text}"

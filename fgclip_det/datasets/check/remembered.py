@@ -59,7 +59,7 @@ def remember(path: Path, settings: Sequence[object], memory: Memory) -> None:
             "pictures": memory.pictures,
         }
         write_json(_file_of(path), values)
-    except OSError:
+    except (OSError, ValueError):
         return
 
 

@@ -15,14 +15,15 @@ from pycocotools.coco import COCO
 
 from fgclip_det.io import read_json
 
-_ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "area", "iscrowd")
+_ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "iscrowd")
 
 
 def read_ground_truth(path: str, backend_args: dict[str, Any] | None = None) -> COCO:
     """Read an annotation file in COCO's detection format.
 
     Annotations are numbered anew, from 1: pycocotools takes a box with the id 0 for one that is
-    never found, and mixes up boxes of the same id.
+    never found, and mixes up boxes of the same id. One without an ``area``
+    gets that of its box.
 
     Args:
         path: JSON file, or an URL that MMEngine reads. A file without annotations will do.
@@ -46,7 +47,10 @@ def read_ground_truth(path: str, backend_args: dict[str, Any] | None = None) -> 
     ground_truth = COCO()
     ground_truth.dataset = {
         **values,
-        "annotations": [{**one, "id": k} for k, one in enumerate(annotations, 1)],
+        "annotations": [
+            {"area": one["bbox"][2] * one["bbox"][3], **one, "id": k}
+            for k, one in enumerate(annotations, 1)
+        ],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth.createIndex()

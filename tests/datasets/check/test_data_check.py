@@ -152,6 +152,15 @@ def test_broken_pictures(root: Path, spoil: Callable[[Path], Any], message: str)
     assert odd.startswith("1 of 4 pictures that are left out anyway cannot be read")
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000, "../images", " "])
+def test_names_that_no_picture_has(root: Path, name: str) -> None:
+    content = values()
+    content["images"][0]["file_name"] = name
+    with pytest.raises(ValueError, match="1 of 4 pictures cannot be read") as error:
+        check(root, content)
+    assert "\n" not in str(error.value) and "\0" not in str(error.value)
+
+
 def test_missing_pictures_may_be_left_out(root: Path) -> None:
     (root / "images" / "1.jpg").unlink()
     (odd,) = check(root, values(), skip_missing=True)
@@ -267,3 +276,12 @@ def test_a_size_and_an_area_that_are_missing_are_made(root: Path) -> None:
     infos = [dataset.get_data_info(i) for i in range(4)]
     assert [(info["width"], info["height"]) for info in infos] == SIZES
     assert [len(info["instances"]) for info in infos] == [3, 4, 4, 0]
+
+
+@pytest.mark.parametrize("name", ["instances_train2017", "instances_val2017"])
+def test_coco_as_published_is_no_alarm(generated_coco: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.json"
+    path.write_bytes((generated_coco / "annotations" / path.name).read_bytes())
+    odd = check_source(DataSource(str(path), str(generated_coco / name.partition("_")[2])))
+    # One box of COCO has no height.
+    assert ["less than a pixel" in text for text in odd] == [True] * name.endswith("train2017")

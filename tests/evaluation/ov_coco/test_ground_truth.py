@@ -57,6 +57,14 @@ def test_ids_come_in_the_order_of_the_names(tmp_path):
 WHOLE = json.dumps(FILE)
 
 
+def test_a_missing_area_is_that_of_the_box(tmp_path):
+    plain = {name: value for name, value in ANNOTATION.items() if name != "area"}
+    values = {**FILE, "annotations": [plain, {**ANNOTATION, "area": 3}]}
+    truth = read_ground_truth(write(tmp_path / "a.json", values))
+    width, height = ANNOTATION["bbox"][2:]
+    assert [one["area"] for one in truth.dataset["annotations"]] == [width * height, 3]
+
+
 @pytest.mark.parametrize(
     ("values", "parts"),
     [
@@ -80,7 +88,7 @@ WHOLE = json.dumps(FILE)
                 },
                 ("annotations[1]", f"'{key}'"),
             )
-            for key in ("image_id", "category_id", "bbox", "area", "iscrowd")
+            for key in ("image_id", "category_id", "bbox", "iscrowd")
         ),
         ({**FILE, "annotations": [{**ANNOTATION, "bbox": [1, 2, 3, float("nan")]}]}, ("NaN",)),
         *(
