@@ -50,8 +50,9 @@ class OpenVocabulary:
             key: getattr(self.data_preprocessor, key, None)
             for key in ("mean", "std", "_channel_conversion", "pad_size_divisor", "pad_value")
         }
-        told = json.dumps(_told({**settings, "preprocessing": preprocessing}), default=_named)
-        return fingerprint(json.loads(told), self.state_dict())
+        told = _told({**settings, "preprocessing": preprocessing})
+        text = json.dumps(told, sort_keys=True, default=_named)
+        return fingerprint({"settings": text}, self.state_dict())
 
     def _region_settings(self) -> dict[str, Any]:
         """Settings that regions depend on, as far as weights do not tell them."""
@@ -218,7 +219,7 @@ class OpenVocabulary:
 def _told(settings: Any) -> Any:
     """Settings without those of training."""
     if isinstance(settings, Mapping):
-        return {k: _told(value) for k, value in settings.items() if k not in _OF_TRAINING}
+        return {str(k): _told(value) for k, value in settings.items() if k not in _OF_TRAINING}
     return [_told(value) for value in settings] if isinstance(settings, list | tuple) else settings
 
 
