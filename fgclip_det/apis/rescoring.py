@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -29,6 +28,7 @@ from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.results_evaluation import Result, evaluate, metric_of
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
+from fgclip_det.datasets.proposal_categories import check_categories
 from fgclip_det.datasets.proposal_files import ImageProposals, Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
@@ -179,16 +179,8 @@ class _Job:
                 'fusion "ensemble" needs to know what the detector was trained on: give a '
                 'vocabulary with a base group, {"names": [...], "groups": {"base": [...]}}'
             )
-        columns = [own.category_ids for own in given.by_image.values()]
-        found = np.concatenate(columns) if columns else np.zeros(0, np.int64)
-        if (found < 0).any():
-            raise ValueError(
-                'fusion "ensemble" needs the category_id of each box, which this file does not '
-                "tell: give results in JSON that do"
-            )
-        _check_categories(
-            found, file, [i for i, base in zip(self.ids, is_base, strict=True) if base]
-        )
+        base = [i for i, base in zip(self.ids, is_base, strict=True) if base]
+        check_categories(given, file, base)
 
     def run(
         self,
@@ -299,42 +291,6 @@ class _Job:
                 strict=True,
             )
         ]
-
-
-def _check_categories(found: np.ndarray, file: AnnotationFile, base: Sequence[int]) -> None:
-    """Make sure that (N,) category ids of boxes are ids of the annotation file.
-
-    Args:
-        found: Of all boxes.
-        file: The annotation file.
-        base: Ids of what the detector was trained on.
-
-    Raises:
-        ValueError: Some are no categories of the file, or none is one of `base`.
-    """
-    known = [category["id"] for category in file.categories]
-    foreign = found[~np.isin(found, known)]
-    if len(foreign):
-        raise ValueError(
-            f"{len(foreign)} of {len(found)} boxes have a category_id that {str(file.path)!r} does "
-            f"not list, the first has {foreign[0]}; the boxes' ids go from {found.min()} to "
-            f"{found.max()}, the file's {len(known)} from {min(known)} to {max(known)}: are they "
-            'of another dataset, or places in a list? fusion "ensemble" needs results with the '
-            "ids of this file"
-        )
-    others = int((~np.isin(found, base)).sum())
-    if others and others == len(found):
-        raise ValueError(
-            f"none of the {len(found)} boxes is of a category of the vocabulary's base group, "
-            "which tells what the detector was trained on: give the base group of this detector, "
-            'or fusion "geometric_mean"'
-        )
-    if others:
-        warnings.warn(
-            f"{others} of {len(found)} boxes are of categories outside the vocabulary's base "
-            "group: they count as none of its names",
-            stacklevel=4,
-        )
 
 
 def _read_inputs(

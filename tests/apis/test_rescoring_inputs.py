@@ -85,6 +85,16 @@ def test_foreign_categories_are_refused(shapes: Path, tmp_path: Path) -> None:
         out.unlink()
 
 
+def test_places_in_place_of_ids_are_refused(shapes: Path, tmp_path: Path) -> None:
+    """Counted from 0, where all are ids of the file too, of other categories."""
+    entries, out = entries_of(shapes), tmp_path / "out.json"
+    shifted = [{**one, "category_id": one["category_id"] - 1} for one in entries]
+    assert min(one["category_id"] for one in shifted) > 0
+    words = says(f"of {len(entries)} boxes", f"{len(entries)} have its place, counted from 0")
+    with pytest.raises(ValueError, match=words):
+        run(shapes, shifted, out, region_head=ENSEMBLE)
+
+
 def test_categories_outside_the_base_group_are_told(shapes: Path, tmp_path: Path) -> None:
     out, entries = tmp_path / "out.json", entries_of(shapes, base_only=False)
     base = len(entries_of(shapes))

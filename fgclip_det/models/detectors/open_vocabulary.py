@@ -51,8 +51,8 @@ class OpenVocabulary:
             for key in ("mean", "std", "_channel_conversion", "pad_size_divisor", "pad_value")
         }
         told = _told({**settings, "preprocessing": preprocessing})
-        told = json.dumps(told, default=_named, sort_keys=True)
-        return fingerprint({"settings": told}, self.state_dict())
+        text = json.dumps(told, sort_keys=True, default=_named)
+        return fingerprint({"settings": text}, self.state_dict())
 
     def _region_settings(self) -> dict[str, Any]:
         """Settings that regions depend on, as far as weights do not tell them."""
@@ -219,7 +219,7 @@ class OpenVocabulary:
 def _told(settings: Any) -> Any:
     """Settings without those of training."""
     if isinstance(settings, Mapping):
-        return {k: _told(value) for k, value in settings.items() if k not in _OF_TRAINING}
+        return {str(k): _told(value) for k, value in settings.items() if k not in _OF_TRAINING}
     return [_told(value) for value in settings] if isinstance(settings, list | tuple) else settings
 
 
