@@ -41,7 +41,7 @@ _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which repeats what was typed as it is, and hides that nobody reads it."""
+    """argparse's, that repeats what was typed as escapes, and fails where nobody reads it."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with 2."""
