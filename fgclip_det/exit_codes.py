@@ -41,11 +41,16 @@ _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which repeats what was typed as it is."""
+    """argparse's, that repeats what was typed as escapes, and fails where nobody reads it."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with 2."""
         super().error(printable(message))
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        stream = file or sys.stderr
+        if message and stream is not None:
+            stream.write(message)
 
 
 def printable(text: str) -> str:

@@ -219,6 +219,40 @@ def test_help_and_version_do_not_load_torch() -> None:
     assert done.stdout.split() == [fgclip_det.__version__, "False"]
 
 
+@pytest.mark.parametrize("missing", ["mmdet", "mmengine", "mmcv"])
+def test_missing_packages_are_one_line(missing: str) -> None:
+    """The command and the Python interface say what to install."""
+    code = (
+        f"import sys\nsys.modules[{missing!r}] = None\nfrom fgclip_det.cli import main\n"
+        "code = main(['demo'])\n"
+        "try: from fgclip_det.apis import OpenVocabInferencer\n"
+        "except ImportError as error: print(error)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    for said in (done.stderr.removeprefix("error: "), done.stdout):
+        assert said.count("\n") == 1 and said.startswith(missing), said
+        assert "pip install 'fgclip_det[openmmlab]'" in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["--version"]])
+def test_help_that_nobody_reads(arguments: list[str]) -> None:
+    code = "import sys; sys.stdin.read(); from fgclip_det.cli import main; sys.exit(main())"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    running.stdout.close()
+    running.stdin.close()
+    with running.stderr as said:
+        assert said.read() == b""
+    assert running.wait() == 141
+
+
 def test_doctor_answers(capsys: pytest.CaptureFixture) -> None:
     assert main(["doctor"]) == 0
     assert "bundled model" in capsys.readouterr().out

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from fgclip_det.apis.picture_lists import find_images, to_pixels
+from fgclip_det.apis.picture_lists import (
+    find_images,
+    list_pictures,
+    named_images,
+    to_pixels,
+)
 
 
 def test_finds_pictures_in_folders_sorted(tmp_path: Path) -> None:
@@ -29,6 +37,49 @@ def test_finding_says_what_is_wrong(tmp_path: Path, name: str) -> None:
 def test_finding_needs_a_path() -> None:
     with pytest.raises(ValueError, match="name files or folders"):
         find_images([])
+
+
+def test_finds_pictures_below_folders(tmp_path: Path) -> None:
+    names = ("b/y.png", "a.jpg", "b/c/z.png", "b/.hidden/x.png", ".git/x.png", "vis/x.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    (tmp_path / "b" / "around").symlink_to(tmp_path)
+    named = named_images([tmp_path, tmp_path / "b" / "y.png"], without=[tmp_path / "vis"])
+    assert list(named.items()) == [
+        (str(tmp_path / "a.jpg"), "a"),
+        (str(tmp_path / "b" / "y.png"), "b/y"),
+        (str(tmp_path / "b" / "c" / "z.png"), "b/c/z"),
+    ]
+    assert named_images([tmp_path / "b" / "y.png"]) == {str(tmp_path / "b" / "y.png"): "y"}
+    assert len(find_images(tmp_path)) == 4
+
+
+def test_a_long_list_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to the first picture grows with the number of pictures, not with its square."""
+    count = 20_000
+    for number in range(count):
+        os.close(os.open(tmp_path / f"{number:05}.png", os.O_CREAT | os.O_WRONLY))
+    calls = Counter()
+
+    def counted(name: str):
+        real = getattr(os, name)
+
+        def call(*args, **options):
+            calls[name] += 1
+            return real(*args, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("stat", "lstat", "scandir", "readlink", "listdir"):
+        counted(name)
+    before = time.process_time()
+    named = named_images([tmp_path])
+    pictures = list_pictures(list(named))
+    used = time.process_time() - before
+    assert len(named) == len(pictures) == count
+    assert sum(calls.values()) < 1.1 * count, calls
+    assert used < 5, "0.2 s where it was written"
 
 
 def test_a_pillow_image_is_taken_as_its_file_is_shown(tmp_path: Path) -> None:
