@@ -5,7 +5,6 @@ import importlib.util
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def load_checkpoint_file(
         size = os.fstat(stream.fileno()).st_size
         if size == 0:
             raise ValueError(f"{where} is empty; download or save it again")
-        _check_packing(stream, size, where)
+        safe_pickle.check_packing(stream, size, where)
     if file.suffix == _SAFETENSORS_SUFFIX:
         read_tensor_header(file, "checkpoint")
         checkpoint = {"state_dict": _read_safetensors(file, where, map_location), "meta": {}}
@@ -67,20 +66,6 @@ def load_checkpoint_file(
     weights = checkpoint["state_dict"]
     check_finite({key: v for key, v in weights.items() if isinstance(v, Tensor)}, where)
     return checkpoint
-
-
-def _check_packing(stream: Any, size: int, where: str) -> None:
-    """Refuse an archive that unpacks to more than it takes, which torch.save never writes."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except Exception:  # no archive, or a broken one: torch says what is wrong with it
-        return
-    if unpacked > size:
-        raise ValueError(
-            f"{where} is refused: its {size} bytes unpack to {unpacked}; save it with torch.save, "
-            "which packs nothing"
-        )
 
 
 def _check_names(weights: Mapping[Any, Any], where: str) -> None:

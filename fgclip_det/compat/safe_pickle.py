@@ -8,14 +8,18 @@ as `fgclip_det.io.pickles` stands in for numpy.
 import importlib
 import importlib.util
 import io
+import math
+import zipfile
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from fgclip_det.io import pickles
+from fgclip_det.io import pickles, quoted
 
+# Values of an expanded tensor, which holds fewer, up to which it is taken.
+_REPEATED = 10_000_000
 HISTORY_METHODS = ("min", "max", "current", "mean")
 
 
@@ -50,6 +54,29 @@ def to_plain_numpy(value: Any) -> Any:
     return pickles.to_plain_numpy(value, lambda one: type(one).__name__ == "HistoryBuffer")
 
 
+def check_packing(stream: BinaryIO, size: int, where: str) -> None:
+    """Refuse an archive that unpacks to more than it takes, which torch.save never writes.
+
+    Args:
+        stream: The bytes, whatever they are.
+        size: How many.
+        where: What they are called in messages.
+
+    Raises:
+        ValueError: It does.
+    """
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except Exception:  # no archive, or a broken one: torch says what is wrong with it
+        return
+    if unpacked > size:
+        raise ValueError(
+            f"{where} is refused: its {size} bytes unpack to {unpacked}; save it with torch.save, "
+            "which packs nothing"
+        )
+
+
 def decode_tensor(
     content: bytes, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
 ) -> np.ndarray:
@@ -67,9 +94,12 @@ def decode_tensor(
     Raises:
         UnpicklingError: The content is no storage, or the tensor reaches beyond it.
     """
+    check_packing(io.BytesIO(content), len(content), "the storage of a tensor")
     storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.TypedStorage):
         raise UnpicklingError("the numbers of a tensor are no storage")
+    if math.prod(shape) > max(len(content), _REPEATED):
+        raise UnpicklingError(f"a tensor of the shape {quoted(shape)} repeats what it holds")
     flat = torch.empty(0, dtype=storage.dtype).set_(storage)
     # This one refuses to reach beyond the numbers, where `set_` would add some.
     view = flat.as_strided(shape, stride, offset)

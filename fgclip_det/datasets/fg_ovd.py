@@ -14,8 +14,7 @@ from fgclip_det.datasets.annotation_files import check_images
 from fgclip_det.datasets.image_files import missing_image_paths
 from fgclip_det.datasets.stored_pictures import StoredPictures
 from fgclip_det.fg_ovd.files import FGOVDFile, read_fg_ovd
-
-_NUM_NAMED = 10
+from fgclip_det.io import listed
 
 
 @DATASETS.register_module()
@@ -68,7 +67,7 @@ class FGOVDDataset(StoredPictures, BaseDetDataset):
         records = self._records(file)
         missing = missing_image_paths(record["img_path"] for record in records)
         if missing and not self.skip_missing:
-            named = ", ".join(repr(path) for path in missing[:_NUM_NAMED])
+            named = listed(list(map(repr, missing)), "missing pictures")
             raise ValueError(
                 f"{len(missing)} of {len(records)} pictures of {file.source} are missing, the "
                 f"first: {named}: FG-OVD needs COCO's train2017 and val2017 below data_prefix; "

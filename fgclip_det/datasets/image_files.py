@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgclip_det.datasets.annotation_files import read_annotations
-
-_NUM_NAMED = 3
+from fgclip_det.io import listed
 
 
 def check_images(source: Any, root: str | Path | None = None) -> int:
@@ -28,7 +27,7 @@ def check_images(source: Any, root: str | Path | None = None) -> int:
         Number of pictures.
 
     Raises:
-        ValueError: Some are missing; tells how many and names the first.
+        ValueError: Some are missing; tells how many and names the first five.
     """
     if isinstance(source, str | os.PathLike):
         if root is None:
@@ -48,7 +47,7 @@ def check_image_paths(paths: Iterable[str]) -> int:
         Number of pictures.
 
     Raises:
-        ValueError: Some are missing; tells how many and names the first.
+        ValueError: Some are missing; tells how many and names the first five.
     """
     paths = list(paths)
     remote = next((path for path in paths if "://" in path), None)
@@ -56,7 +55,7 @@ def check_image_paths(paths: Iterable[str]) -> int:
         raise ValueError(f"{remote!r} is on no local disk: leave check_images off")
     missing = missing_image_paths(paths)
     if missing:
-        first = ", ".join(repr(path) for path in missing[:_NUM_NAMED])
+        first = listed(list(map(repr, missing)), "missing pictures")
         raise ValueError(
             f"{len(missing)} of {len(paths)} images are missing, the first: {first}: check the "
             "folder of the images, and that all of its archive was unpacked"

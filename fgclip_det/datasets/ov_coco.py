@@ -14,7 +14,7 @@ from mmdet.registry import DATASETS
 from fgclip_det.datasets.annotation_files import read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.stored_pictures import StoredPictures
-from fgclip_det.io import read_header
+from fgclip_det.io import listed, read_header
 from fgclip_det.vocabulary import Vocabulary
 
 
@@ -50,8 +50,9 @@ class _NamedCOCO(COCO):
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(cat_names)} vocabulary names are no category of "
-                f"{str(self.path)!r}, the first is {missing[0]!r}: "
-                "use the vocabulary that belongs to the file"
+                f"{str(self.path)!r}, the first: "
+                f"{listed(list(map(repr, missing)), 'unknown names')}: use the "
+                "vocabulary that belongs to the file"
             )
         repeated = [name for name in cat_names if counts[name] > 1]
         if repeated:

@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import area
 from terminaltables import AsciiTable
 
-from fgclip_det.io import read_json
+from fgclip_det.io import listed, read_json
 
 _MAX_DETECTIONS = 300
 _KINDS = ("bbox", "segm")
@@ -148,7 +148,8 @@ class OVLVISMetric(BaseMetric):
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(names)} classes are no category of the annotation file, "
-                f"the first is {missing[0]!r}: use the vocabulary that belongs to the file"
+                f"the first: {listed(list(map(repr, missing)), 'unknown classes')}: use the "
+                "vocabulary that belongs to the file"
             )
         return [ids[name] for name in names]
 

@@ -16,15 +16,18 @@ def quoted(value: Any) -> str:
     try:
         text = plain(repr(value))
     except (ValueError, RecursionError):  # a number of thousands of digits, or a deep list
-        return f"a {type(value).__name__} beyond all measure"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... (of {len(text)} characters)"
+        return f"{type(value).__name__} beyond all measure"
+    return _cut(text, _LONGEST)
 
 
 def one_line(error: object) -> str:
     """The first line of what another package reports, cut where it is long."""
     lines = str(error).strip().splitlines()
-    text = plain(lines[0].strip()) if lines else type(error).__name__
-    return text if len(text) <= 2 * _LONGEST else f"{text[: 2 * _LONGEST]}..."
+    return _cut(plain(lines[0].strip()) if lines else type(error).__name__, 2 * _LONGEST)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}... (of {len(text)} characters)"
 
 
 def plain(text: str) -> str:
@@ -43,7 +46,7 @@ def listed(items: Collection[Any], what: str, joint: str = ", ") -> str:
         joint: Between two.
     """
     shown = [plain(item if isinstance(item, str) else repr(item)) for item in items]
-    first = joint.join(one_line(item) for item in shown[:_SHOWN])
+    first = joint.join(_cut(item, 5 * _LONGEST) for item in shown[:_SHOWN])
     if len(shown) <= _SHOWN:
         return first
     path = _written(shown, what)
@@ -53,10 +56,13 @@ def listed(items: Collection[Any], what: str, joint: str = ", ") -> str:
 
 def _written(lines: list[str], what: str) -> str | None:
     """The file that holds the lines; None where the temporary folder takes none."""
+    path = None
     try:
         handle, path = tempfile.mkstemp(".txt", f"fgclip_det-{'-'.join(what.split())}-")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.writelines(f"{line}\n" for line in lines)
     except OSError:
+        if path is not None:
+            os.unlink(path)
         return None
     return path

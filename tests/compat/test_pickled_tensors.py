@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,29 @@ def test_hostile_tensors_do_not_run(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"values\.pkl' is refused: "):
             read_pickle(write(tmp_path, [value]), decode_tensor)
         assert not mark.exists(), name
+
+
+def test_a_tensor_that_unpacks_or_repeats_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "values.pkl"
+    path.write_bytes(pickle.dumps(torch.zeros(1).expand(10**12)))
+    with pytest.raises(ValueError, match=r"values\.pkl' is refused.*repeats what it holds"):
+        read_pickle(path, decode_tensor)
+    stored, packed = io.BytesIO(_saved(torch.zeros(10**6).untyped_storage())), io.BytesIO()
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    with pytest.raises(ValueError, match="unpack to"):
+        decode_tensor(packed.getvalue(), 0, (1,), (1,))
+
+
+def test_a_pickle_that_holds_itself_ends(tmp_path: Path) -> None:
+    nested: list = []
+    nested.append({"a": (nested,)})
+    found = read_pickle(write(tmp_path, nested))
+    assert found[0]["a"][0] is found
+    (tmp_path / "deep.pkl").write_bytes(b"\x80\x02)" + b"\x85" * 20_000 + b".")
+    with pytest.raises(ValueError, match=r"deep\.pkl' is refused"):
+        read_pickle(tmp_path / "deep.pkl")
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(ValueError, match=r"pipe\.pkl' cannot be read"):
+        read_pickle(tmp_path / "pipe.pkl")

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from fgclip_det.compat import load_checkpoint_file
+from fgclip_det.io import listed
 
 # Of MMEngine: a file of the work dir with the path of the checkpoint that was saved last.
 LAST_CHECKPOINT = "last_checkpoint"
@@ -40,8 +41,8 @@ def find_resumable(work_dir: str | Path) -> Path | None:
             faults.append(f"checkpoint {path} holds no {', '.join(missing)}")
     if faults:
         raise ValueError(
-            f"no checkpoint in {work_dir} can be resumed: {'; '.join(faults)}: move them away to "
-            "train from the start"
+            f"no checkpoint in {work_dir} can be resumed: "
+            f"{listed(faults, 'broken checkpoints', '; ')}: move them away to train from the start"
         )
     return None
 

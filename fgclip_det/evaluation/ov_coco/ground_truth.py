@@ -13,7 +13,7 @@ from typing import Any
 from mmengine.fileio import get_local_path
 from pycocotools.coco import COCO
 
-from fgclip_det.io import read_json
+from fgclip_det.io import listed, read_json
 
 _ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "iscrowd")
 
@@ -73,7 +73,8 @@ def category_ids(ground_truth: COCO, names: Sequence[str]) -> list[int]:
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(names)} classes are no category of the annotation file, "
-            f"the first is {missing[0]!r}: use the vocabulary that belongs to the file"
+            f"the first: {listed(list(map(repr, missing)), 'unknown classes')}: use the "
+            "vocabulary that belongs to the file"
         )
     repeated = [name for name in names if counts[name] > 1]
     if repeated:

@@ -39,9 +39,8 @@ from fgclip_det.fg_ovd.confusions import attribute_breakdown, confused_words
 from fgclip_det.fg_ovd.files import FGOVDLine, check_n_negatives
 from fgclip_det.fg_ovd.regions import read_fg_ovd_regions
 from fgclip_det.fg_ovd.text_prior import CaptionScorer
-from fgclip_det.io import check_stored_size, read_header
+from fgclip_det.io import check_stored_size, listed, read_header
 
-_NUM_NAMED = 10
 # Texts that are encoded at once, and boxes that are compared at once.
 _TEXTS, _BOXES = 256, 1024
 
@@ -241,7 +240,7 @@ def _select(
     names = list(dict.fromkeys(line.file_name for line in enough))
     missing = [name for name in names if not (root / name).is_file()]
     if missing and not skip_missing:
-        named = ", ".join(repr(str(root / name)) for name in missing[:_NUM_NAMED])
+        named = listed([repr(str(root / name)) for name in missing], "missing pictures")
         raise ValueError(
             f"{len(missing)} of {len(names)} pictures of {str(source)!r} are missing, the first: "
             f"{named}: check the folder of the pictures (FG-OVD needs COCO's train2017 and "
