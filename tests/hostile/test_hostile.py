@@ -19,6 +19,7 @@ from tests.hostile.verdict import torn
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path(__file__).with_name("run.py")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, limits as Linux does")
 
 
 def assert_passed(options: list[str], least: int) -> None:
