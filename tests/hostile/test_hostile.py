@@ -70,6 +70,7 @@ def test_two_runs_at_once_into_one_folder(tmp_path: Path) -> None:
     found = {}
     for path in (tmp_path / "out" / "preds").iterdir():
         values = json.loads(path.read_text())
+        name = str((tmp_path / values["image"]).relative_to(tmp_path))
         with Image.open(tmp_path / "out" / "vis" / f"{path.stem}.png") as image:
-            _, found[values["image"]] = max(image.convert("RGB").getcolors(1 << 24))
+            _, found[name] = max(image.convert("RGB").getcolors(1 << 24))
     assert found == colors
