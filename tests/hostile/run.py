@@ -28,8 +28,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     MPLBACKEND="agg",
 )
-if str(Path(__file__).resolve().parents[2]) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# In place of this folder, whose files are no modules of their own.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 
 # `compat` first: MMDetection cannot be imported before it.

@@ -90,7 +90,8 @@ def _left(case: Case, room: Room, code: int) -> Iterator[str]:
     if ran and case.command not in _RUNNERS and "doctor" not in case.id:
         yield f"EXECUTED: {ran.splitlines()[0][:200]}"
     before = json.loads(room.before.read_text())
-    yield from faults(room.folder, case.places, before, interrupted=code == INTERRUPTED)
+    said, interrupted = room.said("stderr"), code == INTERRUPTED
+    yield from faults(room.folder, case.places, before, said, interrupted)
     if case.command == "fgclip-det" and code == REFUSED and "out" in case.places:
         written = [name for name in results(room.folder) if f"out/{name}" not in before]
         if written:
@@ -129,9 +130,9 @@ def _state(path: Path) -> str:
 
 
 def faults(
-    folder: Path, places: tuple[str, ...], before: dict[str, str], interrupted: bool
+    folder: Path, places: tuple[str, ...], before: dict[str, str], said: str, interrupted: bool
 ) -> Iterator[str]:
-    """What is wrong with the files in `folder` after a run."""
+    """What is wrong with the files in `folder` after a run that said so on stderr."""
     after = snapshot(folder, places)
     changed = sorted(name for name in before if before[name] != after.get(name))
     if changed:
@@ -139,7 +140,8 @@ def faults(
     for path in _walk(folder):
         name = os.fsencode(os.path.relpath(path, folder)).decode("latin1")
         # Between the making of a temporary file and its first line Python's own leave it too.
-        if ".partial" in path.name or (name.startswith("tmp/") and not interrupted):
+        kept = interrupted or path.name in said
+        if ".partial" in path.name or (name.startswith("tmp/") and not kept):
             yield f"left over: {name!r}"
         elif name == "canary":
             yield "EXECUTED: the canary was made"
