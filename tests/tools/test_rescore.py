@@ -56,6 +56,8 @@ def test_mistakes_are_one_line(
     for arguments, message in (
         ([*given, *common, "--texts", "a cat"], "names are not one category of"),
         ([*given, *common, "--texts", names[0], "--max-patches", "9"], "max_patches is for"),
+        ([*given, *common, "--texts", names[0], "--temperature", "nan"], "temperature is nan"),
+        ([*given, *common, "--texts", names[0], "--nms", "inf"], "nms.iou_threshold is inf"),
         ([str(tmp_path / "dump.pkl"), *given[1:], *common, "--texts", "a"], "--trust-pickle"),
         (
             [str(tmp_path / "dump.pkl"), *given[1:], *common, "--texts", "a", "--trust-pickle"],

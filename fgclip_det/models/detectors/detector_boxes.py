@@ -61,7 +61,7 @@ def detector_boxes(
         ``labels`` (M,).
 
     Raises:
-        ValueError: It gives no boxes.
+        ValueError: It gives no boxes or boxes of NaN, or cannot run here.
     """
     canvas = tuple(batch_inputs.shape[-2:])
     # Fresh samples: predictions are written into them, and proposals would be read from them.
@@ -113,7 +113,7 @@ def _without_masks(detector: BaseDetector) -> Iterator[None]:
     try:
         yield
     finally:
-        delattr(holder, name)
+        vars(holder).pop(name, None)  # another thread may have taken it away
 
 
 def _boxes_alone(*arguments: Any, results_list: list[InstanceData] | None = None, **_: Any) -> Any:
