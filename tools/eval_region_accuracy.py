@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.apis import resolve_device
 from fgclip_det.encoders import load_encoder
+from fgclip_det.engine import check_target
 from fgclip_det.evaluation.region_accuracy import (
     described,
     fit_scorer,
@@ -58,9 +59,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the table and writes the JSON."""
-    if args.out and (args.out.is_dir() or not args.out.parent.is_dir()):
-        raise ValueError(f"--out {str(args.out)!r} is a folder or in none: name a file in one")
     files, validation = args.annotations, args.validation or []
+    if args.out:
+        check_target(args.out, *files, *validation)
     if len(validation) not in (0, 1, len(files)):
         raise ValueError(f"{len(validation)} --validation for {len(files)} files: give one or each")
     if {Path(one).resolve() for one in validation} & {Path(one).resolve() for one in files}:

@@ -232,6 +232,9 @@ def _check_name(path: Path, is_folder: bool = False) -> None:
     if stat.S_ISDIR(mode) != is_folder and not stat.S_ISLNK(mode):
         code = errno.ENOTDIR if is_folder else errno.EISDIR
         raise OSError(code, os.strerror(code))
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        # A new file would take the place of /dev/null, for whoever may do so.
+        raise OSError(errno.EEXIST, "a device or a pipe stands there, name another file")
 
 
 def _opened(partial: Path) -> BinaryIO:

@@ -398,3 +398,14 @@ def test_several_files_at_once_are_written_together(tmp_path: Path) -> None:
         for name in "abc":
             stack.enter_context(replaced_file(tmp_path / name)).write_text(name)
     assert names(tmp_path) == ["a", "b", "c"]
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    """The superuser's new file would take the place of /dev/null, for all programs."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a device or a pipe stands there"):
+        write_bytes(tmp_path / "pipe", b"content")
+    assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+    with pytest.raises(OSError, match="a device or a pipe stands there"):
+        write_bytes("/dev/null", b"content")
+    assert stat.S_ISCHR(os.lstat("/dev/null").st_mode)

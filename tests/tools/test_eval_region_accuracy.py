@@ -109,8 +109,15 @@ def test_an_fg_clip_2_and_lost_pictures(
         (["ENCODER", "FILE", "ROOT", "--device", "abacus"], "device 'abacus' is unknown"),
         (["ENCODER", "FILE", "ROOT", "--validation", "FILE"], "is a file to be scored"),
         (["ENCODER", "FILE", "ROOT", *["--validation", "x.json"] * 2], "2 --validation for 1"),
-        (["ENCODER", "FILE", "ROOT", "--out", "none/out.json"], "is a folder or in none"),
-        (["ENCODER", "FILE", "ROOT", "--out", "ROOT"], "is a folder or in none"),
+        (
+            ["ENCODER", "FILE", "ROOT", "--out", "none/out.json"],
+            "must be a .json file in a folder that is there",
+        ),
+        (["ENCODER", "FILE", "ROOT", "--out", "FILE"], "would be written over what is read"),
+        (
+            ["ENCODER", "FILE", "ROOT", "--out", "ROOT"],
+            "must be a .json file in a folder that is there",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
