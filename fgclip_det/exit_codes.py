@@ -35,6 +35,7 @@ EXIT_CLOSED = 141
 # Control characters, what turns the direction of a line, line ends, and bytes that are no UTF-8.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_NOTES = 20
+_LONGEST_ERROR = 1800
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -65,6 +66,15 @@ def say(*lines: str, file: TextIO | None = None) -> None:
     for line in lines:
         # What this terminal has no letters for is an escape too.
         print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def say_error(message: str) -> None:
+    """Print a line on standard error; the middle of one without end, of a path say, is left out."""
+    text = " ".join(message.split())
+    if len(text) > _LONGEST_ERROR:
+        half = _LONGEST_ERROR // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    say(f"error: {text}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -158,7 +168,7 @@ def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -
             raise
         message = found
     with contextlib.suppress(OSError):
-        say(f"error: {' '.join(message.split())}", file=sys.stderr)
+        say_error(message)
     return code
 
 
@@ -208,7 +218,7 @@ def _flushed(code: int | str | None) -> int | str | None:
         _let_go(sys.stdout)
         if not code:
             reason = f"standard output cannot be written ({error.strerror}): free some space"
-            say(f"error: {reason}", file=sys.stderr)
+            say_error(reason)
         return code or EXIT_FAILED
     return code
 

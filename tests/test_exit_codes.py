@@ -161,3 +161,13 @@ def test_notes_are_said_once_and_not_endlessly(capsys: pytest.CaptureFixture) ->
     assert len(lines) == 21 and "left out" in lines[-1]
     # Python's own memory of what was said grows with each message.
     assert len(globals().get("__warningregistry__", {})) < 10
+
+
+def test_an_error_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ValueError(f"no file at {'a/' * 5000}end: check the path")
+
+    assert run_tool(fail) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: no file at a/a/") and said.endswith("end: check the path\n")
+    assert len(said) < 2000

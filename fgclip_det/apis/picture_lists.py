@@ -97,10 +97,15 @@ def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
             if entry.is_dir(follow_symlinks=False):
                 if stem[0] != "." and not (hidden and os.path.realpath(entry.path) in hidden):
                     folders.append((entry.path, f"{way}{entry.name}/"))
-            elif ending.lower() in EXTENSIONS and entry.is_file():
+            elif ending.lower() in EXTENSIONS and not _is_linked_folder(entry):
+                # Links to nothing and pipes among them: whoever reads them says so.
                 found.append((entry.path, way + stem))
         pending += reversed(folders)
     return found
+
+
+def _is_linked_folder(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and os.path.isdir(entry.path)
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:

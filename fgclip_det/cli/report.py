@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fgclip_det.exit_codes import EXIT_PARTLY_DONE, EXIT_USER_ERROR, is_full, lacks_memory, say
+from fgclip_det.exit_codes import (
+    EXIT_PARTLY_DONE,
+    EXIT_USER_ERROR,
+    is_full,
+    lacks_memory,
+    say,
+    say_error,
+)
 
 _SHOWN_ROWS = 20
 
@@ -72,7 +79,8 @@ class Report:
             say(summary)
         if not self.failures:
             return 0
-        say(*(f"error: {' '.join(one.split())}" for one in self.failures), file=sys.stderr)
+        for reason in self.failures:
+            say_error(reason)
         total = self.done + len(self.failures)
         say(f"{self.done} of {total} pictures were done", file=sys.stderr)
         return EXIT_PARTLY_DONE if self.done else EXIT_USER_ERROR

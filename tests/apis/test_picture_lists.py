@@ -98,3 +98,12 @@ def test_a_pillow_image_of_a_broken_file_is_named_so(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
     with Image.open(tmp_path / "cut.jpg") as opened, pytest.raises(ValueError, match="truncated"):
         to_pixels(opened)
+
+
+def test_links_and_pipes_end_no_listing(tmp_path: Path) -> None:
+    for name, target in (("itself", "itself.png"), ("nowhere", "none"), ("folder", ".")):
+        (tmp_path / f"{name}.png").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "x.png").write_bytes(b"?")
+    found = [path.name for path in find_images(tmp_path)]
+    assert found == ["itself.png", "nowhere.png", "pipe.png", "x.png"]
