@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import json
 import os
@@ -62,6 +63,7 @@ def _run_child(case: Case, room: Room, data: Data, limits: Limits) -> NoReturn:
         _redirect("stdout", case.stdout, room.path, encoding=case.encoding)
         _redirect("stderr", case.stderr, room.path, errors="backslashreplace")
         _watch(room.forbidden)
+        _guard(room.path)
         _limit(limits)
         if case.inside:
             case.inside(room.folder)
@@ -145,6 +147,32 @@ def _redirect(name: str, kind: str, folder: Path, encoding: str = "utf-8", **how
             stream.reconfigure(line_buffering=True)
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
+
+
+def _guard(room: Path) -> None:
+    """Forbids every change outside a folder: who runs this as root has a machine to lose."""
+    home, changes = os.path.realpath(room), os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    changed = {"os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.truncate": 1, "os.chmod": 1}
+    changed |= {"os.rename": 2, "os.link": 2, "os.symlink": 2}
+
+    def guard(event: str, arguments: tuple) -> None:
+        if event == "open":
+            paths = arguments[:1] if (arguments[2] or 0) & changes else ()
+        else:
+            paths = arguments[: changed.get(event, 0)]
+        for path in paths:
+            if isinstance(path, int):
+                continue
+            # Of the place, not of what a link at the name points to, which a rename leaves alone.
+            parent, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+            place = os.path.join(os.path.realpath(parent), name)
+            if event == "open":
+                place = os.path.realpath(place)
+            if not place.startswith((f"{home}/", "/dev/null", "/dev/full", "/proc/self/fd")):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    sys.dont_write_bytecode = True
+    sys.addaudithook(guard)
 
 
 def _watch(path: Path) -> None:

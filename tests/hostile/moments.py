@@ -82,8 +82,6 @@ _OUT: dict[str, tuple[Callable[[Path, Data], str], set[int]]] = {
     "a file's folder": (lambda f, d: _file(f, d) + "/x", {REFUSED}),
     "inside a picture": (_in_picture, {REFUSED}),
     "/proc": (lambda f, d: "/proc/x", {REFUSED}),
-    "/dev/full": (lambda f, d: "/dev/full", {REFUSED}),
-    "/dev/null": (lambda f, d: "/dev/null/x", {REFUSED}),
     "too long a name": (lambda f, d: "n" * 300, {REFUSED}),
     "too long a path": (lambda f, d: "n/" * 2200, {REFUSED}),
     "a link to itself": (_link_to_itself, {REFUSED}),
