@@ -22,8 +22,10 @@ import errno
 import os
 import re
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TextIO
 
 EXIT_FAILED = 1
@@ -38,6 +40,8 @@ _MOST_NOTES = 20
 _LONGEST_ERROR = 1800
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
+# What MMEngine raises where a config holds what it does not expect.
+_OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -108,8 +112,8 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
 
     Args:
         main: The command, the parsing of its arguments included; it may return an exit code.
-        given: The parsed arguments, once `main` has parsed them. An argument that no class knows is
-            the user's error if the dotted keys of ``cfg_options`` name it.
+        given: The parsed arguments, once `main` has parsed them. Where they have ``cfg_options``,
+            those are taken for the reason of what MMEngine raises for odd settings.
 
     Returns:
         The exit code.
@@ -184,14 +188,25 @@ def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, s
         return EXIT_USER_ERROR, import_advice(error)
     if isinstance(error, ValueError | OSError):
         return EXIT_USER_ERROR, _message(error)
-    if isinstance(error, TypeError):
-        name = _UNEXPECTED_ARGUMENT.search(str(error))
-        options = getattr(given, "cfg_options", None) or ()
-        for key in options if name else ():
-            if name[1] in key.split("."):
-                text = f"--cfg-options: {key!r} sets {name[1]!r}, which is unknown: {error}"
-                return EXIT_USER_ERROR, text
+    options = getattr(given, "cfg_options", None)
+    if options and isinstance(error, _OF_SETTINGS):
+        return EXIT_USER_ERROR, _of_options(error, options)
     return EXIT_FAILED, None
+
+
+def _of_options(error: Exception, options: Iterable[str]) -> str:
+    """What is said where a setting of ``--cfg-options`` is the likely reason."""
+    name = _UNEXPECTED_ARGUMENT.search(str(error))
+    for key in options:
+        if name and name[1] in key.split("."):
+            return f"--cfg-options: {key!r} sets {name[1]!r}, which is unknown: {error}"
+    handle, path = tempfile.mkstemp(".txt", "fgclip_det-traceback-")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.writelines(traceback.format_exception(error))
+    return (
+        f"--cfg-options set {', '.join(map(repr, options))}, and then {type(error).__name__}: "
+        f"{error}: check the values; without them it is a bug, its traceback is in {path!r}"
+    )
 
 
 def _message(error: Exception) -> str:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,24 @@ def test_many_writers_of_one_name_lose_nothing(tmp_path: Path) -> None:
         thread.join()
     found = sorted(image_of(file) for file in (tmp_path / "out").iterdir())
     assert found == sorted(str(tmp_path / str(number) / "x.png") for number in range(writers))
+
+
+@pytest.mark.parametrize("earlier", [(), ("--no-save-vis",)])
+def test_a_drawing_takes_the_place_of_no_picture(tmp_path: Path, earlier: tuple[str, ...]) -> None:
+    """Of no picture that is looked into, and of none that lies where drawings go."""
+    for name in ("x.png", "vis/x.png", "vis/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PICTURE, tmp_path / name)
+    before = (tmp_path / "x.png").read_bytes()
+    if earlier:
+        assert demo(tmp_path / "vis" / "x.png", "--out-dir", tmp_path, *earlier) == 0
+    for picture in ("vis/x.png", "x.png", "vis/x.png"):
+        assert demo(tmp_path / picture, "--out-dir", tmp_path) == 0
+        assert all((tmp_path / name).read_bytes() == before for name in ("vis/x.png", "vis/y.png"))
+    found = Counter(image_of(file) for file in (tmp_path / "preds").iterdir())
+    assert set(found) == {str(tmp_path / "x.png"), str(tmp_path / "vis" / "x.png")}
+    drawn = {path.stem for path in (tmp_path / "vis").iterdir()}
+    assert len(drawn - {"x", "y"}) == 2
 
 
 @pytest.mark.slow

@@ -171,3 +171,22 @@ def test_an_error_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert said.startswith("error: no file at a/a/") and said.endswith("end: check the path\n")
     assert len(said) < 2000
+
+
+def test_odd_settings_are_named_and_their_traceback_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = argparse.Namespace(cfg_options={"param_scheduler": 5})
+
+    def fail() -> None:
+        raise TypeError("'int' object is not iterable")
+
+    assert run_tool(fail, given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --cfg-options set 'param_scheduler', and then TypeError")
+    assert said.count("\n") == 1
+    kept = Path(said.split("traceback is in '")[1].rstrip("'\n"))
+    assert "raise TypeError" in kept.read_text()
+    kept.unlink()
+    with pytest.raises(TypeError):
+        run_tool(fail, argparse.Namespace(cfg_options=None))

@@ -54,9 +54,9 @@ def load_detector(
     settings = cfg.get("model")
     kind = settings.get("type") if isinstance(settings, dict) else settings
     kind = getattr(kind, "__name__", kind)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(
-            f"config {name} describes a model of type {kind}: give the config of an "
+            f"config {name} describes a model of type {kind!r:.80}: give the config of an "
             "OpenVocabTwoStageDetector, or wrap the detector in an OpenVocabWrapper"
         )
     if weights is None and settings.get("detector_checkpoint") is None:

@@ -78,6 +78,10 @@ def _write(out_dir: Path, name: str, answer: Detections, pixels: np.ndarray | No
     # Absolute, so that it tells the picture to whoever reads it, wherever that is.
     told["image"] = path_text(os.path.abspath(answer.image_path))
     text = to_json(told, f"the result of {answer.image_path!r}", indent=1, ensure_ascii=False)
+
+    def drawing_of(name: str) -> Path:
+        return out_dir / "vis" / f"{name}.png"
+
     name = write_result(
         out_dir / "preds",
         name,
@@ -85,9 +89,10 @@ def _write(out_dir: Path, name: str, answer: Detections, pixels: np.ndarray | No
         f"{text}\n".encode(),
         answer.image_path,
         lambda path: _string(read_json(path), "image"),
+        None if pixels is None else drawing_of,
     )
     if pixels is not None:
-        path = out_dir / "vis" / f"{name}.png"
+        path = drawing_of(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, draw_detections(pixels, answer))
 

@@ -75,5 +75,10 @@ def _write(
     """Write the numbers and, under the same name, the drawing."""
     place = path_text(os.path.abspath(picture))
     packed = maps_of.pack_maps(maps, texts, image.shape[:2], place)
-    name = write_result(folder, name, ".npz", packed, picture, maps_of.packed_image)
-    write_image(folder / f"{name}.png", drawn)
+
+    def drawing_of(name: str) -> Path:
+        return folder / f"{name}.png"
+
+    owner_of = maps_of.packed_image
+    name = write_result(folder, name, ".npz", packed, picture, owner_of, drawing_of)
+    write_image(drawing_of(name), drawn)

@@ -42,6 +42,7 @@ def write_result(
     data: bytes,
     picture: str,
     owner_of: Callable[[Path], str],
+    drawing_of: Callable[[str], Path] | None = None,
 ) -> str:
     """Write the result of a picture, and never over that of another.
 
@@ -56,6 +57,8 @@ def write_result(
         data: What to write; `owner_of` finds the picture in it.
         picture: The picture's file.
         owner_of: The path of the picture that a file is of; raises `ValueError` for others.
+        drawing_of: Where the drawing of a name is going to be. One that is there without a result
+            is somebody's picture, and its name is taken.
 
     Returns:
         The name that it has, without its ending.
@@ -66,6 +69,8 @@ def write_result(
     mine = path_text(os.path.realpath(picture))
     for candidate in _candidates(name, mine, suffix):
         path = folder / f"{candidate}{suffix}"
+        if drawing_of is not None and _is_foreign(drawing_of(candidate), path, picture):
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_bytes(path, data, is_new=True)
@@ -86,6 +91,13 @@ def write_result(
 def path_text(path: str) -> str:
     """A path as text: bytes of it that are no UTF-8 are escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_foreign(drawing: Path, result: Path, picture: str) -> bool:
+    # In this order: whoever draws has written the result before.
+    if os.path.lexists(drawing) and not os.path.lexists(result):
+        return True
+    return os.path.realpath(drawing) == os.path.realpath(picture)
 
 
 def _is_of(path: Path, mine: str, owner_of: Callable[[Path], str]) -> bool:

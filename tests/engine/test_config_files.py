@@ -36,3 +36,10 @@ def test_an_error_in_a_config_is_its_own(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text("model = 1 / 0\n")
     with pytest.raises(ValueError, match="ZeroDivisionError"):
         read_config(str(tmp_path / "config.py"))
+
+
+@pytest.mark.parametrize("model", ["[1]", "5", "dict(type=[])", "dict()"])
+def test_a_model_that_is_none_is_named(tmp_path: Path, model: str) -> None:
+    (tmp_path / "config.py").write_text(f"model = {model}\n")
+    with pytest.raises(ValueError, match="give the config of an OpenVocabTwoStageDetector"):
+        load_detector(str(tmp_path / "config.py"), "weights.pth", None)
