@@ -87,7 +87,7 @@ _OUT: dict[str, tuple[Callable[[Path, Data], str], set[int]]] = {
     "a link to itself": (_link_to_itself, {REFUSED}),
     "a link to nothing": (_link_to_nothing, {REFUSED}),
     "a pipe": (_pipe, {REFUSED}),
-    "where results are folders": (_results_are_folders, {REFUSED, PARTLY}),
+    "where results are folders": (_results_are_folders, {DONE, REFUSED, PARTLY}),
     "not UTF-8": (lambda f, d: "out/\udcff", EITHER),
     "with colours": (lambda f, d: "out/\x1b[31mred\x07", {DONE}),
     "with lines": (lambda f, d: "out/a\nerror: b", {DONE}),
@@ -100,6 +100,14 @@ def _into(command: str, place: Callable[[Path, Data], str]) -> Base:
     def make(folder: Path, data: Data) -> list[object]:
         *before, last = _WORK[command][1](folder, data)
         return [*before, last, "--out-dir", place(folder, data)]
+
+    return make
+
+
+def _onto_a_pipe(command: str) -> Base:
+    def make(folder: Path, data: Data) -> list[object]:
+        os.mkfifo(folder / "pipe.json")
+        return [*_WORK[command][1](folder, data), "--out", "pipe.json"]
 
     return make
 
@@ -255,6 +263,9 @@ def cases() -> Iterator[Case]:
         for name, (place, codes) in _OUT.items():
             make = _into(command, place)
             yield case(f"out/{name}/{command}", "fgclip-det", make, codes, errors=None)
+    for command in ("rescore", "eval_fg_ovd", "eval_region_accuracy"):
+        # Stands for every device: what is no file is not replaced.
+        yield case(f"out/a pipe/{command}", _WORK[command][0], _onto_a_pipe(command), REFUSED)
     yield case("out/the input's folder/demo", "fgclip-det", _on_its_input, EITHER, places=())
     yield case(
         "out/the input itself/demo", "fgclip-det", _over_its_input, EITHER, places=("preds",)
