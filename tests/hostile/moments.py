@@ -256,6 +256,38 @@ def _space(number: int) -> Case:
     return case(id, "fgclip-det", _three, {DONE, NO_SPACE}, inside=inside, check=check)
 
 
+def _ends(command: str) -> Iterator[Case]:
+    """Streams that end, disks that are full and Ctrl-C, for one command."""
+    tool, base = _WORK[command]
+    printed = {DONE} if command in ("train",) else set()
+    yield case(
+        f"stream/nobody reads stdout/{command}", tool, base, {PIPE_CLOSED} | printed,
+        stdout="pipe", errors=None,
+    )  # fmt: skip
+    yield case(f"stream/stdout is full/{command}", tool, base, {NO_SPACE} | printed, stdout="full")
+    yield case(
+        f"stream/stdout is closed/{command}", tool, base, {DONE, PIPE_CLOSED},
+        stdout="closed", errors=None,
+    )  # fmt: skip
+    id = f"stream/stdout of ASCII/{command}"
+    yield case(id, tool, base, DONE, encoding="ascii")
+    yield case(
+        f"stream/nobody reads stderr/{command}", tool, base, {DONE, PIPE_CLOSED}, stderr="pipe"
+    )
+    if command not in ("train", "test"):
+        yield case(f"moment/no space at the 1st file/{command}", tool, base, NO_SPACE,
+                   inside=_full_from(1))  # fmt: skip
+        yield case(f"moment/no space for the 1st name/{command}", tool, base, NO_SPACE,
+                   inside=_replaced(1, _full))  # fmt: skip
+        yield case(f"moment/read-only for the 1st name/{command}", tool, base,
+                   {REFUSED, NO_SPACE}, inside=_replaced(1, _read_only))  # fmt: skip
+        yield case(f"moment/Ctrl-C at the 1st file/{command}", tool, base, INTERRUPTED,
+                   inside=_replaced(1, _interrupt))  # fmt: skip
+    for seconds in (0.05, 0.1, 0.3, 0.7, 1.5):
+        yield case(f"moment/Ctrl-C after {seconds} s/{command}", tool, base,
+                   {INTERRUPTED, DONE}, inside=_after(seconds))  # fmt: skip
+
+
 def cases() -> Iterator[Case]:
     """Places, streams and moments for all commands."""
     yield from map(_space, range(1, _WRITES + 1))
@@ -270,36 +302,8 @@ def cases() -> Iterator[Case]:
     yield case(
         "out/the input itself/demo", "fgclip-det", _over_its_input, EITHER, places=("preds",)
     )
-    for command, (tool, base) in _WORK.items():
-        printed = {DONE} if command in ("train",) else set()
-        yield case(
-            f"stream/nobody reads stdout/{command}", tool, base, {PIPE_CLOSED} | printed,
-            stdout="pipe", errors=None,
-        )  # fmt: skip
-        yield case(
-            f"stream/stdout is full/{command}", tool, base, {NO_SPACE} | printed, stdout="full"
-        )
-        yield case(
-            f"stream/stdout is closed/{command}", tool, base, {DONE, PIPE_CLOSED},
-            stdout="closed", errors=None,
-        )  # fmt: skip
-        id = f"stream/stdout of ASCII/{command}"
-        yield case(id, tool, base, DONE, encoding="ascii")
-        yield case(
-            f"stream/nobody reads stderr/{command}", tool, base, {DONE, PIPE_CLOSED}, stderr="pipe"
-        )
-        if command not in ("train", "test"):
-            yield case(f"moment/no space at the 1st file/{command}", tool, base, NO_SPACE,
-                       inside=_full_from(1))  # fmt: skip
-            yield case(f"moment/no space for the 1st name/{command}", tool, base, NO_SPACE,
-                       inside=_replaced(1, _full))  # fmt: skip
-            yield case(f"moment/read-only for the 1st name/{command}", tool, base,
-                       {REFUSED, NO_SPACE}, inside=_replaced(1, _read_only))  # fmt: skip
-            yield case(f"moment/Ctrl-C at the 1st file/{command}", tool, base, INTERRUPTED,
-                       inside=_replaced(1, _interrupt))  # fmt: skip
-        for seconds in (0.05, 0.1, 0.3, 0.7, 1.5):
-            yield case(f"moment/Ctrl-C after {seconds} s/{command}", tool, base,
-                       {INTERRUPTED, DONE}, inside=_after(seconds))  # fmt: skip
+    for command in _WORK:
+        yield from _ends(command)
     for number in range(1, 30):
         yield case(f"moment/Ctrl-C after write {number}", "fgclip-det", _three, INTERRUPTED,
                    inside=_ctrl_c_after(number))  # fmt: skip
