@@ -87,7 +87,7 @@ _OUT: dict[str, tuple[Callable[[Path, Data], str], set[int]]] = {
     "a link to itself": (_link_to_itself, {REFUSED}),
     "a link to nothing": (_link_to_nothing, {REFUSED}),
     "a pipe": (_pipe, {REFUSED}),
-    "where results are folders": (_results_are_folders, {REFUSED, PARTLY}),
+    "where results are folders": (_results_are_folders, {DONE, REFUSED, PARTLY}),
     "not UTF-8": (lambda f, d: "out/\udcff", EITHER),
     "with colours": (lambda f, d: "out/\x1b[31mred\x07", {DONE}),
     "with lines": (lambda f, d: "out/a\nerror: b", {DONE}),
@@ -100,6 +100,14 @@ def _into(command: str, place: Callable[[Path, Data], str]) -> Base:
     def make(folder: Path, data: Data) -> list[object]:
         *before, last = _WORK[command][1](folder, data)
         return [*before, last, "--out-dir", place(folder, data)]
+
+    return make
+
+
+def _onto_a_pipe(command: str) -> Base:
+    def make(folder: Path, data: Data) -> list[object]:
+        os.mkfifo(folder / "pipe.json")
+        return [*_WORK[command][1](folder, data), "--out", "pipe.json"]
 
     return make
 
@@ -248,6 +256,38 @@ def _space(number: int) -> Case:
     return case(id, "fgclip-det", _three, {DONE, NO_SPACE}, inside=inside, check=check)
 
 
+def _ends(command: str) -> Iterator[Case]:
+    """Streams that end, disks that are full and Ctrl-C, for one command."""
+    tool, base = _WORK[command]
+    printed = {DONE} if command in ("train",) else set()
+    yield case(
+        f"stream/nobody reads stdout/{command}", tool, base, {PIPE_CLOSED} | printed,
+        stdout="pipe", errors=None,
+    )  # fmt: skip
+    yield case(f"stream/stdout is full/{command}", tool, base, {NO_SPACE} | printed, stdout="full")
+    yield case(
+        f"stream/stdout is closed/{command}", tool, base, {DONE, PIPE_CLOSED},
+        stdout="closed", errors=None,
+    )  # fmt: skip
+    id = f"stream/stdout of ASCII/{command}"
+    yield case(id, tool, base, DONE, encoding="ascii")
+    yield case(
+        f"stream/nobody reads stderr/{command}", tool, base, {DONE, PIPE_CLOSED}, stderr="pipe"
+    )
+    if command not in ("train", "test"):
+        yield case(f"moment/no space at the 1st file/{command}", tool, base, NO_SPACE,
+                   inside=_full_from(1))  # fmt: skip
+        yield case(f"moment/no space for the 1st name/{command}", tool, base, NO_SPACE,
+                   inside=_replaced(1, _full))  # fmt: skip
+        yield case(f"moment/read-only for the 1st name/{command}", tool, base,
+                   {REFUSED, NO_SPACE}, inside=_replaced(1, _read_only))  # fmt: skip
+        yield case(f"moment/Ctrl-C at the 1st file/{command}", tool, base, INTERRUPTED,
+                   inside=_replaced(1, _interrupt))  # fmt: skip
+    for seconds in (0.05, 0.1, 0.3, 0.7, 1.5):
+        yield case(f"moment/Ctrl-C after {seconds} s/{command}", tool, base,
+                   {INTERRUPTED, DONE}, inside=_after(seconds))  # fmt: skip
+
+
 def cases() -> Iterator[Case]:
     """Places, streams and moments for all commands."""
     yield from map(_space, range(1, _WRITES + 1))
@@ -255,45 +295,21 @@ def cases() -> Iterator[Case]:
         for name, (place, codes) in _OUT.items():
             make = _into(command, place)
             yield case(f"out/{name}/{command}", "fgclip-det", make, codes, errors=None)
+    for command in ("rescore", "eval_fg_ovd", "eval_region_accuracy"):
+        # Stands for every device: what is no file is not replaced.
+        yield case(f"out/a pipe/{command}", _WORK[command][0], _onto_a_pipe(command), REFUSED)
     yield case("out/the input's folder/demo", "fgclip-det", _on_its_input, EITHER, places=())
     yield case(
         "out/the input itself/demo", "fgclip-det", _over_its_input, EITHER, places=("preds",)
     )
-    for command, (tool, base) in _WORK.items():
-        printed = {DONE} if command in ("train",) else set()
-        yield case(
-            f"stream/nobody reads stdout/{command}", tool, base, {PIPE_CLOSED} | printed,
-            stdout="pipe", errors=None,
-        )  # fmt: skip
-        yield case(
-            f"stream/stdout is full/{command}", tool, base, {NO_SPACE} | printed, stdout="full"
-        )
-        yield case(
-            f"stream/stdout is closed/{command}", tool, base, {DONE, PIPE_CLOSED},
-            stdout="closed", errors=None,
-        )  # fmt: skip
-        id = f"stream/stdout of ASCII/{command}"
-        yield case(id, tool, base, DONE, encoding="ascii")
-        yield case(
-            f"stream/nobody reads stderr/{command}", tool, base, {DONE, PIPE_CLOSED}, stderr="pipe"
-        )
-        if command not in ("train", "test"):
-            yield case(f"moment/no space at the 1st file/{command}", tool, base, NO_SPACE,
-                       inside=_full_from(1))  # fmt: skip
-            yield case(f"moment/no space for the 1st name/{command}", tool, base, NO_SPACE,
-                       inside=_replaced(1, _full))  # fmt: skip
-            yield case(f"moment/read-only for the 1st name/{command}", tool, base,
-                       {REFUSED, NO_SPACE}, inside=_replaced(1, _read_only))  # fmt: skip
-            yield case(f"moment/Ctrl-C at the 1st file/{command}", tool, base, INTERRUPTED,
-                       inside=_replaced(1, _interrupt))  # fmt: skip
-        for seconds in (0.05, 0.1, 0.3, 0.7, 1.5):
-            yield case(f"moment/Ctrl-C after {seconds} s/{command}", tool, base,
-                       {INTERRUPTED, DONE}, inside=_after(seconds))  # fmt: skip
+    for command in _WORK:
+        yield from _ends(command)
     for number in range(1, 30):
         yield case(f"moment/Ctrl-C after write {number}", "fgclip-det", _three, INTERRUPTED,
                    inside=_ctrl_c_after(number))  # fmt: skip
     for number in range(2, 7):
-        yield case(f"moment/Ctrl-C at file {number}/demo", "fgclip-det", _three, INTERRUPTED,
+        yield case(f"moment/Ctrl-C at file {number}/demo", "fgclip-det", _three,
+                   {INTERRUPTED, DONE},
                    inside=_replaced(number, _interrupt))  # fmt: skip
     for kind in ("full", "pipe", "closed"):
         yield case(f"stream/an error and stderr {kind}", "fgclip-det", _bad,
