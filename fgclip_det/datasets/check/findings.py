@@ -27,32 +27,28 @@ class Finding(NamedTuple):
     is_wrong: bool = False
 
 
-def size_findings(data: AnnotatedData, stored: np.ndarray, sideways: np.ndarray) -> list[Finding]:
+def size_findings(
+    data: AnnotatedData, read: np.ndarray, sideways: np.ndarray, turned: bool
+) -> list[Finding]:
     """Annotated sizes against those of the files.
 
     Args:
         data: What the annotation file holds.
-        stored: (I, 2) width and height of each file, as stored; NaN where it could not be read.
+        read: (I, 2) width and height of each file, as it is read; NaN where it could not be.
         sideways: (I,) bool, whether viewers swap the sides by the EXIF entry.
+        turned: Whether pictures are turned by that entry when they are read.
     """
     known = ~np.isnan(data.sizes).any(axis=1)
-    both = known & ~np.isnan(stored).any(axis=1)
-    differs = both & (data.sizes != stored).any(axis=1)
-    swapped = differs & (data.sizes == stored[:, ::-1]).all(axis=1)
+    both = known & ~np.isnan(read).any(axis=1)
+    differs = both & (data.sizes != read).any(axis=1)
+    swapped = differs & (data.sizes == read[:, ::-1]).all(axis=1)
 
     def shown(which: np.ndarray) -> str:
-        return f"such as {_sizes(data, stored, int(which.argmax()))}"
+        return f"such as {_sizes(data, read, int(which.argmax()))}"
 
     findings = []
-    if (turned := swapped & sideways).any():
-        findings.append(
-            Finding(
-                f"{turned.sum()} pictures are annotated as viewers turn them by their EXIF entry, "
-                f"and boxes must be of the stored ones: {shown(turned)}; save such pictures "
-                "turned, without the entry (ImageMagick: mogrify -auto-orient)",
-                True,
-            )
-        )
+    if (other_way := swapped & sideways).any():
+        findings.append(Finding(_other_way(other_way, shown(other_way), turned), True))
     if (plain := swapped & ~sideways).any():
         findings.append(
             Finding(
@@ -62,7 +58,7 @@ def size_findings(data: AnnotatedData, stored: np.ndarray, sideways: np.ndarray)
             )
         )
     if (other := differs & ~swapped).any():
-        far = other & (np.abs(data.sizes - stored) > _OVERHANG).any(axis=1)
+        far = other & (np.abs(data.sizes - read) > _OVERHANG).any(axis=1)
         wrong = bool(far.sum() > both.sum() / 2)
         mend = "; take the pictures that were annotated, or scale the boxes" if wrong else ""
         findings.append(
@@ -137,6 +133,20 @@ def name_findings(data: AnnotatedData) -> list[Finding]:
         return []
     text = f"{len(empty)} categories have an empty name, such as id {empty[0]}: name them"
     return [Finding(text, True)]
+
+
+def _other_way(which: np.ndarray, shown: str, turned: bool) -> str:
+    if turned:
+        return (
+            f"{which.sum()} pictures are annotated as they are stored, and are read as viewers "
+            f"turn them by their EXIF entry: {shown}; give LoadImageFromFile color_type="
+            "'color_ignore_orientation', or take OVCocoDataset"
+        )
+    return (
+        f"{which.sum()} pictures are annotated as viewers turn them by their EXIF entry, and boxes "
+        f"must be of the stored ones: {shown}; save such pictures turned, without the entry "
+        "(ImageMagick: mogrify -auto-orient)"
+    )
 
 
 def _sizes(data: AnnotatedData, stored: np.ndarray, place: int) -> str:
