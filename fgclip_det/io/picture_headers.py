@@ -7,11 +7,11 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from fgclip_det.io.images import open_picture, read_image
+from fgclip_det.io.images import limited_pixels, open_picture, read_image, too_large
 from fgclip_det.io.regular_files import open_regular
 
 # What ends a whole file. Of other formats the end is not looked at.
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL = 64
 # Orientations of EXIF's that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
@@ -34,27 +34,31 @@ class PictureHeader(NamedTuple):
 def read_header(path: str | os.PathLike) -> PictureHeader:
     """Read the size of a picture, and make sure that the file was not cut off.
 
-    A JPEG or PNG file is whole if it ends as such a file ends; one that does not is decoded, which
-    is slow. Of other formats only the header is read, and damage in the middle is never seen.
+    A JPEG or PNG file is whole if it ends as such a file ends (so does MPO, of phones, which is
+    JPEG with further pictures); one that does not is decoded, which is slow. Of other formats only
+    the header is read, and damage in the middle is never seen.
 
     Args:
         path: A file that Pillow reads.
 
     Raises:
-        ValueError: Missing, empty, truncated, no picture or no file on a disk.
+        ValueError: Missing, empty, truncated, too large, no picture or no file on a disk.
     """
     where = f"picture {str(path)!r}"
     with open_regular(path, "picture") as stream:
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            image = open_picture(stream)
-            header = _header(image)
+            with limited_pixels:
+                image = open_picture(stream)
+                header = _header(image)
             whole = _is_whole(stream, image.format)
         except UnidentifiedImageError:
             raise ValueError(
                 f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
+        except Image.DecompressionBombError:
+            raise too_large(where) from None
         except Exception as error:  # broken bytes raise whatever a format's reader runs into
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
