@@ -17,9 +17,10 @@ from fgclip_det.datasets.check.findings import (
     size_findings,
 )
 from fgclip_det.datasets.check.picture_headers import SeenPicture, look_at
-from fgclip_det.datasets.check.remembered import Memory, recall, remember
+from fgclip_det.datasets.check.remembered import Memory, recall, remember, state_of
 
 _NUM_NAMED = 3
+_HOW_TO_TRUST = "(tools/train.py --no-data-check trains with it)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def check_source(source: DataSource) -> list[str]:
 
     Damage in the middle of a picture is not seen, and of other formats than JPEG and PNG neither is
     a missing end. What was found is remembered in a file beside the annotation file, with size and
-    time of each picture, where that folder can be written: then only what changed is read again.
+    times of each picture, where that folder can be written: then only what changed is read again.
 
     Returns:
         The oddities that a training can do with, in words.
@@ -55,14 +56,23 @@ def check_source(source: DataSource) -> list[str]:
         ValueError: The data cannot be what they claim to be; tells all that is wrong, and the mend.
     """
     path, root = Path(source.ann_file), source.image_root
-    settings = [os.path.abspath(root), source.needs_empty, source.skip_missing, source.turned]
+    settings: list[object] = [
+        os.path.abspath(root),
+        source.needs_empty,
+        source.skip_missing,
+        source.turned,
+    ]
+    settings.append(state_of(path))
     seen, known = recall(path, settings)
     if known is not None:
         looked = look_at(root, list(seen), seen)
         if looked == seen:
             return list(known)
         seen = _whole(looked)
-    data = read_data(path)
+    try:
+        data = read_data(path)
+    except ValueError as error:
+        raise ValueError(f"{error} {_HOW_TO_TRUST}") from None
     looked = look_at(root, list(dict.fromkeys(data.names)), seen)
     findings = [*_picture_findings(data, looked, source), *_findings(data, looked, source.turned)]
     wrong = [one.text for one in findings if one.is_wrong]
@@ -72,9 +82,7 @@ def check_source(source: DataSource) -> list[str]:
     is_whole = not wrong and len(pictures) == len(looked)
     remember(path, settings, Memory(pictures, odd if is_whole else None))
     if wrong:
-        raise ValueError(
-            f"{str(path)!r}: {'; '.join(wrong)} (tools/train.py --no-data-check trains with it)"
-        )
+        raise ValueError(f"{str(path)!r}: {'; '.join(wrong)} {_HOW_TO_TRUST}")
     return odd
 
 
