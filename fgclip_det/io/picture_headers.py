@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fgclip_det.io.images import limited_pixels, open_picture, read_image, too_large
@@ -15,6 +16,18 @@ _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL = 64
 # Orientations of EXIF's that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
+
+
+# By orientation of EXIF's, what undoes it to pixels (H, W, ...).
+_UNDO = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: np.rot90(pixels, -1),
+}
 
 
 class PictureHeader(NamedTuple):
@@ -67,6 +80,31 @@ def read_header(path: str | os.PathLike) -> PictureHeader:
         # Cameras append films and notes: whether the picture itself is cut, decoding tells.
         read_image(path, "stored")
     return header
+
+
+def undo_tiff_turn(path: str | os.PathLike, pixels: np.ndarray) -> np.ndarray:
+    """Pixels of a decoder that follows no orientation of EXIF's but that of TIFF files.
+
+    OpenCV and Pillow turn these whatever they are told.
+
+    Args:
+        path: The picture. Of a file on no disk nothing is undone.
+        pixels: (H, W, ...) as decoded.
+
+    Returns:
+        As stored; `pixels` itself unless it is a TIFF file that was turned.
+    """
+    if os.path.splitext(path)[1].lower() not in (".tif", ".tiff"):
+        return pixels
+    try:
+        with open_regular(path, "picture") as stream, limited_pixels:
+            image = open_picture(stream)
+            entry = image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return pixels
+    if image.format != "TIFF" or entry not in _UNDO:
+        return pixels
+    return np.ascontiguousarray(_UNDO[entry](pixels))
 
 
 def check_stored_size(
