@@ -15,7 +15,7 @@ _STORED = {
     "grayscale": "grayscale_ignore_orientation",
 }
 # Attributes in which transforms keep others.
-_NESTED = ("transforms", "subroutines")
+_NESTED = ("transforms", "subroutines", "branch_pipelines")
 
 
 class StoredPictures:
@@ -63,11 +63,13 @@ class _LoadAsStored:
 
 
 def _as_stored(step: Any) -> Any:
-    """A transform, or a list of them, in which every loader reads pictures as stored."""
+    """A transform, or a list or dict of them, in which every loader reads pictures as stored."""
     if isinstance(step, LoadImageFromFile):
         return _LoadAsStored(step)
     if isinstance(step, list):
         return [_as_stored(one) for one in step]
+    if isinstance(step, dict):
+        return {name: _as_stored(one) for name, one in step.items()}
     for name in _NESTED:
         if hasattr(step, name):
             setattr(step, name, _as_stored(getattr(step, name)))

@@ -113,6 +113,13 @@ def test_a_loader_within_other_transforms(tmp_path, nested) -> None:
     assert bright(dataset[0]) > 250
 
 
+def test_a_loader_in_a_branch(tmp_path) -> None:
+    save(tmp_path / "1.png", 6)
+    branch = dict(type="MultiBranch", branch_field=["own"], own=[LOAD, BOXES, PACK])
+    item = build(tmp_path, "OVCocoDataset", content(30, 20, "1.png"), [branch])[0]
+    assert bright({name: value["own"] for name, value in item.items()}) > 250
+
+
 def test_a_pipeline_that_a_hook_sets_later(tmp_path) -> None:
     save(tmp_path / "1.png", 5)
     dataset = build(tmp_path, "OVCocoDataset", content(30, 20, "1.png"), [])
