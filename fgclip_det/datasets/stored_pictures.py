@@ -7,7 +7,7 @@ from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 
-from fgclip_det.io import check_stored_size
+from fgclip_det.io import check_stored_size, undo_tiff_turn
 
 # MMCV's flags that turn a picture, and those that do not; TurboJPEG never turns one.
 _STORED = {
@@ -15,7 +15,7 @@ _STORED = {
     "grayscale": "grayscale_ignore_orientation",
 }
 # Attributes in which transforms keep others.
-_NESTED = ("transforms", "subroutines")
+_NESTED = ("transforms", "subroutines", "branch_pipelines")
 
 
 class StoredPictures:
@@ -50,6 +50,9 @@ class _LoadAsStored:
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
         annotated = results.get("width"), results.get("height")
         loaded = self.loader(results)
+        if loaded is not None and self.loader.imdecode_backend != "tifffile":
+            loaded["img"] = undo_tiff_turn(loaded.get("img_path") or "", loaded["img"])
+            loaded["img_shape"] = loaded["ori_shape"] = loaded["img"].shape[:2]
         if loaded is not None and None not in annotated:
             height, width = loaded["ori_shape"]
             check_stored_size(loaded["img_path"], (width, height), annotated)
@@ -60,11 +63,13 @@ class _LoadAsStored:
 
 
 def _as_stored(step: Any) -> Any:
-    """A transform, or a list of them, in which every loader reads pictures as stored."""
+    """A transform, or a list or dict of them, in which every loader reads pictures as stored."""
     if isinstance(step, LoadImageFromFile):
         return _LoadAsStored(step)
     if isinstance(step, list):
         return [_as_stored(one) for one in step]
+    if isinstance(step, dict):
+        return {name: _as_stored(one) for name, one in step.items()}
     for name in _NESTED:
         if hasattr(step, name):
             setattr(step, name, _as_stored(getattr(step, name)))

@@ -22,7 +22,12 @@ from fgclip_det.io.images import (
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines, to_json
 from fgclip_det.io.messages import listed, one_line, quoted
 from fgclip_det.io.pickles import read_pickle
-from fgclip_det.io.picture_headers import PictureHeader, check_stored_size, read_header
+from fgclip_det.io.picture_headers import (
+    PictureHeader,
+    check_stored_size,
+    read_header,
+    undo_tiff_turn,
+)
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.io.tensor_headers import TensorHeader, read_tensor_header
@@ -57,6 +62,7 @@ __all__ = [
     "replaced_text",
     "to_json",
     "to_rgb",
+    "undo_tiff_turn",
     "write_bytes",
     "write_image",
     "write_json",

@@ -98,7 +98,7 @@ class _PillowLimit:
             Image.MAX_IMAGE_PIXELS = self._before
 
 
-_pillow_limit = _PillowLimit().forks_safely()
+limited_pixels = _PillowLimit().forks_safely()
 
 
 def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> np.ndarray:
@@ -121,17 +121,14 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            with _pillow_limit, open_picture(stream) as image:
+            with limited_pixels, open_picture(stream) as image:
                 return to_rgb(_turned(image, orientation))
         except UnidentifiedImageError:
             raise ValueError(
                 f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
         except Image.DecompressionBombError:
-            raise ValueError(
-                f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
-                "smaller"
-            ) from None
+            raise too_large(where) from None
         except Exception as error:  # broken bytes raise whatever a format's reader runs into
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
@@ -148,6 +145,13 @@ def open_picture(stream: BinaryIO) -> Image.Image:
     Image.init()
     # Not every Pillow is built with all of them.
     return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def too_large(where: str) -> ValueError:
+    """What is said of a picture of more than `MAX_PIXELS`."""
+    return ValueError(
+        f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it smaller"
+    )
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from fgclip_det.io.images import open_picture, read_image
+from fgclip_det.io.images import limited_pixels, open_picture, read_image, too_large
 from fgclip_det.io.regular_files import open_regular
 
 # What ends a whole file. Of other formats the end is not looked at.
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL = 64
 # Orientations of EXIF's that swap width and height.
 _SIDEWAYS = (5, 6, 7, 8)
+
+
+# By orientation of EXIF's, what undoes it to pixels (H, W, ...).
+_UNDO = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: np.rot90(pixels, -1),
+}
 
 
 class PictureHeader(NamedTuple):
@@ -34,27 +47,31 @@ class PictureHeader(NamedTuple):
 def read_header(path: str | os.PathLike) -> PictureHeader:
     """Read the size of a picture, and make sure that the file was not cut off.
 
-    A JPEG or PNG file is whole if it ends as such a file ends; one that does not is decoded, which
-    is slow. Of other formats only the header is read, and damage in the middle is never seen.
+    A JPEG or PNG file is whole if it ends as such a file ends (so does MPO, of phones, which is
+    JPEG with further pictures); one that does not is decoded, which is slow. Of other formats only
+    the header is read, and damage in the middle is never seen.
 
     Args:
         path: A file that Pillow reads.
 
     Raises:
-        ValueError: Missing, empty, truncated, no picture or no file on a disk.
+        ValueError: Missing, empty, truncated, too large, no picture or no file on a disk.
     """
     where = f"picture {str(path)!r}"
     with open_regular(path, "picture") as stream:
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
         try:
-            image = open_picture(stream)
-            header = _header(image)
+            with limited_pixels:
+                image = open_picture(stream)
+                header = _header(image)
             whole = _is_whole(stream, image.format)
         except UnidentifiedImageError:
             raise ValueError(
                 f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
+        except Image.DecompressionBombError:
+            raise too_large(where) from None
         except Exception as error:  # broken bytes raise whatever a format's reader runs into
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
@@ -63,6 +80,31 @@ def read_header(path: str | os.PathLike) -> PictureHeader:
         # Cameras append films and notes: whether the picture itself is cut, decoding tells.
         read_image(path, "stored")
     return header
+
+
+def undo_tiff_turn(path: str | os.PathLike, pixels: np.ndarray) -> np.ndarray:
+    """Pixels of a decoder that follows no orientation of EXIF's but that of TIFF files.
+
+    OpenCV and Pillow turn these whatever they are told.
+
+    Args:
+        path: The picture. Of a file on no disk nothing is undone.
+        pixels: (H, W, ...) as decoded.
+
+    Returns:
+        As stored; `pixels` itself unless it is a TIFF file that was turned.
+    """
+    if os.path.splitext(path)[1].lower() not in (".tif", ".tiff"):
+        return pixels
+    try:
+        with open_regular(path, "picture") as stream, limited_pixels:
+            image = open_picture(stream)
+            entry = image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return pixels
+    if image.format != "TIFF" or entry not in _UNDO:
+        return pixels
+    return np.ascontiguousarray(_UNDO[entry](pixels))
 
 
 def check_stored_size(

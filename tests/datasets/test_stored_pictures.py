@@ -60,11 +60,11 @@ def build(root: Path, kind: str, values: dict, pipeline: list, **kwargs):
     )
 
 
-def bright(item: dict) -> float:
+def bright(item: dict, size: tuple[int, int] = (30, 20)) -> float:
     """Mean of the pixels within the box, 255 if they are its own."""
     image = item["inputs"]
     x1, y1, x2, y2 = item["data_samples"].gt_instances.bboxes.tensor[0].int().tolist()
-    assert image.shape[1:] == (20, 30)
+    assert image.shape[1:] == size[::-1]
     return image[:, y1:y2, x1:x2].float().mean().item()
 
 
@@ -80,6 +80,25 @@ def test_boxes_fit_the_pixels(tmp_path, kind, suffix, backend, test_mode) -> Non
     assert bright(dataset[0]) > 250
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("backend", ["cv2", "pillow"])
+def test_every_entry_of_every_format(tmp_path, suffix, backend) -> None:
+    """Decoders turn TIFF files whatever they are told, and of squares no size tells."""
+    values = {"images": [], "annotations": [], "categories": []}
+    sizes = {}
+    for number in range(16):
+        name, size = f"{number}.{suffix}", (30, 20) if number % 2 else (20, 20)
+        save(tmp_path / name, 1 + number // 2, size)
+        one = content(*size, name)
+        values["categories"] = one["categories"]
+        values["images"].append({**one["images"][0], "id": number})
+        values["annotations"].append({**one["annotations"][0], "id": number, "image_id": number})
+        sizes[number] = size
+    pipeline = [{**LOAD, "imdecode_backend": backend}, BOXES, PACK]
+    dataset = build(tmp_path, "OVCocoDataset", values, pipeline)
+    assert [bright(dataset[number], sizes[number]) > 250 for number in sizes] == [True] * 16
+
+
 @pytest.mark.parametrize(
     "nested",
     [
@@ -92,6 +111,13 @@ def test_a_loader_within_other_transforms(tmp_path, nested) -> None:
     save(tmp_path / "1.png", 8)
     dataset = build(tmp_path, "OVCocoDataset", content(30, 20, "1.png"), [*nested, BOXES, PACK])
     assert bright(dataset[0]) > 250
+
+
+def test_a_loader_in_a_branch(tmp_path) -> None:
+    save(tmp_path / "1.png", 6)
+    branch = dict(type="MultiBranch", branch_field=["own"], own=[LOAD, BOXES, PACK])
+    item = build(tmp_path, "OVCocoDataset", content(30, 20, "1.png"), [branch])[0]
+    assert bright({name: value["own"] for name, value in item.items()}) > 250
 
 
 def test_a_pipeline_that_a_hook_sets_later(tmp_path) -> None:

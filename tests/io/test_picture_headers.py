@@ -25,6 +25,31 @@ def test_size_as_stored(tmp_path, suffix, entry):
     assert header == (300, 200, entry == 6)
 
 
+def test_pictures_of_phones(tmp_path):
+    """Two pictures in one file, of which the first is read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 300, 3), np.uint8)
+    first, second = map(Image.fromarray, pixels)
+    path = tmp_path / "a.jpg"
+    first.save(path, format="MPO", save_all=True, append_images=[second])
+    content = path.read_bytes()
+    assert read_header(path) == (300, 200, False)
+    path.write_bytes(content[:-500])
+    assert read_header(path) == (300, 200, False)
+    path.write_bytes(content[: len(content) // 4])
+    with pytest.raises(ValueError, match=r"a\.jpg' cannot be read .*truncated"):
+        read_header(path)
+
+
+def test_pictures_that_nothing_here_reads_are_too_large(tmp_path, monkeypatch):
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P5 20000 10000 255\n")
+    with pytest.raises(ValueError, match=r"a\.ppm' is too large \(more than 179 million pixels"):
+        read_header(path)
+    # Whatever a program's own limit is.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_header(save(tmp_path / "a.png")).width == 300
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_a_file_that_was_cut_off(tmp_path, suffix, share):

@@ -17,9 +17,10 @@ from fgclip_det.datasets.check.findings import (
     size_findings,
 )
 from fgclip_det.datasets.check.picture_headers import SeenPicture, look_at
-from fgclip_det.datasets.check.remembered import Memory, recall, remember
+from fgclip_det.datasets.check.remembered import Memory, recall, remember, state_of
 
 _NUM_NAMED = 3
+_HOW_TO_TRUST = "(tools/train.py --no-data-check trains with it)"
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class DataSource:
         image_root: Folder that names of pictures are relative to.
         needs_empty: Whether pictures without a box are read; else broken ones are merely odd.
         skip_missing: Whether pictures that are not there are left out.
+        turned: Whether pictures are turned by their EXIF entry when they are read.
     """
 
     ann_file: str
     image_root: str
     needs_empty: bool = True
     skip_missing: bool = False
+    turned: bool = False
 
 
 def check_source(source: DataSource) -> list[str]:
@@ -44,7 +47,7 @@ def check_source(source: DataSource) -> list[str]:
 
     Damage in the middle of a picture is not seen, and of other formats than JPEG and PNG neither is
     a missing end. What was found is remembered in a file beside the annotation file, with size and
-    time of each picture, where that folder can be written: then only what changed is read again.
+    times of each picture, where that folder can be written: then only what changed is read again.
 
     Returns:
         The oddities that a training can do with, in words.
@@ -53,16 +56,25 @@ def check_source(source: DataSource) -> list[str]:
         ValueError: The data cannot be what they claim to be; tells all that is wrong, and the mend.
     """
     path, root = Path(source.ann_file), source.image_root
-    settings = [os.path.abspath(root), source.needs_empty, source.skip_missing]
+    settings: list[object] = [
+        os.path.abspath(root),
+        source.needs_empty,
+        source.skip_missing,
+        source.turned,
+    ]
+    settings.append(state_of(path))
     seen, known = recall(path, settings)
     if known is not None:
         looked = look_at(root, list(seen), seen)
         if looked == seen:
             return list(known)
         seen = _whole(looked)
-    data = read_data(path)
+    try:
+        data = read_data(path)
+    except ValueError as error:
+        raise ValueError(f"{error} {_HOW_TO_TRUST}") from None
     looked = look_at(root, list(dict.fromkeys(data.names)), seen)
-    findings = [*_picture_findings(data, looked, source), *_findings(data, looked)]
+    findings = [*_picture_findings(data, looked, source), *_findings(data, looked, source.turned)]
     wrong = [one.text for one in findings if one.is_wrong]
     odd = [one.text for one in findings if not one.is_wrong]
     pictures = _whole(looked)
@@ -70,9 +82,7 @@ def check_source(source: DataSource) -> list[str]:
     is_whole = not wrong and len(pictures) == len(looked)
     remember(path, settings, Memory(pictures, odd if is_whole else None))
     if wrong:
-        raise ValueError(
-            f"{str(path)!r}: {'; '.join(wrong)} (tools/train.py --no-data-check trains with it)"
-        )
+        raise ValueError(f"{str(path)!r}: {'; '.join(wrong)} {_HOW_TO_TRUST}")
     return odd
 
 
@@ -80,15 +90,19 @@ def _whole(looked: Mapping[str, SeenPicture | str]) -> dict[str, SeenPicture]:
     return {name: one for name, one in looked.items() if isinstance(one, SeenPicture)}
 
 
-def _findings(data: AnnotatedData, looked: Mapping[str, SeenPicture | str]) -> list[Finding]:
+def _findings(
+    data: AnnotatedData, looked: Mapping[str, SeenPicture | str], turned: bool
+) -> list[Finding]:
     seen = [looked[name] for name in data.names]
     unknown = (np.nan, np.nan)
     stored = [(one.width, one.height) if isinstance(one, SeenPicture) else unknown for one in seen]
-    sideways = [isinstance(one, SeenPicture) and one.sideways for one in seen]
+    sideways = np.array([isinstance(one, SeenPicture) and one.sideways for one in seen], bool)
     sizes = np.array(stored, dtype=np.float64).reshape(-1, 2)
+    if turned:
+        sizes = np.where(sideways[:, None], sizes[:, ::-1], sizes)
     own = np.where(np.isnan(data.sizes), sizes, data.sizes)
     return [
-        *size_findings(data, sizes, np.array(sideways, dtype=bool)),
+        *size_findings(data, sizes, sideways, turned),
         *box_findings(data, own),
         *name_findings(data),
     ]

@@ -20,8 +20,9 @@ class SeenPicture(NamedTuple):
     """What is remembered of a picture that is whole.
 
     Attributes:
-        num_bytes: Of the file; it and the time tell whether that is still the same.
-        changed: Time of the file's last change, in ns.
+        num_bytes: Of the file; it and the times tell whether that is still the same.
+        changed: Time of the last change that the file tells, in ns; copies and archives keep it.
+        placed: Time of the last change of the file or what is known of it, in ns; nobody sets it.
         width: As stored, in pixels.
         height: Likewise.
         sideways: Whether viewers swap the sides.
@@ -29,9 +30,16 @@ class SeenPicture(NamedTuple):
 
     num_bytes: int
     changed: int
+    placed: int
     width: int
     height: int
     sideways: bool
+
+
+def file_state(path: str | os.PathLike) -> tuple[int, int, int]:
+    """What tells whether a file is still the same: its bytes and both times of `SeenPicture`."""
+    state = os.stat(path)
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def look_at(
@@ -72,10 +80,10 @@ def _look_at_part(
 
 def _look(path: str, seen: SeenPicture | None) -> SeenPicture | str:
     try:
-        state = os.stat(path)
-        if seen is not None and (state.st_size, state.st_mtime_ns) == seen[:2]:
+        state = file_state(path)
+        if seen is not None and state == seen[:3]:
             return seen
-        return SeenPicture(state.st_size, state.st_mtime_ns, *read_header(path))
+        return SeenPicture(*state, *read_header(path))
     except FileNotFoundError:
         return f"{path!r} is missing"
     except (OSError, ValueError) as error:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fgclip_det.datasets.check.picture_headers import SeenPicture
+from fgclip_det.datasets.check.picture_headers import SeenPicture, file_state
 from fgclip_det.io import read_json, write_json
 
-_FORMAT, _VERSION = "fgclip_det/data_check", 1
+_FORMAT, _VERSION = "fgclip_det/data_check", 2
 _SUFFIX = ".data_check"
 
 
@@ -26,20 +25,30 @@ class Memory(NamedTuple):
     findings: Sequence[str] | None
 
 
+def state_of(path: Path) -> list[int]:
+    """Of the settings: what tells whether the annotation file is still the same.
+
+    Taken before the file is read, so that one that is written meanwhile is read again.
+    """
+    try:
+        return list(file_state(path))
+    except OSError:  # whoever reads it tells so
+        return []
+
+
 def recall(path: Path, settings: Sequence[object]) -> Memory:
     """What is remembered of an annotation file; nothing where that cannot be read.
 
     Args:
         path: The annotation file.
-        settings: On which the findings depend beside the files, for JSON.
+        settings: On which the findings depend beside the pictures, for JSON; see `state_of`.
     """
     try:
         values = read_json(_file_of(path), "memory", max_bytes=None)
         if (values["format"], values["version"]) != (_FORMAT, _VERSION):
             return Memory({}, None)
         pictures = {name: SeenPicture(*row) for name, row in values["pictures"].items()}
-        same = values["annotations"] == _state(path) and values["settings"] == list(settings)
-        findings = values["findings"] if same else None
+        findings = values["findings"] if values["settings"] == list(settings) else None
         if findings is not None and not all(isinstance(text, str) for text in findings):
             findings = None
         return Memory(pictures, findings)
@@ -53,7 +62,6 @@ def remember(path: Path, settings: Sequence[object], memory: Memory) -> None:
         values = {
             "format": _FORMAT,
             "version": _VERSION,
-            "annotations": _state(path),
             "settings": list(settings),
             "findings": memory.findings,
             "pictures": memory.pictures,
@@ -65,8 +73,3 @@ def remember(path: Path, settings: Sequence[object], memory: Memory) -> None:
 
 def _file_of(path: Path) -> Path:
     return path.with_name(path.name + _SUFFIX)
-
-
-def _state(path: Path) -> list[int]:
-    state = os.stat(path)
-    return [state.st_size, state.st_mtime_ns]

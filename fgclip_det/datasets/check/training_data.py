@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
-from fgclip_det.datasets.check.data_check import DataSource, check_source
-from fgclip_det.datasets.fg_ovd import FGOVDDataset
-from fgclip_det.datasets.ov_coco import OVCocoDataset
-from fgclip_det.datasets.region_captions import RegionCaptionDataset
-
-_LOADERS = ("train_dataloader", "val_dataloader")
+from fgclip_det.datasets.check.config_sources import sources_of
+from fgclip_det.datasets.check.data_check import check_source
 
 
 def check_training_data(config: Mapping[str, Any]) -> None:
@@ -41,16 +34,6 @@ def check_training_data(config: Mapping[str, Any]) -> None:
         raise ValueError(verdict[0])
 
 
-def sources_of(config: Mapping[str, Any]) -> list[DataSource]:
-    """The data that a config trains and validates on, each once.
-
-    Data sets of other kinds than those of this package and MMDetection's ``CocoDataset`` are left
-    out, and so are those on no local disk.
-    """
-    datasets = ((config.get(name) or {}).get("dataset") for name in _LOADERS)
-    return list(dict.fromkeys(source for one in datasets for source in _sources(one)))
-
-
 def _verdict(config: Mapping[str, Any]) -> str:
     """What is wrong, or nothing."""
     try:
@@ -60,39 +43,3 @@ def _verdict(config: Mapping[str, Any]) -> str:
     except (ValueError, OSError) as error:
         return str(error) or type(error).__name__
     return ""
-
-
-def _sources(dataset: Any) -> Iterator[DataSource]:
-    if isinstance(dataset, list | tuple):
-        for one in dataset:
-            yield from _sources(one)
-    if not isinstance(dataset, Mapping):
-        return
-    for key in ("dataset", "datasets"):  # of wrappers
-        yield from _sources(dataset.get(key))
-    kind = dataset.get("type")
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if not isinstance(kind, type) or not isinstance(dataset.get("ann_file"), str):
-        return
-    if issubclass(kind, RegionCaptionDataset) and dataset["ann_file"].endswith(".jsonl"):
-        source = DataSource(dataset["ann_file"], dataset["image_root"])
-    elif issubclass(kind, CocoDataset | FGOVDDataset):
-        root = dataset.get("data_root") or ""
-        prefix = (dataset.get("data_prefix") or {}).get("img") or ""
-        source = DataSource(
-            os.path.join(root, dataset["ann_file"]),
-            os.path.join(root, prefix),
-            not _drops_empty(dataset, kind),
-            bool(dataset.get("skip_missing")),
-        )
-    else:
-        return
-    if "://" not in source.ann_file + source.image_root and not dataset.get("backend_args"):
-        yield source
-
-
-def _drops_empty(dataset: Mapping[str, Any], kind: type) -> bool:
-    if dataset.get("test_mode"):
-        return False
-    settings = dataset.get("filter_cfg") or {}
-    return bool(settings.get("filter_empty_gt", issubclass(kind, OVCocoDataset)))

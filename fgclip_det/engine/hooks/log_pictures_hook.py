@@ -12,6 +12,8 @@ from mmdet.structures import DetDataSample
 from mmengine.fileio import get
 from mmengine.runner import Runner
 
+from fgclip_det.io import undo_tiff_turn
+
 
 @HOOKS.register_module()
 class LogPicturesHook(DetVisualizationHook):
@@ -89,6 +91,7 @@ class LogPicturesHook(DetVisualizationHook):
         # Boxes are in the frame in which the picture was read: as stored by our data sets, as
         # shown by MMDetection's own.
         image = mmcv.imfrombytes(content, "color_ignore_orientation")
+        image = undo_tiff_turn(sample.img_path, image)
         if image.shape[:2] != tuple(sample.get("ori_shape", image.shape[:2])):
             image = mmcv.imfrombytes(content)
         self._visualizer.add_datasample(

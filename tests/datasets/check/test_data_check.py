@@ -74,6 +74,17 @@ def shares(content: dict) -> None:
         one["bbox"] = [max(0, x / width), y / height, min(w / width, 1), min(h / height, 1)]
 
 
+def nearly_shares(content: dict) -> None:
+    shares(content)
+    content["annotations"][3]["bbox"] = [100, 50, 40, 30]
+
+
+def thousandths(content: dict) -> None:
+    shares(content)
+    for one in content["annotations"]:
+        one["bbox"] = [500 + 1000 * value for value in one["bbox"]]
+
+
 def swapped(content: dict) -> None:
     for image in content["images"]:
         image["width"], image["height"] = image["height"], image["width"]
@@ -92,7 +103,9 @@ def unnamed(content: dict) -> None:
     ("spoil", "message"),
     [
         (corners, r"of 11 boxes leave their picture .* fit as corners.*take x1, y1 off x2, y2"),
-        (shares, r"all 11 boxes lie within 0 and 1.*multiply them by its width and height"),
+        (shares, r"11 of 11 boxes lie within 0 and 1.*multiply them by its width and height"),
+        (nearly_shares, r"9 of 11 boxes lie outside their picture or are less than a pixel"),
+        (thousandths, r"11 of 11 boxes lie outside their picture.*give x, y, width, height in pix"),
         (swapped, r"3 images have width and height swapped: such as '0\.png', 300 x 200 px, ann"),
         (resized, r"4 pictures are of another size than annotated.*take the pictures that were"),
         (unnamed, r"1 categories have an empty name, such as id 2: name them"),
@@ -208,8 +221,41 @@ def test_what_did_not_change_is_not_read_again(root: Path, monkeypatch: pytest.M
     assert check_source(DataSource(source.ann_file, str(root / "moved"))) == [] and len(read) == 5
 
 
+def test_another_picture_of_the_same_size_and_time(root: Path) -> None:
+    """As of an archive whose times were all set to one."""
+    path = root / "images" / "2.png"
+    Image.new("RGB", (240, 240)).save(path.with_suffix(".bmp"))
+    content = values()
+    content["images"][2]["file_name"] = "2.bmp"
+    path = path.with_suffix(".bmp")
+    before = path.stat()
+    assert check(root, content) == []
+    Image.new("RGB", (480, 120)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert check(root, content)[0].startswith("1 pictures are of another size than annotated")
+
+
+def test_annotations_that_change_while_they_are_checked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "annotations" / "train.json"
+    content = values()
+    swapped(content)
+    real = picture_headers.read_header
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            picture_headers,
+            "read_header",
+            lambda name: path.write_text(json.dumps(content)) and real(name),
+        )
+        assert check(root, values()) == []
+    with pytest.raises(ValueError, match="3 images have width and height swapped"):
+        check_source(DataSource(str(path), str(root / "images")))
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": "fgclip_det/data_check", "version": 1, "pictures": 3}']
+    "text", ["", "[]", "{}", '{"format": "fgclip_det/data_check", "version": 2, "pictures": 3}']
 )
 def test_a_broken_memory_is_no_harm(root: Path, text: str) -> None:
     check(root, values())
@@ -247,7 +293,7 @@ def test_lines_with_regions(root: Path) -> None:
         check_source(source)
     for broken in ([], {**line}, {**line, "regions": [{"bbox": [1, 2]}]}, {**line, "regions": 3}):
         path.write_text(json.dumps(broken))
-        with pytest.raises(ValueError, match="not a caption record"):
+        with pytest.raises(ValueError, match=r"not a caption record.*--no-data-check"):
             check_source(source)
 
 
