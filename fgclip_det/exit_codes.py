@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import logging
 import os
 import re
 import sys
@@ -129,10 +130,9 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
 
 def is_full(error: BaseException | None) -> OSError | None:
     """The error that says that the disk is full, if it is behind `error`."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
-        error = error.__cause__ or error.__context__
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT):
+            return one
     return None
 
 
@@ -159,6 +159,8 @@ def import_advice(error: ImportError) -> str | None:
 
 
 def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -> int:
+    # Where nobody reads standard output, a log has no place to complain either.
+    logging.raiseExceptions = False
     try:
         return main() or 0
     except KeyboardInterrupt:
@@ -176,8 +178,18 @@ def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -
     return code
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, str | None]:
     """Exit code and message; none for a bug."""
+    if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):
+        # MMEngine takes it for a fault of the config that it is writing.
+        return EXIT_INTERRUPTED, "interrupted"
     full = is_full(error)
     if full is not None:
         where = repr(str(full.filename)) if full.filename else "standard output"

@@ -190,3 +190,14 @@ def test_odd_settings_are_named_and_their_traceback_is_kept(
     kept.unlink()
     with pytest.raises(TypeError):
         run_tool(fail, argparse.Namespace(cfg_options=None))
+
+
+def test_ctrl_c_behind_another_error_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise SyntaxError("the config cannot be formatted") from interrupt
+
+    assert run_tool(fail) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"

@@ -18,7 +18,7 @@ from mmengine.config import Config
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.exit_codes import Parser, run_tool, say
+from fgclip_det.exit_codes import Parser, notes, run_tool, say
 from fgclip_det.io import read_bytes, write_bytes, write_text
 from fgclip_det.vocabulary import Vocabulary
 
@@ -67,7 +67,11 @@ def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_tool(lambda: bundle(**vars(parse_args(argv))))
+    def run() -> None:
+        with notes():
+            bundle(**vars(parse_args(argv)))
+
+    return run_tool(run)
 
 
 if __name__ == "__main__":

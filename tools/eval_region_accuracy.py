@@ -8,6 +8,7 @@ it: FG-CLIP on squares, FG-CLIP 2 with the aspect ratio kept.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def evaluate(args: argparse.Namespace) -> None:
         check_target(args.out, *files, *validation)
     if len(validation) not in (0, 1, len(files)):
         raise ValueError(f"{len(validation)} --validation for {len(files)} files: give one or each")
-    if {Path(one).resolve() for one in validation} & {Path(one).resolve() for one in files}:
+    if {*map(os.path.realpath, validation)} & {*map(os.path.realpath, files)}:
         raise ValueError("--validation is a file to be scored: give the validation set's")
     stems = [Path(file).stem for file in files]
     names = stems if len({*stems}) == len(files) else files

@@ -92,7 +92,8 @@ def check_target(out: Path, *read: str | os.PathLike) -> Path:
     """
     if out.suffix != ".json" or not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"{str(out)!r} must be a .json file in a folder that is there")
-    if any(out.resolve() == Path(other).resolve() for other in read):
+    # Of a link that leads to itself `Path.resolve` has no answer.
+    if any(os.path.realpath(out) == os.path.realpath(other) for other in read):
         raise ValueError(f"{str(out)!r} would be written over what is read: name another file")
     return out
 

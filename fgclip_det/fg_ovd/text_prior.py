@@ -8,6 +8,7 @@ word pairs can be, so a detector has to be compared with it.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -129,7 +130,7 @@ def read_scorer(path: str | Path, scored: str | Path, *, progress: bool = False)
     Raises:
         ValueError: The file cannot be used, or is the one to be scored.
     """
-    if Path(path).resolve() == Path(scored).resolve():
+    if os.path.realpath(path) == os.path.realpath(scored):
         raise ValueError(
             f"{str(path)!r} is the file to be scored: --validation is the validation set's"
         )

@@ -16,8 +16,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -47,8 +47,7 @@ def replaced_file(path: str | os.PathLike, is_new: bool = False) -> Iterator[Pat
     path = Path(path)
     with _named_errors(path):
         _check_name(path)
-        partial = _own_file(path.parent)
-        try:
+        with _own_file(path.parent) as partial:
             mode = partial.stat().st_mode
             yield partial
             _sync(partial, mode)
@@ -56,8 +55,6 @@ def replaced_file(path: str | os.PathLike, is_new: bool = False) -> Iterator[Pat
                 _take_free_name(partial, path)
             else:
                 os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -128,12 +125,9 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with _named_errors(path):
         _check_name(path, is_folder=True)
-        partial = _own_folder(path.parent)
-        try:
+        with _own_folder(path.parent) as partial:
             yield partial
             _take_name(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -149,20 +143,16 @@ def replaced_files(folder: str | os.PathLike) -> Iterator[Path]:
         OSError: Writing failed; `folder` is as it was.
     """
     folder = Path(folder)
-    with _named_errors(folder):
-        partial = _own_folder(folder)
-        try:
-            probe = _own_file(partial)
+    with _named_errors(folder), _own_folder(folder) as partial:
+        with _own_file(partial) as probe:
             mode = probe.stat().st_mode
-            probe.unlink()
-            yield partial
-            written = sorted(partial.iterdir())
-            for path in written:
-                _check_name(folder / path.name)
-                _sync(path, mode)
-            _take_names(written, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        yield partial
+        written = sorted(partial.iterdir())
+        for path in written:
+            _check_name(folder / path.name)
+            _sync(path, mode)
+        with _own_folder(folder) as aside:
+            _take_names(written, folder, aside)
 
 
 def disk_error(error: Exception, path: str | os.PathLike) -> OSError:
@@ -181,8 +171,8 @@ def check_writable(folder: str | os.PathLike) -> None:
     existing = Path(folder).absolute()
     while not _exists(existing):
         existing = existing.parent
-    with _named_errors(existing):
-        _own_file(existing).unlink()
+    with _named_errors(existing), _own_file(existing):
+        pass
 
 
 def _exists(path: Path) -> bool:
@@ -199,28 +189,40 @@ def _own_name(folder: Path) -> Path:
     return folder / f".{secrets.token_hex(8)}{_SUFFIX}"
 
 
-def _own_file(folder: Path) -> Path:
+def _own_file(folder: Path) -> AbstractContextManager[Path]:
     """An empty file that was not there before."""
+
+    def make(path: Path) -> None:
+        # The mode is what a program gives that knows nothing better: the umask decides.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_FOLLOW, 0o666))
+
+    return _own(folder, make, lambda path: path.unlink(missing_ok=True))
+
+
+def _own_folder(folder: Path) -> AbstractContextManager[Path]:
+    """An empty folder that was not there before."""
+    return _own(folder, Path.mkdir, lambda path: shutil.rmtree(path, ignore_errors=True))
+
+
+@contextmanager
+def _own(
+    folder: Path, make: Callable[[Path], None], remove: Callable[[Path], None]
+) -> Iterator[Path]:
+    """What is made exclusively, and is gone in the end, also where Ctrl-C comes as it is made."""
     for _ in range(_ATTEMPTS):
-        partial = _own_name(folder)
+        partial, is_own = _own_name(folder), True
         try:
-            # The mode is what a program gives that knows nothing better: the umask decides.
-            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_FOLLOW, 0o666))
-        except FileExistsError:
-            continue
-        return partial
+            try:
+                make(partial)
+            except FileExistsError:
+                is_own = False
+                continue
+            yield partial
+            return
+        finally:
+            if is_own:
+                remove(partial)
     raise FileExistsError(errno.EEXIST, "no free name for a temporary file")
-
-
-def _own_folder(folder: Path) -> Path:
-    for _ in range(_ATTEMPTS):
-        partial = _own_name(folder)
-        try:
-            partial.mkdir()
-        except FileExistsError:
-            continue
-        return partial
-    raise FileExistsError(errno.EEXIST, "no free name for a temporary folder")
 
 
 def _check_name(path: Path, is_folder: bool = False) -> None:
@@ -284,9 +286,8 @@ def _take_name(partial: Path, path: Path) -> None:
     raise FileExistsError(errno.EEXIST, "others write it all the time")
 
 
-def _take_names(written: list[Path], folder: Path) -> None:
-    """Give files their final names, all of them or none."""
-    aside = _own_folder(folder)
+def _take_names(written: list[Path], folder: Path, aside: Path) -> None:
+    """Give files their final names, all of them or none; `aside` holds those that had them."""
     begun: list[tuple[str, bool]] = []
     try:
         for path in written:
@@ -302,8 +303,6 @@ def _take_names(written: list[Path], folder: Path) -> None:
             elif os.path.lexists(aside / name):
                 os.replace(aside / name, folder / name)
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
