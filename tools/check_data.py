@@ -16,11 +16,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from fgclip_det.datasets.check import DataSource, check_source, sources_of
 from fgclip_det.engine import ConfigOptionsAction, read_config
-from fgclip_det.exit_codes import run_tool
+from fgclip_det.exit_codes import Parser, run_tool, say
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="config (.py), or annotation file (.json, .jsonl)")
     parser.add_argument("image_root", nargs="?", help="folder of an annotation file's pictures")
     parser.add_argument(
@@ -43,9 +43,10 @@ def find_sources(args: argparse.Namespace) -> list[DataSource]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    args = argparse.Namespace()
 
-    def check() -> int:
+    def check() -> None:
+        build_parser().parse_args(argv, args)
         wrong = []
         for source in find_sources(args):
             try:
@@ -53,12 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ValueError as error:
                 wrong.append(str(error))
                 continue
-            print(f"{source.ann_file}: " + ("; ".join(odd) if odd else "nothing odd"))
+            say(f"{source.ann_file}: " + ("; ".join(odd) if odd else "nothing odd"))
         if wrong:
             raise ValueError("; ".join(wrong))
-        return 0
 
-    return run_tool(check, args.cfg_options)
+    return run_tool(check, args)
 
 
 if __name__ == "__main__":

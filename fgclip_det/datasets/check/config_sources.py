@@ -31,7 +31,7 @@ def sources_of(config: Mapping[str, Any]) -> list[DataSource]:
     package and MMDetection's ``CocoDataset`` and ``LVISV1Dataset``, and those whose pictures are on
     no local disk or are read by another transform than ``LoadImageFromFile``.
     """
-    datasets = ((config.get(name) or {}).get("dataset") for name in _LOADERS)
+    datasets = (_dict(config.get(name)).get("dataset") for name in _LOADERS)
     return list(dict.fromkeys(source for one in datasets for source in _sources(one)))
 
 
@@ -54,7 +54,7 @@ def _sources(dataset: Any) -> Iterator[DataSource]:
         source = DataSource(dataset["ann_file"], os.fspath(dataset["image_root"]))
     elif _reads_as_coco(kind) and (loaders or not dataset.get("pipeline")):
         root = dataset.get("data_root") or ""
-        prefix = (dataset.get("data_prefix") or {}).get("img") or ""
+        prefix = _dict(dataset.get("data_prefix")).get("img") or ""
         source = DataSource(
             os.path.join(root, dataset["ann_file"]),
             os.path.join(root, prefix),
@@ -68,6 +68,11 @@ def _sources(dataset: Any) -> Iterator[DataSource]:
         map(_is_local, [dataset, *loaders])
     ):
         yield source
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    """Settings, or none where they are something else, of which their data set complains."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _reads_as_coco(kind: type) -> bool:
@@ -99,12 +104,12 @@ def _turns(loader: Mapping[str, Any]) -> bool:
 
 
 def _is_local(settings: Mapping[str, Any]) -> bool:
-    given = (settings.get(key) or {} for key in ("backend_args", "file_client_args"))
+    given = (_dict(settings.get(key)) for key in ("backend_args", "file_client_args"))
     return all(one.get("backend") in _LOCAL for one in given)
 
 
 def _drops_empty(dataset: Mapping[str, Any], kind: type) -> bool:
     if dataset.get("test_mode"):
         return False
-    settings = dataset.get("filter_cfg") or {}
+    settings = _dict(dataset.get("filter_cfg"))
     return bool(settings.get("filter_empty_gt", issubclass(kind, OVCocoDataset)))

@@ -102,3 +102,11 @@ def test_sizes_are_those_that_the_data_set_reads(tmp_path, kind, color_type, bac
         else:
             with pytest.raises(ValueError, match=r"1 pictures are annotated as .* EXIF entry"):
                 check_source(source)
+
+
+@pytest.mark.parametrize("odd", [3, "a", [1], None, True])
+@pytest.mark.parametrize("key", ["data_prefix", "filter_cfg", "backend_args", "pipeline"])
+def test_settings_of_another_type_are_left_to_the_data_set(key: str, odd: object) -> None:
+    dataset = {"type": "OVCocoDataset", "ann_file": "a.json", key: odd}
+    assert len(sources_of(dict(train_dataloader=dict(dataset=dataset)))) in (0, 1)
+    assert sources_of(dict(train_dataloader=odd, val_dataloader=dict(dataset=odd))) == []
