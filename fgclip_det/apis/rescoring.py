@@ -232,7 +232,7 @@ class _Job:
         embeddings = self.reader(pictures, boxes)
         return [
             {"image_id": image["id"], "results": self._results(image, *rest)}
-            for image, *rest in zip(images, own, boxes, embeddings, strict=True)
+            for image, *rest in zip(images, own, map(Tensor.float, boxes), embeddings, strict=True)
         ]
 
     def _is_base(self) -> Tensor:

@@ -40,7 +40,7 @@ class ImageProposals:
     """Boxes of one picture.
 
     Attributes:
-        boxes: (K, 4) float32, xyxy, in pixels of the picture, clipped to it.
+        boxes: (K, 4) float64, xyxy, in pixels of the picture, clipped to it.
         scores: (K,) float32 in [0, 1], how sure the detector is of the box.
         category_ids: (K,) int64, what the detector took it for; -1 where the file does not tell.
         segmentations: Of each box its mask as COCO's results have it, polygons or run lengths, not
@@ -105,7 +105,7 @@ def read_proposals(
     groups = np.split(order, starts[1:]) if len(order) else []
     by_image = {
         int(image): ImageProposals(
-            boxes[rows].astype(np.float32),
+            boxes[rows],
             scores[rows].astype(np.float32),
             categories[rows],
             tuple(masks[rows]),

@@ -45,10 +45,16 @@ def test_reads_coco_results(tmp_path: Path) -> None:
     found = read_proposals(write(tmp_path, entries), IMAGES)
     assert found.notes == () and list(found.by_image) == [3, 7]
     own = found.by_image[3]
-    assert len(own) == 2 and own.boxes.dtype == own.scores.dtype == np.float32
+    assert len(own) == 2 and own.scores.dtype == np.float32
     assert own.boxes.tolist() == [[10, 20, 40, 60], [0.5, 1.5, 2.5, 4.5]]
     assert own.scores.tolist() == [0.25, 0.75] and own.category_ids.tolist() == [9, 1]
     assert found.by_image[7].boxes.tolist() == [[0, 0, 60, 40]]
+
+
+def test_boxes_are_not_rounded_before_they_meet_a_grid(tmp_path: Path) -> None:
+    """In float32 their corner is 33.6000023, and RoIAlign takes a sample too many."""
+    found = read_proposals(write(tmp_path, [result(3, (11.2, 0, 22.4, 40), 0.5)]), IMAGES)
+    assert found.by_image[3].boxes[0].tolist() == [11.2, 0, 11.2 + 22.4, 40]
 
 
 def test_no_boxes_and_many_boxes(tmp_path: Path) -> None:
