@@ -16,9 +16,9 @@ from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
 from fgclip_det.apis.picture_lists import named_images
 from fgclip_det.apis.visualization import draw_detections, shortened
 from fgclip_det.cli.arguments import check_asked, read_vocabulary
-from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_result
+from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_drawing, write_result
 from fgclip_det.cli.report import Report
-from fgclip_det.io import read_json, to_json, write_image
+from fgclip_det.io import read_json, to_json
 from fgclip_det.vocabulary import Vocabulary
 
 
@@ -92,9 +92,8 @@ def _write(out_dir: Path, name: str, answer: Detections, pixels: np.ndarray | No
         None if pixels is None else drawing_of,
     )
     if pixels is not None:
-        path = drawing_of(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, draw_detections(pixels, answer))
+        drawn = draw_detections(pixels, answer)
+        write_drawing(drawing_of(name), drawn, out_dir / "preds" / f"{name}.json")
 
 
 def _string(values: Any, key: str) -> str:

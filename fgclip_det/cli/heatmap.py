@@ -18,10 +18,10 @@ from fgclip_det.apis.picture_lists import named_images
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.apis.visualization import shortened
 from fgclip_det.cli.arguments import check_asked, read_vocabulary
-from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_result
+from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_drawing, write_result
 from fgclip_det.cli.report import Report
 from fgclip_det.encoders import load_encoder
-from fgclip_det.io import read_image, write_image
+from fgclip_det.io import read_image
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,4 +81,4 @@ def _write(
 
     owner_of = maps_of.packed_image
     name = write_result(folder, name, ".npz", packed, picture, owner_of, drawing_of)
-    write_image(drawing_of(name), drawn)
+    write_drawing(drawing_of(name), drawn, folder / f"{name}.npz")

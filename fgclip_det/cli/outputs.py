@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
+
 from fgclip_det.exit_codes import UNSAFE
-from fgclip_det.io import check_writable, write_bytes
+from fgclip_det.io import check_writable, write_bytes, write_image
 
 # What commands write below OUT, and never take for pictures.
 FOLDERS = ("preds", "vis", "heatmaps")
@@ -86,6 +88,20 @@ def write_result(
             )
         return candidate
     raise FileExistsError(f"all names for the result of {picture!r} are taken")
+
+
+def write_drawing(path: Path, image: Image.Image, result: Path) -> None:
+    """Write the drawing that belongs to a result, which goes where the drawing cannot be written.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, image)
+    except BaseException:
+        result.unlink(missing_ok=True)
+        raise
 
 
 def path_text(path: str) -> str:
