@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, ValuesView
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,7 +257,10 @@ class OpenVocabInferencer:
         if texts_per_image is not None:
             if texts is not None:
                 raise ValueError("give texts or texts_per_image, not both")
-            is_list = isinstance(texts_per_image, Sequence) and not isinstance(texts_per_image, str)
+            if isinstance(texts_per_image, np.ndarray):
+                texts_per_image = texts_per_image.tolist()
+            is_list = isinstance(texts_per_image, Sequence | ValuesView)
+            is_list = is_list and not isinstance(texts_per_image, str)
             if not is_list or len(texts_per_image) != count:
                 raise ValueError(
                     f"texts_per_image must hold one entry for each of the {count} pictures"

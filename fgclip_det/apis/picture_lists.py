@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -84,7 +85,10 @@ def _stem(path: str) -> str:
 
 
 def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
-    """Links to folders, and folders whose name begins with a period, are not looked into."""
+    """Links to folders, and folders whose name begins with a period, are not looked into.
+
+    Nor are, with a warning, folders of drawings that a command wrote.
+    """
     found = []
     pending = [(folder, "")]
     while pending:
@@ -95,13 +99,28 @@ def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)
             if entry.is_dir(follow_symlinks=False):
-                if stem[0] != "." and not (hidden and os.path.realpath(entry.path) in hidden):
-                    folders.append((entry.path, f"{way}{entry.name}/"))
+                if stem[0] == "." or (hidden and os.path.realpath(entry.path) in hidden):
+                    continue
+                if _holds_drawings(entry):
+                    warnings.warn(
+                        f"{entry.path!r} holds what was drawn into pictures, and is passed over: "
+                        "name it to look into it",
+                        stacklevel=2,
+                    )
+                    continue
+                folders.append((entry.path, f"{way}{entry.name}/"))
             elif ending.lower() in EXTENSIONS and not _is_linked_folder(entry):
                 # Links to nothing and pipes among them: whoever reads them says so.
                 found.append((entry.path, way + stem))
         pending += reversed(folders)
     return found
+
+
+def _holds_drawings(folder: os.DirEntry) -> bool:
+    """Whether a command wrote it: what it drew has its numbers beside it."""
+    if folder.name == "vis":
+        return (Path(folder.path).parent / "preds").is_dir()
+    return folder.name == "heatmaps" and any(Path(folder.path).rglob("*.npz"))
 
 
 def _is_linked_folder(entry: os.DirEntry) -> bool:

@@ -130,8 +130,10 @@ def read_model(
     with torch.device("meta"):
         # Of shapes alone: the config may ask for more than the weights, or this machine, hold.
         given = complete({key: torch.empty(shape) for key, shape in shapes.items()})
-        check_fit(build(), given, where)
-    model = build()
+        model = build()
+        check_fit(model, given, where)
+    # Each number is in the weights: drawing others first would take most of the time.
+    model.to_empty(device="cpu")
     load_strictly(model, complete(read_weights(directory)), where)
     return model.eval().requires_grad_(False)
 

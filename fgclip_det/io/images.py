@@ -28,8 +28,10 @@ from fgclip_det.io.regular_files import open_regular
 
 Orientation = Literal["shown", "stored"]
 # Formats of photographs and screenshots, whatever a file's name says. Pillow reads more: of
-# PostScript it starts another program.
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+# PostScript it starts another program. HEIF and JXL are read where a plugin of Pillow's is
+# registered, such as pillow_heif.
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "JXL", "PNG", "PPM", "TGA")
+FORMATS += ("TIFF", "WEBP")
 MAX_PIXELS = 179_000_000
 MAX_PADDED_PIXELS = 64_000_000
 _BITS_16_TO_8 = 257

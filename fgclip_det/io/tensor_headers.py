@@ -64,7 +64,8 @@ def read_tensor_header(path: str | os.PathLike, what: str = "file") -> TensorHea
     values = parse_json(content, f"the header of {where}")
     if not isinstance(values, dict):
         raise ValueError(f"the header of {where} is no object: not safetensors, copy it again")
-    labels = values.pop(_LABELS, {})
+    labels = values.pop(_LABELS, None)
+    labels = {} if labels is None else labels  # safetensors itself takes null for none
     if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         raise ValueError(f"the labels of {where} are no texts: not safetensors, copy it again")
     shapes = {key: _shape(key, value, rest - length, where) for key, value in values.items()}

@@ -111,6 +111,17 @@ def test_texts_can_differ_by_picture(detect: OpenVocabInferencer) -> None:
         assert_same(answer, detect(picture, texts, score_thr=0.0)[0])
 
 
+def test_texts_of_each_picture_come_from_a_table(detect: OpenVocabInferencer) -> None:
+    each = ["a ring", "a star", "a blue star"]
+    wanted = detect(PICTURES, texts_per_image=each, score_thr=0.0, progress=False)
+    for given in (np.array(each), dict(zip("abc", each, strict=True)).values()):
+        answers = detect(PICTURES, texts_per_image=given, score_thr=0.0, progress=False)
+        for one, two in zip(answers, wanted, strict=True):
+            assert_same(one, two)
+    with pytest.raises(ValueError, match=says("3 pictures")):
+        detect(PICTURES, texts_per_image=np.array("abc"))
+
+
 @pytest.mark.parametrize("each", ["abc", ["a"], ["a"] * 4])
 def test_refuses_a_wrong_number_of_texts(detect: OpenVocabInferencer, each) -> None:
     with pytest.raises(ValueError, match=says("3 pictures")):

@@ -55,6 +55,22 @@ def test_finds_pictures_below_folders(tmp_path: Path) -> None:
     assert len(find_images(tmp_path)) == 4
 
 
+def test_drawings_of_an_earlier_run_are_no_pictures(tmp_path: Path) -> None:
+    drawn = ("out/vis/a.png", "out/vis/b/c.png", "out/heatmaps/a.png")
+    for name in ("a.png", "b/c.png", "b/vis/own.png", "heatmaps/own.png", *drawn):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    (tmp_path / "out" / "preds").mkdir()
+    (tmp_path / "out" / "heatmaps" / "a.npz").write_bytes(b"?")
+    with pytest.warns(UserWarning) as told:
+        found = find_images(tmp_path)
+    own = ["a.png", "b/c.png", "b/vis/own.png", "heatmaps/own.png"]
+    assert [str(path.relative_to(tmp_path)) for path in found] == own
+    skipped = [str(warning.message).partition(" holds")[0] for warning in told]
+    assert skipped == [repr(str(tmp_path / "out" / name)) for name in ("heatmaps", "vis")]
+    assert [path.name for path in find_images(tmp_path / "out" / "vis")] == ["a.png", "c.png"]
+
+
 def test_a_long_list_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time to the first picture grows with the number of pictures, not with its square."""
     count = 20_000

@@ -47,6 +47,29 @@ def _edit_weights(directory: Path, edit: Callable[[dict], Any]) -> None:
     save_file(weights, directory / pretrained.WEIGHTS_NAME)
 
 
+@pytest.mark.parametrize("tiny", [tiny_fgclip, tiny_fgclip2])
+def test_no_number_is_drawn_for_weights_that_are_read(tmp_path: Path, tiny: Callable) -> None:
+    saved = tiny()
+    saved.save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    read = load_encoder(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert read.fingerprint == saved.fingerprint
+    # All that a model holds is in its file: nothing else is filled in.
+    assert {name for name, _ in read.named_buffers()} <= set(read.state_dict())
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"format": "pt"}])
+def test_weights_are_read_with_labels_or_without(directory: Path, labels: dict | None) -> None:
+    path = directory / pretrained.WEIGHTS_NAME
+    before, content = load_encoder(directory).fingerprint, path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    told = json.dumps({**header, "__metadata__": labels}).encode()
+    path.write_bytes(struct.pack("<Q", len(told)) + told + content[8 + length :])
+    assert load_encoder(directory).fingerprint == before
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("key", [KEY, "logit_scale", "text_model.final_layer_norm.bias"])

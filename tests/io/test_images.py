@@ -363,6 +363,23 @@ def test_a_picture_is_not_written_through_a_link(
     assert (tmp_path / "target").read_text() == "kept"
 
 
+@pytest.mark.parametrize("kind", ["HEIF", "JXL"])
+def test_formats_of_registered_plugins_are_read(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(ValueError, match="known format"):
+        read_image(path)
+
+    def opened(stream, filename) -> Image.Image:
+        return Image.new("RGB", (3, 2), RED)
+
+    plugin = (opened, lambda prefix: b"ftypheic" in prefix)
+    monkeypatch.setitem(Image.OPEN, kind, plugin)
+    assert read_image(path).tolist() == [[[*RED]] * 3] * 2
+
+
 def test_no_format_is_read_that_starts_another_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
