@@ -201,17 +201,20 @@ def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, s
     if isinstance(error, ValueError | OSError):
         return EXIT_USER_ERROR, _message(error)
     options = getattr(given, "cfg_options", None)
-    if options and isinstance(error, _OF_SETTINGS):
-        return EXIT_USER_ERROR, _of_options(error, options)
-    return EXIT_FAILED, None
+    message = _of_options(error, options) if options and isinstance(error, _OF_SETTINGS) else None
+    return (EXIT_FAILED if message is None else EXIT_USER_ERROR), message
 
 
-def _of_options(error: Exception, options: Iterable[str]) -> str:
-    """What is said where a setting of ``--cfg-options`` is the likely reason."""
+def _of_options(error: Exception, options: Iterable[str]) -> str | None:
+    """What is said where a setting of ``--cfg-options`` is the likely reason; None if it is not."""
     name = _UNEXPECTED_ARGUMENT.search(str(error))
-    for key in options:
-        if name and name[1] in key.split("."):
-            return f"--cfg-options: {key!r} sets {name[1]!r}, which is unknown: {error}"
+    if name:
+        setting = [key for key in options if name[1] in key.split(".")]
+        return (
+            f"--cfg-options: {setting[0]!r} sets {name[1]!r}, which is unknown: {error}"
+            if setting
+            else None
+        )
     handle, path = tempfile.mkstemp(".txt", "fgclip_det-traceback-")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.writelines(traceback.format_exception(error))

@@ -163,7 +163,9 @@ def _pad(groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _new_encoder(sizes: dict, tokenizer_captions: str | None) -> FGCLIP:
-    vision, text = VisionConfig(**sizes["vision"]), TextConfig(**sizes["text"])
+    vision = VisionConfig(**sizes["vision"])
+    # The token of the end is the tokenizer's, which is not there yet.
+    text = TextConfig(**{**sizes["text"], "eos_token_id": 0})
     if tokenizer_captions is None:
         raise ValueError("a new encoder needs tokenizer_captions: a JSON-lines file of captions")
     tokenizer = train_tokenizer(_read_captions(tokenizer_captions), text.vocab_size)

@@ -75,8 +75,8 @@ def test_refuses_half_a_model(config: Path) -> None:
     [
         ("model = (", "cannot be read"),
         ("raise RuntimeError('no')", "cannot be read"),
-        ("model = dict(type='FasterRCNN')", "type FasterRCNN"),
-        ("model = 'detector'", "type detector"),
+        ("model = dict(type='FasterRCNN')", "type 'FasterRCNN'"),
+        ("model = 'detector'", "type 'detector'"),
         ("x = 1", "type None"),
         ("model = dict(type='OpenVocabTwoStageDetector')", "cannot be built"),
     ],

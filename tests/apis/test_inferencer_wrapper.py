@@ -204,5 +204,5 @@ def test_what_does_not_fit_is_refused(config: Config, weights: Path, tmp_path: P
     config.model.frame = dict(side=64)
     assert "cannot be built" in _refusal(config, weights)
     config.model = config.model.detector
-    assert "type FasterRCNN" in _refusal(config, weights)
+    assert "type 'FasterRCNN'" in _refusal(config, weights)
     assert "wrap the detector in an OpenVocabWrapper" in _refusal(config, weights)

@@ -194,7 +194,7 @@ def test_lost_pictures(
     ("arguments", "message"),
     [
         (["{data}/none.py", WEIGHTS, "--subsets", "all"], "no config file at"),
-        (["{data}/config.py", "{data}/none.pth", "--subsets", "all"], "none.pth does not exist"),
+        (["{data}/config.py", "{data}/none.pth", "--subsets", "all"], "none.pth' does not exist"),
         (["{data}/config.py", WEIGHTS, "--subsets", "hrad"], "no subset 'hrad': choose all, or of"),
         (["{data}/config.py", WEIGHTS, "--subsets", "hard", "--n-negatives", "11"], "at most 10"),
         ([*ALL, "--n-negatives", "-1"], "n_negatives is -1"),
