@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,9 +13,11 @@ from mmdet.models.detectors import BaseDetector, TwoStageDetector, TwoStagePanop
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 BoxScore = Literal["max", "sum", "rpn"]
+# Detectors that found nothing in a picture although their numbers are fine.
+_FINITE: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def check_detector(detector: BaseDetector, box_score: BoxScore) -> None:
@@ -126,7 +129,7 @@ def check_finite(
     """Refuse boxes and scores of NaN, and no boxes where that is because of NaN.
 
     MMDetection's own suppression passes over NaN, so that most detectors with broken weights just
-    find nothing: pictures without any box are looked at again.
+    find nothing: the first picture without any box is looked at again, as are the weights.
 
     Args:
         detector: Who found them.
@@ -146,10 +149,12 @@ def check_finite(
                 "their scores, are NaN or infinite: its weights are broken, take another checkpoint"
             )
     empty = [row for row, instances in enumerate(found) if not len(instances)]
-    if not empty:
+    if not empty or detector in _FINITE:
         return
+    parameters = dict(detector.named_parameters())
     for name, value in detector.state_dict().items():
-        if not value.isfinite().all():
+        # Buffers may hold infinities, as masks of attention do.
+        if not value.isfinite().all() if name in parameters else value.isnan().any():
             raise ValueError(
                 f"{kind} found nothing, and its weights {name!r} are NaN or infinite: take "
                 "another checkpoint"
@@ -161,6 +166,7 @@ def check_finite(
             f"{kind} found nothing, since its features are NaN or infinite: take another "
             "checkpoint, or compute in float32"
         )
+    _FINITE.add(detector)
 
 
 def merge_classes(

@@ -46,3 +46,22 @@ def test_a_picture_without_proposals_is_one_without(build, make_batch, monkeypat
         lambda *given, **more: [found[:0] for found in whole(*given, **more)],
     )
     assert [len(regions) for regions in detector.propose(inputs, samples)] == [0, 0]
+
+
+def test_empty_pictures_are_looked_at_twice_but_once(build, make_batch, monkeypatch):
+    detector = build().eval()
+    detector.register_buffer("attention_mask", torch.tensor([0.0, -math.inf]))
+    inputs, samples = prepared(detector, make_batch())
+    whole, looks = detector.rpn_head.predict_by_feat, []
+    monkeypatch.setattr(
+        detector.rpn_head,
+        "predict_by_feat",
+        lambda *given, **more: [found[:0] for found in whole(*given, **more)],
+    )
+    features = detector.extract_feat
+    monkeypatch.setattr(
+        detector, "extract_feat", lambda given: looks.append(len(given)) or features(given)
+    )
+    for _ in range(3):
+        assert [len(regions) for regions in detector.propose(inputs, samples)] == [0, 0]
+    assert len(looks) == 1
