@@ -18,6 +18,8 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -100,7 +102,7 @@ class _PillowLimit:
             Image.MAX_IMAGE_PIXELS = self._before
 
 
-limited_pixels = _PillowLimit().forks_safely()
+_limited_pixels = _PillowLimit().forks_safely()
 
 
 def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> np.ndarray:
@@ -118,42 +120,42 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
     """
     if orientation not in ("shown", "stored"):
         raise ValueError(f"orientation {orientation!r} is unknown: choose 'shown' or 'stored'")
+    with opened_picture(path) as (image, _):
+        return to_rgb(_turned(image, orientation))
+
+
+@contextmanager
+def opened_picture(path: str | os.PathLike) -> Iterator[tuple[Image.Image, BinaryIO]]:
+    """Pillow's image of a file of `FORMATS`, and the file; what goes wrong inside is said of it.
+
+    Raises:
+        ValueError: Missing, empty, truncated, too large, no picture or no file on a disk.
+    """
     where = f"picture {str(path)!r}"
     with open_regular(path, "picture") as stream:
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
+        Image.init()
+        # Not every Pillow is built with all of them.
+        formats = [name for name in FORMATS if name in Image.OPEN]
         try:
-            with limited_pixels, open_picture(stream) as image:
-                return to_rgb(_turned(image, orientation))
+            with _limited_pixels, Image.open(stream, formats=formats) as image:
+                yield image, stream
         except UnidentifiedImageError:
             raise ValueError(
                 f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
             ) from None
         except Image.DecompressionBombError:
-            raise too_large(where) from None
+            raise ValueError(
+                f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
+                "smaller"
+            ) from None
+        except MemoryError:
+            raise
         except Exception as error:  # broken bytes raise whatever a format's reader runs into
             raise ValueError(
                 f"{where} cannot be read ({error}): truncated, copy it again"
             ) from None
-
-
-def open_picture(stream: BinaryIO) -> Image.Image:
-    """Pillow's `open`, of `FORMATS` alone.
-
-    Raises:
-        UnidentifiedImageError: It is none of them.
-        Exception: Broken bytes raise whatever a format's reader runs into.
-    """
-    Image.init()
-    # Not every Pillow is built with all of them.
-    return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
-
-
-def too_large(where: str) -> ValueError:
-    """What is said of a picture of more than `MAX_PIXELS`."""
-    return ValueError(
-        f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it smaller"
-    )
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

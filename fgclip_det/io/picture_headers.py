@@ -6,10 +6,9 @@ import os
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from fgclip_det.io.images import limited_pixels, open_picture, read_image, too_large
-from fgclip_det.io.regular_files import open_regular
+from fgclip_det.io.images import opened_picture, read_image
 
 # What ends a whole file. Of other formats the end is not looked at.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -57,25 +56,9 @@ def read_header(path: str | os.PathLike) -> PictureHeader:
     Raises:
         ValueError: Missing, empty, truncated, too large, no picture or no file on a disk.
     """
-    where = f"picture {str(path)!r}"
-    with open_regular(path, "picture") as stream:
-        if not os.fstat(stream.fileno()).st_size:
-            raise ValueError(f"{where} is empty: copy it again")
-        try:
-            with limited_pixels:
-                image = open_picture(stream)
-                header = _header(image)
-            whole = _is_whole(stream, image.format)
-        except UnidentifiedImageError:
-            raise ValueError(
-                f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
-            ) from None
-        except Image.DecompressionBombError:
-            raise too_large(where) from None
-        except Exception as error:  # broken bytes raise whatever a format's reader runs into
-            raise ValueError(
-                f"{where} cannot be read ({error}): truncated, copy it again"
-            ) from None
+    with opened_picture(path) as (image, stream):
+        header = _header(image)
+        whole = _is_whole(stream, image.format)
     if not whole:
         # Cameras append films and notes: whether the picture itself is cut, decoding tells.
         read_image(path, "stored")
@@ -97,12 +80,11 @@ def undo_tiff_turn(path: str | os.PathLike, pixels: np.ndarray) -> np.ndarray:
     if os.path.splitext(path)[1].lower() not in (".tif", ".tiff"):
         return pixels
     try:
-        with open_regular(path, "picture") as stream, limited_pixels:
-            image = open_picture(stream)
-            entry = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        with opened_picture(path) as (image, _):
+            entry, kind = image.getexif().get(ExifTags.Base.Orientation), image.format
+    except (OSError, ValueError):
         return pixels
-    if image.format != "TIFF" or entry not in _UNDO:
+    if kind != "TIFF" or entry not in _UNDO:
         return pixels
     return np.ascontiguousarray(_UNDO[entry](pixels))
 
