@@ -158,6 +158,23 @@ def import_advice(error: ImportError) -> str | None:
     return f"{name or 'a package'} cannot be imported ({error}): {mend}"
 
 
+@contextlib.contextmanager
+def needed_packages() -> Iterator[None]:
+    """Around the imports of a tool: a package that cannot be imported is one line.
+
+    Raises:
+        SystemExit: With the code of an error that the user can mend.
+    """
+    try:
+        yield
+    except ImportError as error:
+        advice = import_advice(error)
+        if advice is None:
+            raise
+        say_error(advice)
+        raise SystemExit(EXIT_USER_ERROR) from None
+
+
 def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -> int:
     # Where nobody reads standard output, a log has no place to complain either.
     logging.raiseExceptions = False

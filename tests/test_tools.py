@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,26 @@ def test_tools_start_and_end_alike(path: Path) -> None:
     assert [argument.arg for argument in main.args.args] == ["argv"]
     assert "run_tool(" in ast.unparse(main)
     assert source.endswith('if __name__ == "__main__":\n    sys.exit(main())\n')
+
+
+def test_a_missing_package_is_one_line() -> None:
+    program = (
+        "import os, runpy, sys\n"
+        "import torch, transformers\n"
+        "sys.modules.update(mmcv=None, mmdet=None, mmengine=None)\n"
+        "for path in sys.argv[1:]:\n"
+        "    if not os.fork():\n"
+        "        runpy.run_path(path, run_name='imported')\n"
+        "        os._exit(0)\n"
+        "    assert os.waitstatus_to_exitcode(os.wait()[1]) == 2, path\n"
+    )
+    command = [sys.executable, "-c", program, *map(str, TOOLS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(TOOLS)
+    advice = "pip install 'fgclip_det[openmmlab]'"
+    assert all(line.startswith("error: mm") and advice in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,18 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-from mmengine.config import Config
-
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.exit_codes import Parser, notes, run_tool, say
-from fgclip_det.io import read_bytes, write_bytes, write_text
-from fgclip_det.vocabulary import Vocabulary
+from fgclip_det.exit_codes import Parser, needed_packages, notes, run_tool, say
+
+with needed_packages():
+    import torch
+    from mmengine.config import Config
+
+    from fgclip_det.compat import load_checkpoint_file
+    from fgclip_det.io import read_bytes, write_bytes, write_text
+    from fgclip_det.vocabulary import Vocabulary
 
 ASSETS = Path(__file__).resolve().parents[1] / "fgclip_det" / "assets" / "shapes"
 LIMIT_MB = 6

@@ -14,9 +14,11 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.check import DataSource, check_source, sources_of
-from fgclip_det.engine import ConfigOptionsAction, read_config
-from fgclip_det.exit_codes import Parser, run_tool, say
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.datasets.check import DataSource, check_source, sources_of
+    from fgclip_det.engine import ConfigOptionsAction, read_config
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,17 +13,19 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.compat import decode_tensor
-from fgclip_det.engine import check_target
-from fgclip_det.exit_codes import Parser, run_tool, say
-from fgclip_det.fg_ovd import (
-    read_fg_ovd,
-    read_official_predictions,
-    read_predictions,
-    read_scorer,
-    summarize,
-)
-from fgclip_det.io import write_json
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.compat import decode_tensor
+    from fgclip_det.engine import check_target
+    from fgclip_det.fg_ovd import (
+        read_fg_ovd,
+        read_official_predictions,
+        read_predictions,
+        read_scorer,
+        summarize,
+    )
+    from fgclip_det.io import write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -15,17 +15,19 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis import resolve_device
-from fgclip_det.encoders import load_encoder
-from fgclip_det.engine import check_target
-from fgclip_det.evaluation.region_accuracy import (
-    described,
-    fit_scorer,
-    region_accuracies,
-    region_page,
-)
-from fgclip_det.exit_codes import Parser, run_tool, say
-from fgclip_det.io import write_json
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.apis import resolve_device
+    from fgclip_det.encoders import load_encoder
+    from fgclip_det.engine import check_target
+    from fgclip_det.evaluation.region_accuracy import (
+        described,
+        fit_scorer,
+        region_accuracies,
+        region_page,
+    )
+    from fgclip_det.io import write_json
 
 OPTIONS = (
     "n_negatives", "image_size", "keep_ratio", "text_length", "batch_size", "skip_missing",

@@ -9,8 +9,10 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.prepare import PROTOCOLS, check_files, ov_coco_files, write_files
-from fgclip_det.exit_codes import Parser, run_tool, say
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.datasets.prepare import PROTOCOLS, check_files, ov_coco_files, write_files
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

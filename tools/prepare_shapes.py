@@ -9,8 +9,10 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.shapes import DEFAULT_SPLITS, check, generate
-from fgclip_det.exit_codes import Parser, run_tool, say
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.datasets.shapes import DEFAULT_SPLITS, check, generate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

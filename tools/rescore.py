@@ -15,8 +15,10 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis import rescore
-from fgclip_det.exit_codes import Parser, notes, run_tool, say
+from fgclip_det.exit_codes import Parser, needed_packages, notes, run_tool, say
+
+with needed_packages():
+    from fgclip_det.apis import rescore
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -12,19 +12,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdet.registry import METRICS
-from mmengine.config import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
-from fgclip_det.compat import load_checkpoint_file
-from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
-from fgclip_det.exit_codes import Parser, run_tool, say
-from fgclip_det.io import write_json
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from mmdet.registry import METRICS
+    from mmengine.config import Config
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
+    from fgclip_det.compat import load_checkpoint_file
+    from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
+    from fgclip_det.io import write_json
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
 SUBSETS_NEED = ("model", "test_dataloader")
@@ -77,10 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         apply_flags(config, args)
         load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
         if args.out is not None:  # a place that cannot be written is no news for after the work
-            try:
-                Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ValueError(f"--out {args.out!r}: {error}: name another place") from error
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
         runner.register_hook({"type": "KeepCaptionsHook"})
         if args.out is not None:

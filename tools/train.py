@@ -10,23 +10,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import RUNNERS
-
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.datasets.check import check_training_data
-from fgclip_det.engine import (
-    AMP_DTYPES,
-    ConfigOptionsAction,
-    ResumableRunner,
-    check_checkpoint,
-    find_resumable,
-    read_config,
-    set_launcher,
-)
-from fgclip_det.exit_codes import Parser, run_tool
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool
+
+with needed_packages():
+    from mmengine.config import Config
+    from mmengine.registry import RUNNERS
+
+    from fgclip_det.datasets.check import check_training_data
+    from fgclip_det.engine import (
+        AMP_DTYPES,
+        ConfigOptionsAction,
+        ResumableRunner,
+        check_checkpoint,
+        find_resumable,
+        read_config,
+        set_launcher,
+    )
 
 NEEDS = ("model", "train_cfg", "train_dataloader", "optim_wrapper")
 
@@ -37,9 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work-dir", help="folder for logs and checkpoints")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument(
-        "--amp-dtype",
-        choices=AMP_DTYPES,
-        help="of mixed precision: float16 on CUDA and bfloat16 on a CPU if not given",
+        "--amp-dtype", choices=AMP_DTYPES, help="default: float16 on CUDA, bfloat16 on a CPU"
     )
     parser.add_argument("--auto-scale-lr", action="store_true", help="fit the rate to the batch")
     parser.add_argument(
