@@ -277,3 +277,15 @@ def test_a_picture_beyond_memory_is_one_pictures_failure(
         given = ("heatmap", tmp_path / "long.png", tmp_path / "b.png", "--texts", "a", "--out-dir")
         assert main([*map(str, given), str(out)]) in (0, 3)
         assert (out / "heatmaps" / "b.png").is_file()
+
+
+def test_rows_tell_pictures_of_one_name_apart(
+    cached_detector, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("x.png", "a/x.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PICTURE, tmp_path / "in" / name)
+    texts = ("--texts", "a blue dotted star")
+    assert demo(tmp_path / "in", *texts, "--out-dir", tmp_path / "out") == 0
+    rows = {line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]}
+    assert rows == {"x.png", "a/x.png"}

@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         with report.collected(path):
             _write(out_dir, names[path], answer, stream.pixels)
             found = zip(answer.scores.tolist(), answer.names, answer.boxes.tolist(), strict=True)
-            report.add(path, ((score, shortened(name), box) for score, name, box in found))
+            told = ((score, shortened(name), box) for score, name, box in found)
+            report.add(names[path] + Path(path).suffix, told)
     report.failures += (reason for _, reason in stream.failures)
     return report.tell(
         f"{report.rows} detections in {report.done} picture(s); written to {out_dir}"

@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             _write(folder, name, path, image, texts.names, maps, drawn)
             highest = maps.flatten(1).amax(dim=1).tolist()
             places = maps_of.peaks(maps, image.shape[:2])
-            report.add(path, zip(highest, map(shortened, texts.names), places, strict=True))
+            told = zip(highest, map(shortened, texts.names), places, strict=True)
+            report.add(name + Path(path).suffix, told)
     return report.tell(
         f"{len(texts)} text(s) in {report.done} picture(s); written to {arguments.out_dir}"
     )

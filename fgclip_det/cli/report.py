@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from fgclip_det.exit_codes import (
     EXIT_PARTLY_DONE,
@@ -34,14 +33,14 @@ class Report:
         self.failures: list[str] = []
         self._shown: list[str] = []
 
-    def add(self, path: str, rows: Iterable[tuple[float, str, Sequence[float]]]) -> None:
+    def add(self, picture: str, rows: Iterable[tuple[float, str, Sequence[float]]]) -> None:
         """Score, name and place of all that was found in a picture that is done."""
         self.done += 1
         for score, name, place in rows:
             self.rows += 1
             if len(self._shown) < _SHOWN_ROWS:
                 where = [round(value) for value in place]
-                self._shown.append(f"{Path(path).name:24} {score:5.2f}  {name}  {where}")
+                self._shown.append(f"{picture:24} {score:5.2f}  {name}  {where}")
 
     @contextmanager
     def collected(self, path: str) -> Iterator[None]:
