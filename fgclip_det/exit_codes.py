@@ -22,8 +22,10 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +125,8 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
         SystemExit: argparse's, of ``--help`` or a mistyped option.
     """
     try:
-        return _flushed(_outcome(main, given))
+        with _noted_interrupts() as interrupts:
+            return _flushed(_outcome(main, given, interrupts))
     except SystemExit as ended:
         raise SystemExit(_flushed(ended.code)) from None
 
@@ -175,7 +178,32 @@ def needed_packages() -> Iterator[None]:
         raise SystemExit(EXIT_USER_ERROR) from None
 
 
-def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -> int:
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Each Ctrl-C: compiled code may take the interrupt that Python raises for an error of its own.
+
+    Where somebody else listens to Ctrl-C, or in another thread than the main one, there are none.
+    """
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_ours or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _outcome(
+    main: Callable[[], int | None], given: argparse.Namespace | None, interrupts: list[int]
+) -> int:
     # Where nobody reads standard output, a log has no place to complain either.
     logging.raiseExceptions = False
     try:
@@ -187,6 +215,8 @@ def _outcome(main: Callable[[], int | None], given: argparse.Namespace | None) -
         return EXIT_CLOSED
     except Exception as error:
         code, found = _verdict(error, given)
+        if interrupts:
+            code, found = EXIT_INTERRUPTED, "interrupted"
         if found is None:
             raise
         message = found

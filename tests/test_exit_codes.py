@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -201,3 +203,16 @@ def test_ctrl_c_behind_another_error_is_one(capsys: pytest.CaptureFixture[str]) 
 
     assert run_tool(fail) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_ctrl_c_that_compiled_code_takes_for_its_own_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("could not determine the shape")
+
+    assert run_tool(fail) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
