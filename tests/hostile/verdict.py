@@ -57,6 +57,8 @@ def _told(case: Case, room: Room, code: int) -> Iterator[str]:
         yield f"raw control characters on stdout: {_around(said)!r}"
     if case.stderr != "file":
         return
+    # A progress bar that Ctrl-C stops as it is drawn stands before the error on its line.
+    errors = re.sub(r"(\| \d+/\d+ \[[^\]\n]*\])(error: interrupted)", r"\1\n\2", errors)
     lines = [line.rpartition("\r")[2] for line in errors.split("\n")]
     shown = [line for line in lines if line.startswith(_SAID)]
     for line in shown:
