@@ -127,6 +127,9 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
     try:
         with _noted_interrupts() as interrupts:
             return _flushed(_outcome(main, given, interrupts))
+    except KeyboardInterrupt:  # while the rest was printed
+        say_error("interrupted")
+        return EXIT_INTERRUPTED
     except SystemExit as ended:
         raise SystemExit(_flushed(ended.code)) from None
 

@@ -216,3 +216,15 @@ def test_ctrl_c_that_compiled_code_takes_for_its_own_error(
     assert run_tool(fail) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_the_rest_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.stdout, "flush", interrupt)
+    assert run_tool(lambda: 0) == 130
+    monkeypatch.undo()
+    assert capsys.readouterr().err == "error: interrupted\n"
