@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgclip_det.apis import picture_lists
 from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.apis.inputs import picture_lists
 from fgclip_det.cli import main
 from fgclip_det.cli.outputs import write_result
 from fgclip_det.io import read_json

@@ -12,11 +12,11 @@ _HOMES = {
     "ImageRegions": "fgclip_det.apis.image_regions",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
     "Detections": "fgclip_det.apis.detections",
-    "draw_detections": "fgclip_det.apis.visualization",
+    "draw_detections": "fgclip_det.apis.drawing.visualization",
     "draw_heatmap": "fgclip_det.apis.heatmap",
     "load_detector": "fgclip_det.apis.detector_loading",
     "read_image": "fgclip_det.io",
-    "rescore": "fgclip_det.apis.rescoring",
+    "rescore": "fgclip_det.apis.rescoring.rescoring",
     "resolve_device": "fgclip_det.apis.detector_loading",
     "similarity_maps": "fgclip_det.apis.heatmap",
 }

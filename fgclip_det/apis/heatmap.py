@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from fgclip_det.apis.picture_lists import as_shown
+from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.picture_lists import as_shown
 from fgclip_det.apis.region_texts import encode_texts
-from fgclip_det.apis.visualization import shortened
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
 from fgclip_det.encoders.picture_frames import to_tensor
 from fgclip_det.io import open_regular, write_bytes

@@ -25,7 +25,7 @@ from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
 from fgclip_det.apis.image_regions import ImageRegions, as_detections, read_image_regions
-from fgclip_det.apis.picture_lists import Picture, limit_aspect, list_pictures, to_pixels
+from fgclip_det.apis.inputs.picture_lists import Picture, limit_aspect, list_pictures, to_pixels
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _KEPT_VOCABULARIES = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 
 from fgclip_det.cli.arguments import build_parser
@@ -18,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fgclip_det.apis.doctor import doctor
 
             return doctor()
-        from fgclip_det.cli import demo, heatmap
-
+        # Of each command there is a module of its name.
+        command = importlib.import_module(f"fgclip_det.cli.{arguments.command}")
         with notes():
-            return {"demo": demo, "heatmap": heatmap}[arguments.command].run(arguments)
+            return command.run(arguments)
 
     return run_tool(run)

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from fgclip_det.apis import heatmap as maps_of
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
-from fgclip_det.apis.picture_lists import named_images
+from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.picture_lists import named_images
 from fgclip_det.apis.region_texts import encode_texts
-from fgclip_det.apis.visualization import shortened
-from fgclip_det.cli.arguments import check_asked, read_vocabulary
+from fgclip_det.cli.arguments.common import check_asked, read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_drawing, write_result
 from fgclip_det.cli.report import Report
 from fgclip_det.encoders import load_encoder

@@ -12,7 +12,7 @@ import torch
 
 from fgclip_det.apis import OpenVocabInferencer, draw_detections, load_detector, resolve_device
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.apis.picture_lists import find_images
+from fgclip_det.apis.inputs.picture_lists import find_images
 
 PICTURE = sorted((BUNDLED / "images").glob("*.png"))[0]
 RGB = np.zeros((32, 32, 3), np.uint8)

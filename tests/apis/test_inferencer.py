@@ -13,7 +13,7 @@ from PIL import Image
 
 from fgclip_det.apis import Detections, OpenVocabInferencer
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.apis.picture_lists import read_image
+from fgclip_det.apis.inputs.picture_lists import read_image
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from tests.messages import says
 

@@ -35,7 +35,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 # `compat` first: MMDetection cannot be imported before it.
 MODULES = (
     *("fgclip_det.compat", "fgclip_det.apis.doctor", "fgclip_det.apis.fg_ovd"),
-    *("fgclip_det.apis.inferencer", "fgclip_det.apis.visualization", "fgclip_det.cli"),
+    *("fgclip_det.apis.inferencer", "fgclip_det.apis.drawing.visualization", "fgclip_det.cli"),
     *("fgclip_det.datasets.prepare", "fgclip_det.datasets.shapes", "fgclip_det.engine"),
     *("fgclip_det.evaluation.region_accuracy", "fgclip_det.fg_ovd", "fgclip_det.pretrain"),
     *("mmdet.datasets", "mmdet.evaluation", "mmdet.models", "mmengine.runner"),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from fgclip_det.apis.drawing.visualization import draw_boxes
 from fgclip_det.apis.fg_ovd.subsets import Subset
-from fgclip_det.apis.visualization import draw_boxes
 from fgclip_det.fg_ovd.confusions import WORD, changed_spans
 from fgclip_det.fg_ovd.files import FGOVDVocabulary
 from fgclip_det.fg_ovd.nms import box_area, overlap, suppress

@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 
 from fgclip_det.apis import read_image, rescore
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.apis.rescoring import Rescored
+from fgclip_det.apis.rescoring.rescoring import Rescored
 from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import FGCLIP
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary

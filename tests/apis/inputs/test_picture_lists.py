@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from fgclip_det.apis.picture_lists import (
+from fgclip_det.apis.inputs.picture_lists import (
     find_images,
     list_pictures,
     named_images,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fgclip_det.apis import rescore
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.apis.rescoring import Rescored
+from fgclip_det.apis.rescoring.rescoring import Rescored
 from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import FGCLIP
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -200,7 +200,7 @@ def cut_off(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: A
 
 
 def _after(stop):
-    from fgclip_det.apis.rescoring import _Job
+    from fgclip_det.apis.rescoring.rescoring import _Job
 
     read = _Job._read
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fgclip_det.apis.detections import Detections
-from fgclip_det.apis.picture_lists import to_pixels
+from fgclip_det.apis.inputs.picture_lists import to_pixels
 
 # Small pictures are enlarged until their longer side has this many pixels.
 _LEAST_SIDE = 640

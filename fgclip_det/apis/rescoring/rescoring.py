@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.region_texts import encode_texts
-from fgclip_det.apis.results_evaluation import Result, evaluate, metric_of
+from fgclip_det.apis.rescoring.results_evaluation import Result, evaluate, metric_of
 from fgclip_det.datasets.annotation_files import AnnotationFile, image_file_name, read_annotations
 from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.proposal_categories import check_categories

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fgclip_det.apis import Detections, draw_detections
-from fgclip_det.apis.visualization import draw_boxes, shortened
+from fgclip_det.apis.drawing.visualization import draw_boxes, shortened
 
 
 def _detections(width: int, height: int, names: list[str], boxes: list[list[float]]) -> Detections:

@@ -1,0 +1,1 @@
+"""What was found, drawn so that it can be read."""

@@ -1,0 +1,1 @@
+"""Results of another detector, scored anew."""
