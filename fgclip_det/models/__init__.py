@@ -7,6 +7,7 @@ from fgclip_det.models.backbones.fgclip_vit import FGCLIPFeatures, FGCLIPViT
 from fgclip_det.models.dense_heads.float32_rpn_head import Float32RPNHead
 from fgclip_det.models.detectors.open_vocab_two_stage import OpenVocabTwoStageDetector
 from fgclip_det.models.detectors.open_vocab_wrapper import OpenVocabWrapper
+from fgclip_det.models.detectors.picture_detector import PictureDetector
 from fgclip_det.models.necks.vit_feature_pyramid import ViTFeaturePyramid
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.open_vocab_bbox_head import OpenVocabBBoxHead
@@ -28,6 +29,7 @@ __all__ = [
     "OpenVocabRoIHead",
     "OpenVocabTwoStageDetector",
     "OpenVocabWrapper",
+    "PictureDetector",
     "RegionEncoder",
     "RegionTextHead",
     "Regions",
