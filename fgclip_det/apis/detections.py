@@ -21,6 +21,9 @@ class Detections:
         width: Width of the picture in pixels.
         height: Height of the picture in pixels.
         image_path: Its file, or None where it was given as pixels.
+        masks: (M, height, width) bool on the CPU, where they were asked for.
+        ids: (M,) int64 on the CPU, which object of a video each is, where they were tracked; -1
+            where that is not known.
     """
 
     names: list[str]
@@ -31,6 +34,8 @@ class Detections:
     width: int
     height: int
     image_path: str | None = None
+    masks: Tensor | None = None
+    ids: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
