@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class PictureDetector(BaseDetector):
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {"type": "DetDataPreprocessor", "bgr_to_rgb": True}
+        if not isinstance(data_preprocessor, nn.Module):
+            # Built here, since MMEngine finds MMDetection's classes only under its default scope.
+            data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
 
     @property
