@@ -67,6 +67,22 @@ def load_detector(
     return detector, _test_pipeline(cfg)
 
 
+def check_weights(settings: Mapping, weights: str | os.PathLike | None) -> None:
+    """Say what is wrong with a checkpoint, or that there is none, before anything is built.
+
+    Args:
+        settings: ``model`` of a config.
+        weights: The checkpoint, or None where the model brings its weights.
+
+    Raises:
+        ValueError: See `load_checkpoint_file`, or it is missing.
+    """
+    if weights is not None:
+        load_checkpoint_file(weights)
+    elif not _has_weights(settings):
+        raise ValueError("this config needs a checkpoint: name it behind the config")
+
+
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """The device meant, CUDA where none is named and there is one.
 

@@ -255,7 +255,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
 
 def brings_weights(detector: dict | BaseDetector | Source) -> bool:
-    """Whether `OpenVocabWrapper` needs no checkpoint of it: functions, and detectors of pictures."""
+    """Whether no checkpoint of it is needed: of functions, and of `PictureDetector`s."""
     if isinstance(detector, Mapping):
         named = detector.get("type")
         found = MODELS.get(named) if isinstance(named, str) else named
