@@ -26,6 +26,7 @@ from fgclip_det.models.detectors.detector_boxes import (
 )
 from fgclip_det.models.detectors.detector_inputs import for_each_canvas, image_metas
 from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary, Texts
+from fgclip_det.models.detectors.picture_detector import PictureDetector
 from fgclip_det.models.detectors.strict_loading import StrictLoading
 from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_slices, to_rgb
 from fgclip_det.models.regions.region_classification import kept_meta
@@ -214,12 +215,12 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         return self.class_names
 
     def _region_settings(self) -> dict[str, Any]:
-        reader = vars(self.region_encoder)
+        reader, detector = vars(self.region_encoder), self.detector
+        told = detector.region_settings() if isinstance(detector, PictureDetector) else None
+        if told is None:
+            told = {**self._detector_config, "test_cfg": getattr(detector, "test_cfg", None)}
         return {
-            "detector": {
-                **self._detector_config,
-                "test_cfg": getattr(self.detector, "test_cfg", None),
-            },
+            "detector": told,
             "frame": {key: value for key, value in reader.items() if key != "encoder"},
             "box_score": self.box_score,
             "class_names": self.class_names if self.region_head.fusion == "ensemble" else None,
