@@ -22,13 +22,15 @@ from fgclip_det.encoders.fgclip2.config import (
     FGCLIP2VisionConfig,
 )
 from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
+from fgclip_det.hub import resolve_directory
 
 
-def load_encoder(name_or_path: str | os.PathLike) -> FGCLIP | FGCLIP2:
+def load_encoder(name_or_path: str | os.PathLike, revision: str | None = None) -> FGCLIP | FGCLIP2:
     """Read a checkpoint with the class that its ``config.json`` asks for.
 
     Args:
         name_or_path: A directory or hub id of an FG-CLIP (or CLIP) or an FG-CLIP 2 (or SigLIP).
+        revision: Of a hub id: commit, branch or tag.
 
     Returns:
         The model in float32, in eval mode, without gradients.
@@ -36,7 +38,7 @@ def load_encoder(name_or_path: str | os.PathLike) -> FGCLIP | FGCLIP2:
     Raises:
         ValueError: It is neither, or its weights do not fit its config exactly.
     """
-    directory = pretrained.resolve_directory(name_or_path)
+    directory = resolve_directory(name_or_path, revision)
     values = pretrained.read_config(directory / pretrained.CONFIG_NAME)
     if values.get("model_type") in SIGLIP_MODEL_TYPES:
         return FGCLIP2.from_pretrained(directory)
@@ -51,12 +53,17 @@ def build_encoder(
     Args:
         encoder: The model itself, a directory or hub id in the published layout, or, for random
             weights, its sizes: ``dict(vision=dict(...), text=dict(...), projection_dim=...)``, or
-            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``.
+            ``dict(type="FGCLIP2", vision=dict(...), text=dict(...))``; or ``dict(name=...,
+            revision=...)``, at a revision of the hub.
 
     Raises:
         ValueError: It is nothing of that kind, or its checkpoint cannot be read.
     """
-    if isinstance(encoder, Mapping):
+    if isinstance(encoder, Mapping) and "name" in encoder:
+        if {*encoder} - {"name", "revision"}:
+            raise ValueError(f"encoder has {', '.join(encoder)}: give name and revision alone")
+        encoder = load_encoder(encoder["name"], encoder.get("revision"))
+    elif isinstance(encoder, Mapping):
         encoder = _from_sizes(dict(encoder))
     elif not isinstance(encoder, nn.Module):
         if not encoder:
