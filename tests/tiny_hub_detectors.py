@@ -18,7 +18,7 @@ ON_BOTH = ("rt_detr", "rt_detr_v2", "d_fine", "owlv2", "grounding-dino", "mm-gro
 IS_5 = int(transformers.__version__.split(".")[0]) >= 5
 FAMILIES = ON_BOTH + NEEDS_5 if IS_5 else ON_BOTH
 # Boxes that random weights give lie all on one another: weights of these are spread.
-_SPREAD = 0.3
+_SPREAD = 0.2
 
 _QUERIES = dict(
     num_queries=20, num_labels=5, encoder_hidden_dim=32, encoder_ffn_dim=32, d_model=32,
@@ -51,7 +51,7 @@ _GROUNDED = dict(
 )  # fmt: skip
 _VIT = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, out_indices=[1, 2])
 _GROUPED = dict(
-    d_model=32, num_labels=5, decoder_ffn_dim=32, decoder_layers=2, num_queries=20, group_detr=2,
+    d_model=32, num_labels=5, decoder_ffn_dim=32, decoder_layers=2, num_queries=10, group_detr=2,
     decoder_self_attention_heads=4, decoder_cross_attention_heads=4,
 )  # fmt: skip
 
@@ -155,11 +155,12 @@ def _configs(values: dict[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _spread(model: torch.nn.Module) -> None:
+    heads = ("bbox_embed", "class_embed", "score_head", "box_head", "objectness_head")
     for name, value in model.named_parameters():
-        if any(part in name for part in ("bbox_embed", "class_embed", "score_head", "box_head")):
+        if any(part in name for part in heads):
+            if "box_head" in name or "objectness" in name:
+                value.zero_()  # OWLv2's own are so large that all scores are 0 or 1
             value.add_(torch.randn_like(value) * _SPREAD)
-        elif "objectness" in name and value.ndim > 1:
-            value.add_(torch.randn_like(value))
 
 
 def _write_processor(family: str, kind: str, directory: Path) -> None:
@@ -176,7 +177,7 @@ def _write_processor(family: str, kind: str, directory: Path) -> None:
     else:
         values |= {"do_normalize": True, "do_pad": True}
     if "grounding" in family:
-        values["size"] = {"shortest_edge": SIDE, "longest_edge": 2 * SIDE}
+        values["size"] = {"shortest_edge": 2 * SIDE, "longest_edge": 4 * SIDE}
         (directory / "vocab.txt").write_text("\n".join(WORDS) + "\n")
         tokenizer = transformers.BertTokenizer(str(directory / "vocab.txt"))
         tokenizer.save_pretrained(directory)

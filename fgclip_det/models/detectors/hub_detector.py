@@ -9,7 +9,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from fgclip_det.encoders.pretrained import resolve_directory
+from fgclip_det.exit_codes import lacks_memory
+from fgclip_det.hub import resolve_directory
+from fgclip_det.io import one_line, quoted
 from fgclip_det.models.detectors.picture_detector import PictureDetector
 from fgclip_det.models.hub_families import read_family
 from fgclip_det.models.hub_families.selection import select_boxes
@@ -56,7 +58,7 @@ class HubDetector(PictureDetector):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         _check_settings(name, num_boxes, score_thr, nms_iou, prompt)
         self.name, self.revision = os.fspath(name), revision
-        self.directory = resolve_directory(name)
+        self.directory = resolve_directory(name, revision, kind="detector")
         self.family = read_family(self.directory, prompt)
         self.num_boxes, self.score_thr = num_boxes, float(score_thr)
         self.nms_iou = self.family.nms_iou if nms_iou is None else float(nms_iou)
@@ -82,9 +84,10 @@ class HubDetector(PictureDetector):
             ``boxes`` (K, 4) float32, xyxy, in pixels of `picture`, and ``scores`` (K,) float32.
 
         Raises:
-            ValueError: Boxes or scores are NaN or infinite.
+            ValueError: Boxes or scores are NaN or infinite, or the network cannot read what its
+                processor gives.
         """
-        boxes, scores = self.family(picture)
+        boxes, scores = self._found(picture)
         return select_boxes(
             boxes,
             scores,
@@ -94,10 +97,20 @@ class HubDetector(PictureDetector):
             nms_iou=self.nms_iou,
         )
 
+    def _found(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return self.family(picture)
+        except (IndexError, RuntimeError, ValueError) as error:
+            if lacks_memory(error):
+                raise
+            raise ValueError(
+                f"detector {quoted(self.name)} cannot read a picture of {picture.shape[2]} x "
+                f"{picture.shape[1]} pixels ({one_line(error)}): its preprocessor_config.json and "
+                "its config.json belong to two networks; copy both from one place"
+            ) from error
 
-def _check_settings(
-    name: Any, num_boxes: Any, score_thr: Any, nms_iou: Any, prompt: Any
-) -> None:
+
+def _check_settings(name: Any, num_boxes: Any, score_thr: Any, nms_iou: Any, prompt: Any) -> None:
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise ValueError(
             f"name is {name!r:.80}: give the directory or hub id of a detector, such as "

@@ -47,7 +47,9 @@ class GroundedQueries(HubFamily):
         tokens = read_tokenizer(directory)(text)
         most, given = int(network.config.max_text_len), tokens["input_ids"].shape[1]
         if given > most:
-            raise ValueError(f"prompt has {given} tokens, and the detector reads {most}: shorten it")
+            raise ValueError(
+                f"prompt has {given} tokens, and the detector reads {most}: shorten it"
+            )
         ids = tokens["input_ids"].tolist()
         super().__init__(
             network, {"config": checkpoint.config, "processor": told, "prompt": [text, ids]}
