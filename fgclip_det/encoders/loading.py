@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from fgclip_det.encoders import pretrained
+from fgclip_det.encoders.dual_encoder import DualEncoder
 from fgclip_det.encoders.fgclip.config import (
     SIGLIP_MODEL_TYPES,
     FGCLIPConfig,
@@ -23,6 +24,35 @@ from fgclip_det.encoders.fgclip2.config import (
 )
 from fgclip_det.encoders.fgclip2.fgclip2 import FGCLIP2
 from fgclip_det.hub import resolve_directory
+
+_Family = TypeVar("_Family", bound=type[DualEncoder])
+# Each has what `register_encoder` asks for, which no type of Python's says.
+_FAMILIES: dict[str, Any] = {}
+
+
+def register_encoder(family: _Family) -> _Family:
+    """Class decorator: checkpoints and configs may name this family of encoders.
+
+    It is a `DualEncoder` whose ``model_types`` are those of the ``config.json`` of its checkpoints,
+    and whose ``from_pretrained(name_or_path, revision=None)`` reads one. A config builds it from
+    keywords of its constructor by ``encoder=dict(type="ItsName", ...)``.
+
+    Raises:
+        ValueError: It lacks one of these, or another family has its name or model type.
+    """
+    kinds = getattr(family, "model_types", ())
+    reads = hasattr(family, "from_pretrained")
+    if not (isinstance(family, type) and issubclass(family, DualEncoder) and kinds and reads):
+        raise ValueError(
+            f"{family!r:.80} is no family of encoders: it must be a DualEncoder with model_types "
+            "and from_pretrained"
+        )
+    own = {"clip", *SIGLIP_MODEL_TYPES, FGCLIP.__name__, FGCLIP2.__name__}
+    for name in (family.__name__, *kinds):
+        if name in own or _FAMILIES.get(name, family).__qualname__ != family.__qualname__:
+            raise ValueError(f"{name!r} is taken by another family of encoders: name it otherwise")
+        _FAMILIES[name] = family
+    return family
 
 
 def load_encoder(name_or_path: str | os.PathLike, revision: str | None = None) -> FGCLIP | FGCLIP2:
@@ -40,6 +70,9 @@ def load_encoder(name_or_path: str | os.PathLike, revision: str | None = None) -
     """
     directory = resolve_directory(name_or_path, revision)
     values = pretrained.read_config(directory / pretrained.CONFIG_NAME)
+    family = _FAMILIES.get(str(values.get("model_type")))
+    if family is not None:
+        return family.from_pretrained(directory)
     if values.get("model_type") in SIGLIP_MODEL_TYPES:
         return FGCLIP2.from_pretrained(directory)
     return FGCLIP.from_pretrained(directory)
@@ -76,9 +109,13 @@ def build_encoder(
 
 
 def _from_sizes(sizes: dict[str, Any]) -> FGCLIP | FGCLIP2:
+    if sizes.get("type") in _FAMILIES:
+        return _FAMILIES[sizes.pop("type")](**sizes)
     kind, vision, text = sizes.pop("type", "FGCLIP"), sizes.pop("vision", {}), sizes.pop("text", {})
     if kind not in ("FGCLIP", "FGCLIP2"):
-        raise ValueError(f"encoder.type is {kind!r}: 'FGCLIP' or 'FGCLIP2'")
+        raise ValueError(
+            f"encoder.type is {kind!r}: 'FGCLIP', 'FGCLIP2', or a family of register_encoder"
+        )
     config: FGCLIPConfig | FGCLIP2Config
     try:
         if kind == "FGCLIP":

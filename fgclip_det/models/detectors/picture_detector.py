@@ -37,7 +37,7 @@ class PictureDetector(BaseDetector):
         if data_preprocessor is None:
             data_preprocessor = {"type": "DetDataPreprocessor", "bgr_to_rgb": True}
         if not isinstance(data_preprocessor, nn.Module):
-            # MMEngine finds MMDetection's classes only under its default scope.
+            # Built here, since MMEngine finds MMDetection's classes only under its default scope.
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
 

@@ -37,13 +37,11 @@ def own_class(family, directory):
     return getattr(transformers, KNOWN[family]).from_pretrained(directory).eval()
 
 
-def processed(directory, picture, **settings):
+def processed(directory, picture):
     fast = {} if IS_5 else {"use_fast": True}
     processor = AutoImageProcessor.from_pretrained(directory, **fast)
     image = picture.permute(1, 2, 0).numpy()
-    return processor(
-        images=image, return_tensors="pt", input_data_format="channels_last", **settings
-    )
+    return processor(images=image, return_tensors="pt", input_data_format="channels_last")
 
 
 @torch.no_grad()
