@@ -125,6 +125,16 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     return weights
 
 
+def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a checkpoint, by its name; only headers are read.
+
+    Raises:
+        ValueError: As `read_weights`.
+    """
+    headers = _read_headers(directory).values()
+    return {key: shape for header in headers for key, shape in header.items()}
+
+
 def _read_headers(directory: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     """File name -> key -> shape: of all tensors of a single file, of those that an index names."""
     index = directory / INDEX_NAME

@@ -6,6 +6,7 @@ from fgclip_det.models.backbones.fgclip2_vit import FGCLIP2ViT
 from fgclip_det.models.backbones.fgclip_vit import FGCLIPFeatures, FGCLIPViT
 from fgclip_det.models.dense_heads.float32_rpn_head import Float32RPNHead
 from fgclip_det.models.detectors.box_source import BoxSource
+from fgclip_det.models.detectors.hub_detector import HubDetector
 from fgclip_det.models.detectors.open_vocab_two_stage import OpenVocabTwoStageDetector
 from fgclip_det.models.detectors.open_vocab_wrapper import OpenVocabWrapper
 from fgclip_det.models.detectors.picture_detector import PictureDetector
@@ -25,6 +26,7 @@ __all__ = [
     "FGCLIPFeatures",
     "FGCLIPViT",
     "Float32RPNHead",
+    "HubDetector",
     "MaskRegions",
     "OpenVocabBBoxHead",
     "OpenVocabMaskRoIHead",

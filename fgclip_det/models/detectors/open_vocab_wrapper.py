@@ -232,12 +232,12 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         return self.class_names
 
     def _region_settings(self) -> dict[str, Any]:
-        reader = vars(self.region_encoder)
+        reader, detector = vars(self.region_encoder), self.detector
+        told = detector.region_settings() if isinstance(detector, PictureDetector) else None
+        if told is None:
+            told = {**self._detector_config, "test_cfg": getattr(detector, "test_cfg", None)}
         return {
-            "detector": {
-                **self._detector_config,
-                "test_cfg": getattr(self.detector, "test_cfg", None),
-            },
+            "detector": told,
             "frame": {key: value for key, value in reader.items() if key != "encoder"},
             "box_score": self.box_score,
             "class_names": self.class_names if self._asks_classes else None,
