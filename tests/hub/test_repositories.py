@@ -148,7 +148,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub, one: Repository, cache: Path) 
 
 @pytest.mark.parametrize("name", ["a", "a/b/c", "/a/b", "./a", "a/", "a\0/b", "x" * 5000])
 def test_names_that_are_neither(hub: Hub, name: str) -> None:
-    with pytest.raises(ValueError, match="director|hub"):
+    with pytest.raises(ValueError, match=r"director|hub"):
         resolve_directory(name, kind="detector")
     assert hub.requests == []
 
