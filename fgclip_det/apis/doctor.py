@@ -240,7 +240,7 @@ def examine() -> list[Finding]:
     """Examine this environment.
 
     Returns:
-        Findings in the order of the report: versions, operators, CUDA, the hub's cache, bundled model.
+        Findings in the order of the report: versions, operators, CUDA, hub cache, bundled model.
     """
     findings = [_examine_python(), *_guarded(_examine_self, "fgclip_det")]
     # compat mends what mmdet needs, so it goes before mmdet's own import is tried.

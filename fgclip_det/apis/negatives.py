@@ -17,6 +17,8 @@ from fgclip_det.io import one_line, quoted
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _MOST_KEPT = 8
+# Synonyms that a name may have in the vocabularies under other words.
+_MOST_ALIKE = 5
 _NO_LETTERS = re.compile(r"[\W_]+")
 _REMARK = re.compile(r"_?\([^)]*\)")
 _ARTICLES = ("a ", "an ", "the ")
@@ -26,7 +28,8 @@ class BuiltinNegatives:
     """The names of vocabularies, minus what says the same as what is asked for.
 
     The same is the same words, but for articles, case, plurals, and remarks in brackets; or a text
-    whose cosine with one that is asked for is above a bound.
+    whose cosine with one that is asked for is above a bound. Of the latter only the few nearest to
+    each name: an encoder to which all texts are alike would leave nothing that competes.
 
     Args:
         encoder: Of what is asked for.
@@ -100,11 +103,12 @@ class BuiltinNegatives:
         own.check_encoder(asked.encoder_fingerprint)
         words = {_same(word) for group in (asked.names, *asked.prompts) for word in group}
         cosines = own.embeddings @ asked.embeddings.to(own.embeddings).T
-        alike = (cosines.amax(dim=1) > self.max_cosine).tolist()
+        nearest = cosines.topk(min(_MOST_ALIKE, len(own)), dim=0)
+        alike = {*nearest.indices[nearest.values > self.max_cosine].tolist()}
         others = [
             name
-            for name, same, near in zip(own.names, self._words, alike, strict=True)
-            if not near and not words & same
+            for place, (name, same) in enumerate(zip(own.names, self._words, strict=True))
+            if place not in alike and not words & same
         ]
         return asked.with_negatives(own.subset(others)) if others else asked
 

@@ -57,6 +57,15 @@ def test_alike_texts_are_left_out(encoder, tmp_path: Path) -> None:
     assert none.beside(own) is own
 
 
+def test_an_encoder_to_which_all_is_alike_leaves_some(encoder, tmp_path: Path) -> None:
+    names = [f"blue square {number}" for number in range(40)]
+    own = asked(encoder, ["red circle"])
+    found = negatives(encoder, tmp_path, *names, bound=-1.0).beside(own)
+    assert len(found) == 1 + 40 - 5
+    cosines = (asked(encoder, names).embeddings @ own.embeddings.T)[:, 0]
+    assert {names[place] for place in cosines.topk(5).indices} == {*names} - {*found.names}
+
+
 def test_made_once_for_a_vocabulary_and_once_on_disk(encoder, tmp_path: Path, monkeypatch) -> None:
     made = negatives(encoder, tmp_path, "blue square", "green star")
     own = asked(encoder, ["red circle"])
