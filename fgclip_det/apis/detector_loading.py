@@ -17,6 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from fgclip_det.apis.argument_checks import check_path
+from fgclip_det.apis.presets import preset_path
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
@@ -125,7 +126,7 @@ def _read_config(model: str | os.PathLike | Config) -> Config:
     if isinstance(model, Config):
         return copy.deepcopy(model)
     check_path(model, "model")
-    return read_config_file(model)
+    return read_config_file(preset_path(model))
 
 
 def _class_of(settings: Any, name: str) -> type[OpenVocabDetector]:

@@ -40,6 +40,10 @@ _ENDPOINT: str | None = None
 _SPARE_BYTES = 64 * 2**20
 
 
+class HubNotReachable(ValueError):
+    """No answer came from the hub, so that none will come to the next question either."""
+
+
 def resolve_directory(
     name_or_path: str | os.PathLike,
     revision: str | None = None,
@@ -106,7 +110,7 @@ def fetch(
     _check_files(name, record)
     _check_room(name, record)
     warnings.warn(
-        f"fetching {kind} {name} at {record.commit}: {_megabytes(record.size)}, licence "
+        f"fetching {kind} {name} at {record.commit}: {megabytes(record.size)}, licence "
         f"{record.licence}, into {str(cache_folder())!r}",
         stacklevel=2,
     )
@@ -134,7 +138,8 @@ def pin(name: str, revision: str | None = None, files: Sequence[str] = HUB_FILES
     """Ask the hub for the commit that a revision is at now, and keep it for `fetch`.
 
     Raises:
-        ValueError: The hub cannot be asked, or has no such repository or revision.
+        HubNotReachable: The hub cannot be asked.
+        ValueError: The hub has no such repository or revision.
     """
     if constants.HF_HUB_OFFLINE:
         raise _not_reachable(name, revision, "HF_HUB_OFFLINE is set")
@@ -165,6 +170,15 @@ def pin(name: str, revision: str | None = None, files: Sequence[str] = HUB_FILES
         record = replace(record, fetched=known.fetched)
     write_record(name, revision, record)
     return record
+
+
+def is_cached(name: str, revision: str | None = None, files: Sequence[str] = HUB_FILES) -> bool:
+    """Whether `fetch` would find all files of a repository without a request."""
+    record = read_record(name, revision)
+    if record is None or not record.fetched:
+        return False
+    directory = _cached(name, record.commit, files)
+    return directory is not None and all((directory / file).is_file() for file in record.files)
 
 
 def _cached(name: str, revision: str | None, files: Sequence[str]) -> Path | None:
@@ -204,8 +218,8 @@ def _check_room(name: str, record: Record) -> None:
     free = shutil.disk_usage(folder).free
     if free < record.size + _SPARE_BYTES:
         raise ValueError(
-            f"{name!r} is {_megabytes(record.size)}, and {str(cache_folder())!r} has room for "
-            f"{_megabytes(free)}: free some, or set HF_HOME to a folder on another disk"
+            f"{name!r} is {megabytes(record.size)}, and {str(cache_folder())!r} has room for "
+            f"{megabytes(free)}: free some, or set HF_HOME to a folder on another disk"
         )
 
 
@@ -233,14 +247,15 @@ def _failure(name: str, revision: str | None, error: Exception) -> ValueError:
     return _not_reachable(name, revision, one_line(error))
 
 
-def _not_reachable(name: str, revision: str | None, reason: str) -> ValueError:
+def _not_reachable(name: str, revision: str | None, reason: str) -> HubNotReachable:
     asked = name if revision is None else f"{name}@{revision}"
-    return ValueError(
+    return HubNotReachable(
         f"{name!r} is no local directory, it is not in the cache, and fetching it from the hub "
         f"failed ({reason}): where there is a network, run `fgclip-det models fetch {asked}`, or "
         "give its directory"
     )
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A number of bytes as people read it."""
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
