@@ -27,9 +27,7 @@ norm_cfg = dict(type="BN")
 model = dict(
     backbone=dict(widen_factor=0.25, norm_cfg=norm_cfg, init_cfg=None),
     neck=dict(in_channels=[64, 128, 256], out_channels=64, norm_cfg=norm_cfg),
-    bbox_head=dict(
-        num_classes=num_classes, in_channels=64, feat_channels=64, norm_cfg=norm_cfg
-    ),
+    bbox_head=dict(num_classes=num_classes, in_channels=64, feat_channels=64, norm_cfg=norm_cfg),
     test_cfg=dict(nms_pre=1000, max_per_img=100),
 )
 
@@ -90,9 +88,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(
     _delete_=True, type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs
 )
-optim_wrapper = dict(
-    optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=10.0)
-)
+optim_wrapper = dict(optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(

@@ -83,7 +83,5 @@ def _manifest(folder: Path, labels: Labels, val_share: float, seed: int) -> dict
             }
             for picture in labels.pictures
         ],
-        "failures": [
-            text.encode("utf-8", "backslashreplace").decode() for text in labels.failures
-        ],
+        "failures": [text.encode("utf-8", "backslashreplace").decode() for text in labels.failures],
     }

@@ -42,7 +42,9 @@ def least_certain(labels: Labels, number: int) -> list[tuple[LabelledPicture, La
                 yield label.score - limits[label.name], place, row
 
     chosen = heapq.nsmallest(number, every())
-    return [(labels.pictures[place], labels.pictures[place].labels[row]) for _, place, row in chosen]
+    return [
+        (labels.pictures[place], labels.pictures[place].labels[row]) for _, place, row in chosen
+    ]
 
 
 def write_review(folder: Path, pictures: Path, labels: Labels, number: int) -> Path:
