@@ -2,9 +2,10 @@
 
 python benchmarks/label_and_train.py --work-dir work_dirs/label_and_train
 
-Pictures of Shapes hold objects of 12 names and, a quarter, of others. `fgclip-det label` labels them
-with the bundled model; the config of `configs/label_and_train` is trained on those labels and on the
-true boxes, from the same seed, and both are tested by `tools/test.py` on pictures that neither saw.
+Pictures of Shapes hold objects of 12 names and, a quarter, of others. `fgclip-det label` labels
+them with the bundled model; the config of `configs/label_and_train` is trained on those labels and
+on the true boxes, from the same seed, and both are tested by `tools/test.py` on pictures that
+neither saw.
 What is done is kept in the work dir, and a run that was cut off goes on.
 """
 
@@ -24,14 +25,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report, timing
 from benchmarks.publishing import publish
+from fgclip_det.datasets.shapes.captions import region_caption
 from fgclip_det.datasets.shapes.generator import compositions, is_novel, render
 from fgclip_det.io import read_json, write_image, write_json
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/label_and_train/rtmdet_tiny.py"
 BUNDLED = "fgclip_det/assets/shapes/vocabulary.json"
 NAMES, OWN_SHARE, MOST_OBJECTS = 12, 0.75, 4
@@ -99,7 +101,10 @@ def make_pictures(folder: Path, number: int, seed: list[int]) -> None:
     told = {"images": images, "annotations": annotations, "categories": categories}
     write_json(folder.with_suffix(".json"), told)
     # Last: where it is there, all is.
-    write_json(folder.parent / "vocabulary.json", {"names": {one.name: [one.name] for one in own}})
+    write_json(
+        folder.parent / "vocabulary.json",
+        {"names": {one.name: [region_caption(one)] for one in own}},
+    )
 
 
 def timed(command: list[str], log: Path) -> tuple[float, float]:

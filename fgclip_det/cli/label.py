@@ -105,7 +105,8 @@ def _thresholds(given: list[str]) -> dict[str, Any]:
                 thresholds[name.strip()] = float(value)
             except ValueError:
                 raise ValueError(
-                    f"--thresholds {quoted(text)}: {quoted(value)} is no number, write 'red mug=0.4'"
+                    f"--thresholds {quoted(text)}: {quoted(value)} is no number, "
+                    "write 'red mug=0.4'"
                 ) from None
             continue
         values = read_json(text, "file of thresholds")
