@@ -46,7 +46,7 @@ def test_our_dataset_reads_it(splits: LabelSplits, tmp_path: Path) -> None:
         check_images=True,
         pipeline=[
             dict(type="LoadImageFromFile"),
-            dict(type="LoadAnnotations", with_bbox=True, box_type=None),
+            dict(type="mmdet.LoadAnnotations", with_bbox=True, box_type=None),
         ],
     )
     assert len(dataset) == 3
