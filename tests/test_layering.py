@@ -4,6 +4,7 @@
     L3  apis
     L2  models, evaluation, pretrain, datasets, engine   not each other; all may import compat
     L1  vocabulary, encoders, fg_ovd         no mm*, not each other; fg_ovd: NumPy and tqdm only
+    L½  hub                              huggingface_hub only
     L0  ops, io, exit_codes                  ops: torch only; io: NumPy and Pillow only;
                                              exit_codes: the standard library only
 
@@ -30,6 +31,8 @@ LEVELS = {
     "ops": 0,
     "io": 0,
     "exit_codes": 0,
+    # Above io, below the encoders, whose checkpoints it finds.
+    "hub": 0.5,
     "encoders": 1,
     "vocabulary": 1,
     "fg_ovd": 1,
@@ -50,6 +53,7 @@ ALLOWED = {
     "ops": {"torch"},
     "io": {"numpy", "PIL"},
     "exit_codes": set(),
+    "hub": {"huggingface_hub"},
     "encoders": {*_ENCODING, "PIL", "tqdm"},
     "vocabulary": {*_ENCODING, "tqdm"},
     "fg_ovd": {"numpy", "tqdm"},

@@ -23,8 +23,8 @@ with needed_packages():
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from fgclip_det.apis import check_weights
     from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
-    from fgclip_det.compat import load_checkpoint_file
     from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
     from fgclip_det.io import write_json
 
@@ -36,7 +36,7 @@ MMDET_FLAGS = ("out", "show", "show_dir", "wait_time", "launcher")
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file, .pth or .safetensors")
+    parser.add_argument("checkpoint", nargs="?", help=".pth or .safetensors, if one is needed")
     parser.add_argument("--work-dir", help="folder for the log and metrics.json")
     parser.add_argument("--out", metavar="FILE.pkl", help="keep the predictions in a pickle file")
     parser.add_argument("--show", action="store_true", help="show the predictions in a window")
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(*evaluate_subsets(config, args.checkpoint, **options).split("\n"))
             return
         apply_flags(config, args)
-        load_checkpoint_file(args.checkpoint)  # says what is wrong with it before anything is made
+        check_weights(config.model, args.checkpoint)
         if args.out is not None:  # a place that cannot be written is no news for after the work
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)

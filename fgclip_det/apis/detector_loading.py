@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from fgclip_det.apis.argument_checks import check_path
+from fgclip_det.apis.presets import preset_path
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
+from fgclip_det.models.detectors.open_vocab_wrapper import brings_weights
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "shapes"
 OpenVocabDetector = OpenVocabTwoStageDetector | OpenVocabWrapper
-
-_KINDS = {cls.__name__: cls for cls in (OpenVocabTwoStageDetector, OpenVocabWrapper)}
 
 
 def load_detector(
@@ -52,23 +55,33 @@ def load_detector(
         cfg = _read_config(model)
     name = "the given one" if isinstance(model, Config) else repr(str(model))
     settings = cfg.get("model")
-    kind = settings.get("type") if isinstance(settings, dict) else settings
-    kind = getattr(kind, "__name__", kind)
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(
-            f"config {name} describes a model of type {kind!r:.80}: give the config of an "
-            "OpenVocabTwoStageDetector, or wrap the detector in an OpenVocabWrapper"
-        )
-    if weights is None and settings.get("detector_checkpoint") is None:
+    kind = _class_of(settings, name)
+    if weights is None and not _has_weights(settings):
         raise ValueError(f"config {name} needs its checkpoint: give weights too")
     if encoder is not None:
-        holder = settings if kind == "OpenVocabWrapper" else settings.backbone
+        holder = settings if issubclass(kind, OpenVocabWrapper) else settings.backbone
         holder.encoder = str(encoder)
     init_default_scope("mmdet")
-    detector = _build(_KINDS[kind], settings)
+    detector = _build(kind, settings)
     if weights is not None:
         _load_weights(detector, weights)
     return detector, _test_pipeline(cfg)
+
+
+def check_weights(settings: Mapping, weights: str | os.PathLike | None) -> None:
+    """Say what is wrong with a checkpoint, or that there is none, before anything is built.
+
+    Args:
+        settings: ``model`` of a config.
+        weights: The checkpoint, or None where the model brings its weights.
+
+    Raises:
+        ValueError: See `load_checkpoint_file`, or it is missing.
+    """
+    if weights is not None:
+        load_checkpoint_file(weights)
+    elif not _has_weights(settings):
+        raise ValueError("this config needs a checkpoint: name it behind the config")
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -113,7 +126,28 @@ def _read_config(model: str | os.PathLike | Config) -> Config:
     if isinstance(model, Config):
         return copy.deepcopy(model)
     check_path(model, "model")
-    return read_config_file(model)
+    return read_config_file(preset_path(model))
+
+
+def _class_of(settings: Any, name: str) -> type[OpenVocabDetector]:
+    """The class that a config names, itself or by what it is registered as."""
+    named = settings.get("type") if isinstance(settings, Mapping) else settings
+    found = MODELS.get(named) if isinstance(named, str) else named
+    if not isinstance(found, type) or not issubclass(found, OpenVocabDetector):
+        told = getattr(named, "__name__", named)
+        raise ValueError(
+            f"config {name} describes a model of type {told!r:.80}: give the config of an "
+            "OpenVocabTwoStageDetector or a class made from it, or wrap the detector in an "
+            "OpenVocabWrapper"
+        )
+    return found
+
+
+def _has_weights(settings: Mapping) -> bool:
+    """Whether a model brings its weights, or its config says where they are."""
+    if settings.get("detector_checkpoint") is not None:
+        return True
+    return "detector" in settings and brings_weights(settings["detector"])
 
 
 def _build(cls: type[OpenVocabDetector], cfg: ConfigDict) -> OpenVocabDetector:

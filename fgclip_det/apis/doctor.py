@@ -215,6 +215,18 @@ def _examine_bundled_model() -> Finding:
     return Finding("bundled model", f"lacks {', '.join(missing)} in {BUNDLED_MODEL}", mend)
 
 
+def _examine_hub_cache() -> Finding:
+    """Of the hub alone, which nobody is asked about here."""
+    topic = "hub cache"
+    hub = _try_import("fgclip_det.hub")
+    if isinstance(hub, Exception):
+        mend = "pip install 'huggingface-hub>=0.34'"
+        return Finding(topic, f"does not import: {_first_line(hub)}", mend, False)
+    folder = hub.cache_folder()
+    count = sum(1 for path in folder.glob("models--*") if path.is_dir())
+    return Finding(topic, f"{count} repositories in {folder}; fgclip-det models list tells more")
+
+
 def _guarded(examine: Callable[[], Finding | list[Finding]], topic: str) -> list[Finding]:
     """Run one examination; its own failure is a finding, for a doctor must not crash."""
     try:
@@ -228,7 +240,7 @@ def examine() -> list[Finding]:
     """Examine this environment.
 
     Returns:
-        Findings in the order of the report: versions, operators, CUDA, bundled model.
+        Findings in the order of the report: versions, operators, CUDA, hub cache, bundled model.
     """
     findings = [_examine_python(), *_guarded(_examine_self, "fgclip_det")]
     # compat mends what mmdet needs, so it goes before mmdet's own import is tried.
@@ -238,6 +250,7 @@ def examine() -> list[Finding]:
     findings += mmcv_ops
     findings += _guarded(_examine_our_ops, "fgclip_det ops")
     findings += _guarded(_examine_cuda, "CUDA")
+    findings += _guarded(_examine_hub_cache, "hub cache")
     return findings + _guarded(_examine_bundled_model, "bundled model")
 
 

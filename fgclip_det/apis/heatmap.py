@@ -13,7 +13,6 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from fgclip_det.apis.drawing.fonts import advise_font, families
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.picture_lists import as_shown
 from fgclip_det.apis.region_texts import encode_texts
@@ -36,8 +36,6 @@ _DPI = 150
 _PANEL_INCHES = 2.6
 _MOST_COLUMNS = 6
 _SHOWN_SIDE = 512
-# DejaVu, which comes with matplotlib, has no Chinese; FG-CLIP 2 reads it.
-_MORE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
 _CAPTIONS = {"shared": "one scale for all texts", "text": "each text with a scale of its own"}
 
 
@@ -218,7 +216,7 @@ def draw_heatmap(
             _add_bar(figure, norm, [panel])
     if scale == "shared":
         _add_bar(figure, norms[0], panels)
-    fonts = ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _installed_fonts())]
+    fonts = families()
     highest = maps.flatten(1).amax(dim=1).tolist()
     titles = [f"{shortened(name)}\n{value:.2f}" for name, value in zip(names, highest, strict=True)]
     for panel, title in zip(panels, ["picture\n", *titles], strict=True):
@@ -285,10 +283,6 @@ def _add_bar(figure: Figure, norm: Normalize, panels: list[Axes]) -> None:
     bar.outline.set_visible(False)
 
 
-def _installed_fonts() -> set[str]:
-    return {font.name for font in font_manager.fontManager.ttflist}
-
-
 def _rendered(figure: Figure) -> Image.Image:
     written = io.BytesIO()
     with warnings.catch_warnings(record=True) as said:
@@ -296,9 +290,5 @@ def _rendered(figure: Figure) -> Image.Image:
         figure.savefig(written, format="png", bbox_inches="tight", pad_inches=0.08)
     if any(str(one.message).startswith("Glyph") for one in said):
         # One for each letter, otherwise.
-        warnings.warn(
-            "no font here has all the letters of these texts, which are drawn as boxes: install "
-            f"one, such as {_MORE_FONTS[0]}",
-            stacklevel=3,
-        )
+        advise_font()
     return Image.open(written).convert("RGB")

@@ -26,6 +26,7 @@ from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
 from fgclip_det.apis.image_regions import ImageRegions, as_detections, read_image_regions
 from fgclip_det.apis.inputs.picture_lists import Picture, limit_aspect, list_pictures, to_pixels
+from fgclip_det.apis.negatives import BuiltinNegatives
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _KEPT_VOCABULARIES = 8
@@ -55,7 +56,8 @@ class OpenVocabInferencer:
 
     Args:
         model: Config, or its file, of an `OpenVocabTwoStageDetector`, or of an `OpenVocabWrapper`
-            of another detector; None for the bundled one, which knows coloured shapes.
+            of another detector; "photos", "photos/balanced" or "photos/fast" for the presets of
+            ``configs/photos``; None for the bundled one, which knows coloured shapes.
         weights: Its checkpoint (``.pth`` or ``.safetensors``); with `model` only, and then needed,
             unless the config names a ``detector_checkpoint``. Of a wrapper, the detector's.
         encoder: Directory or hub id of the FG-CLIP to use in place of the config's.
@@ -77,6 +79,7 @@ class OpenVocabInferencer:
         self.model = detector.to(self.device).eval()
         self.texts: TextEmbeddings | None = None
         self.negatives: TextEmbeddings | None = None
+        self.builtin_negatives = BuiltinNegatives.of(self.model)
         self._encoded: dict[str, TextEmbeddings] = {}
 
     @functools.cached_property
@@ -95,9 +98,11 @@ class OpenVocabInferencer:
         asked for, may be taken for it; with "a red mug" among the negatives it is not.
 
         Args:
-            texts: Any form that `__call__` takes; None for no negatives.
+            texts: Any form that `__call__` takes, beside those that a preset has of its own; None
+                for no negatives, a preset's neither.
         """
         self.negatives = None if texts is None else self.encode(texts)
+        self.builtin_negatives = None if texts is None else BuiltinNegatives.of(self.model)
 
     def __call__(
         self,
@@ -327,4 +332,6 @@ class OpenVocabInferencer:
         )
 
     def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
+        if self.builtin_negatives is not None:
+            return self.builtin_negatives.beside(texts, self.negatives)
         return texts if self.negatives is None else texts.with_negatives(self.negatives)

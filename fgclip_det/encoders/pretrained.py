@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -40,41 +38,10 @@ INDEX_NAME = "model.safetensors.index.json"
 _Config = TypeVar("_Config")
 _Model = TypeVar("_Model", bound=nn.Module)
 Complete = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
 
 # Buffers that older transformers releases, or the authors' training code, store beside the
 # parameters; they hold nothing that the sizes do not say.
 _DERIVED_SUFFIXES = (".position_ids", ".mask1", ".mask2")
-
-
-def resolve_directory(name_or_path: str | os.PathLike) -> Path:
-    """Directory of a checkpoint, downloaded first where the name is a hub id.
-
-    Raises:
-        ValueError: No such directory, and no hub repository of that name could be fetched.
-    """
-    name = os.fspath(name_or_path)
-    try:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return path
-        is_file = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, of no user, or with a NUL
-        raise ValueError(f"encoder {quoted(name)} is no directory ({one_line(error)})") from None
-    if is_file:
-        raise ValueError(f"{name!r} is a file: give the directory that holds {CONFIG_NAME}")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
-        raise ValueError(
-            f"encoder {quoted(name)} is neither a directory nor a hub id such as "
-            "'qihoo360/fg-clip-base'"
-        )
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"encoder {name!r} is no local directory, and fetching it from the hub failed "
-            f"({one_line(error)}): download it once and pass its directory"
-        ) from error
 
 
 def read_config(path: Path) -> dict:
@@ -156,6 +123,16 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
             ) from None
         weights.update({key: tensors[key] for key in shapes})
     return weights
+
+
+def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of a checkpoint, by its name; only headers are read.
+
+    Raises:
+        ValueError: As `read_weights`.
+    """
+    headers = _read_headers(directory).values()
+    return {key: shape for header in headers for key, shape in header.items()}
 
 
 def _read_headers(directory: Path) -> dict[str, dict[str, tuple[int, ...]]]:

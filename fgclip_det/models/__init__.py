@@ -5,6 +5,8 @@ from fgclip_det.encoders import RegionEncoder, build_encoder
 from fgclip_det.models.backbones.fgclip2_vit import FGCLIP2ViT
 from fgclip_det.models.backbones.fgclip_vit import FGCLIPFeatures, FGCLIPViT
 from fgclip_det.models.dense_heads.float32_rpn_head import Float32RPNHead
+from fgclip_det.models.detectors.box_source import BoxSource
+from fgclip_det.models.detectors.hub_detector import HubDetector
 from fgclip_det.models.detectors.open_vocab_two_stage import OpenVocabTwoStageDetector
 from fgclip_det.models.detectors.open_vocab_wrapper import OpenVocabWrapper
 from fgclip_det.models.detectors.picture_detector import PictureDetector
@@ -19,10 +21,12 @@ from fgclip_det.models.roi_heads.score_fusion import geometric_score_ensemble
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
 
 __all__ = [
+    "BoxSource",
     "FGCLIP2ViT",
     "FGCLIPFeatures",
     "FGCLIPViT",
     "Float32RPNHead",
+    "HubDetector",
     "MaskRegions",
     "OpenVocabBBoxHead",
     "OpenVocabMaskRoIHead",

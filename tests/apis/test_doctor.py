@@ -106,3 +106,15 @@ def test_importing_the_doctor_imports_nothing_that_may_be_missing() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_tells_what_the_cache_of_the_hub_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    assert f"0 repositories in {tmp_path / 'none'}" in doctor._examine_hub_cache().value
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "models--a--b").mkdir()
+    (tmp_path / "fgclip_det").mkdir()
+    finding = by_topic(doctor.examine())["hub cache"]
+    assert finding.value.startswith(f"1 repositories in {tmp_path}") and finding.usable

@@ -239,7 +239,7 @@ def test_what_cannot_be_drawn_is_refused(rgb: np.ndarray) -> None:
 
 
 def test_letters_that_no_font_has_are_said_once(rgb: np.ndarray, monkeypatch) -> None:
-    monkeypatch.setattr("fgclip_det.apis.heatmap._MORE_FONTS", ("no such font",))
+    monkeypatch.setattr("fgclip_det.apis.drawing.fonts.MORE_FONTS", ("no such font",))
     with pytest.warns(UserWarning, match="no font") as said:
         draw_heatmap(rgb, torch.zeros(1, 2, 2), ["红色的圆 $x^2$"])
     assert len(said) == 1

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgclip_det.encoders import FGCLIP, FGCLIPConfig, pretrained
+from fgclip_det.hub import repositories
 from tests.messages import says
 from tests.tiny_encoders import tiny_fgclip
 
@@ -138,9 +139,10 @@ def test_names_that_are_nothing(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no route to the hub")
 
-    monkeypatch.setattr(pretrained, "snapshot_download", offline)
+    monkeypatch.setattr(repositories.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(repositories.HfApi, "model_info", offline)
     with pytest.raises(
-        ValueError, match=says("'qihoo360/absent'", "no route to the hub", "pass its directory")
+        ValueError, match=says("'qihoo360/absent'", "no route to the hub", "give its directory")
     ):
         FGCLIP.from_pretrained("qihoo360/absent")
 
@@ -148,11 +150,11 @@ def test_names_that_are_nothing(tmp_path, monkeypatch):
 def test_hub_id_reads_the_downloaded_directory(directory, monkeypatch):
     asked = {}
 
-    def download(name, allow_patterns):
-        asked.update(name=name, patterns=allow_patterns)
-        return str(directory)
+    def fetch(name, revision, kind, files):
+        asked.update(name=name, patterns=files)
+        return directory
 
-    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    monkeypatch.setattr(repositories, "fetch", fetch)
     model = FGCLIP.from_pretrained("qihoo360/fg-clip-base")
     assert asked["name"] == "qihoo360/fg-clip-base"
     assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in asked["patterns"])

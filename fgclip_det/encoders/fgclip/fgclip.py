@@ -22,6 +22,7 @@ from fgclip_det.encoders.fgclip.config import FGCLIPConfig
 from fgclip_det.encoders.fgclip.image_encoder import FGCLIPImageEncoder
 from fgclip_det.encoders.fgclip.text_encoder import FGCLIPTextEncoder, TextLength
 from fgclip_det.encoders.tokenizer import read_tokenizer
+from fgclip_det.hub import resolve_directory
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -55,12 +56,15 @@ class FGCLIP(DualEncoder):
         self.logit_scale_hardneg = nn.Parameter(torch.tensor(scale))
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike) -> FGCLIP:
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike, revision: str | None = None
+    ) -> FGCLIP:
         """Read a checkpoint in the published layout.
 
         Args:
             name_or_path: A directory, or a hub id such as ``qihoo360/fg-clip-base``. Plain CLIP,
                 such as ``openai/clip-vit-base-patch16``, will do: see `complete_plain_clip`.
+            revision: Of a hub id: commit, branch or tag.
 
         Returns:
             The model in float32, in eval mode, without gradients.
@@ -68,7 +72,7 @@ class FGCLIP(DualEncoder):
         Raises:
             ValueError: Not such a checkpoint, or its weights do not fit its config exactly.
         """
-        directory = pretrained.resolve_directory(name_or_path)
+        directory = resolve_directory(name_or_path, revision)
         config = pretrained.read_sizes(directory, FGCLIPConfig.from_dict)
         mean, std = read_pixel_statistics(directory, CLIP_MEAN, CLIP_STD)
         tokenizer = read_tokenizer(directory, config.text.vocab_size)

@@ -26,6 +26,7 @@ from fgclip_det.encoders.fgclip2.pooling_head import PoolingHead
 from fgclip_det.encoders.fgclip2.text_encoder import FGCLIP2TextEncoder, FGCLIP2TextLength
 from fgclip_det.encoders.picture_frames import map_boxes
 from fgclip_det.encoders.tokenizer import read_fast_tokenizer
+from fgclip_det.hub import resolve_directory
 
 SIGLIP_MEAN = (0.5, 0.5, 0.5)
 SIGLIP_STD = (0.5, 0.5, 0.5)
@@ -66,13 +67,16 @@ class FGCLIP2(DualEncoder):
         self.logit_bias = nn.Parameter(torch.full((1,), -10.0))
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike) -> FGCLIP2:
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike, revision: str | None = None
+    ) -> FGCLIP2:
         """Read a checkpoint in the published layout.
 
         Args:
             name_or_path: A directory, or a hub id such as ``qihoo360/fg-clip2-base``. Plain SigLIP
                 2, such as ``google/siglip2-base-patch16-naflex``, will do: see
                 `complete_plain_siglip`.
+            revision: Of a hub id: commit, branch or tag.
 
         Returns:
             The model in float32, in eval mode, without gradients.
@@ -80,7 +84,7 @@ class FGCLIP2(DualEncoder):
         Raises:
             ValueError: Not such a checkpoint, or its weights do not fit its config exactly.
         """
-        directory = pretrained.resolve_directory(name_or_path)
+        directory = resolve_directory(name_or_path, revision)
         config = pretrained.read_sizes(directory, FGCLIP2Config.from_dict)
         mean, std = read_pixel_statistics(directory, SIGLIP_MEAN, SIGLIP_STD)
         tokenizer = read_fast_tokenizer(directory, config.text.vocab_size)

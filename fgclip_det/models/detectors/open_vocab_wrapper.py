@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
 from fgclip_det.models.backbones.frozen_encoder import FrozenEncoder
+from fgclip_det.models.detectors.box_source import BoxSource, Source
 from fgclip_det.models.detectors.detector_boxes import (
     BoxScore,
     check_detector,
@@ -26,6 +27,7 @@ from fgclip_det.models.detectors.detector_boxes import (
 )
 from fgclip_det.models.detectors.detector_inputs import for_each_canvas, image_metas
 from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary, Texts
+from fgclip_det.models.detectors.picture_detector import PictureDetector
 from fgclip_det.models.detectors.strict_loading import StrictLoading
 from fgclip_det.models.regions.detector_pixels import check_preprocessor, picture_slices, to_rgb
 from fgclip_det.models.regions.region_classification import kept_meta
@@ -50,12 +52,14 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
     Its checkpoint is loaded as it is: keys may begin with ``detector.`` or not.
 
     Args:
-        detector: A detector of MMDetection's, built, or the ``model`` of a config of its. The
-            pretrained backbone that the config names is not fetched.
+        detector: A detector of MMDetection's, built, or the ``model`` of a config of its, whose
+            pretrained backbone is not fetched; or a function that gives boxes of a picture, see
+            `BoxSource`.
         encoder: See `build_encoder`.
         frame: At which size the encoder reads pictures: keywords of `RegionEncoder`, by default
             FG-CLIP's own protocol.
-        region_head: Keywords of `RegionTextHead`.
+        region_head: Keywords of `RegionTextHead`, or with a ``type`` of another head that is
+            registered in ``mmdet.registry.MODELS`` and classifies as it does.
         box_score: How sure the detector is of a box: the "max" of its class scores, or their
             "sum", see `merge_classes`; or "rpn", for a two-stage detector, whose first stage is
             then asked alone, for its boxes and their objectness.
@@ -74,7 +78,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
 
     def __init__(
         self,
-        detector: dict | BaseDetector,
+        detector: dict | BaseDetector | Source,
         encoder: FGCLIP | FGCLIP2 | str | Mapping,
         frame: dict | None = None,
         region_head: dict | None = None,
@@ -87,6 +91,8 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         text_cache_dir: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        if not isinstance(detector, Mapping | BaseDetector) and callable(detector):
+            detector = BoxSource(detector)
         told = detector if isinstance(detector, Mapping) else {"type": type(detector).__name__}
         detector = _build(detector, data_preprocessor)
         check_detector(detector, box_score)
@@ -94,18 +100,25 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         super().__init__(data_preprocessor=detector.data_preprocessor, init_cfg=init_cfg)
         self.detector = detector
         self._detector_config = copy.deepcopy(
-            {key: value for key, value in told.items() if key != "data_preprocessor"}
+            {
+                key: value
+                for key, value in told.items()
+                if key not in ("data_preprocessor", "source")
+            }
         )
+        if isinstance(detector, BoxSource):
+            self._detector_config |= {"source": detector.source_name, "name": detector.name}
         self.box_score = box_score
         self.frozen_encoder = FrozenEncoder(encoder)
         self.region_encoder = RegionEncoder(self.encoder, **(frame or {}))
-        self.region_head = RegionTextHead(**(region_head or {}))
+        head = {"type": RegionTextHead, **(region_head or {})}
+        self.region_head: RegionTextHead = MODELS.build(head)
         self.test_cfg = ConfigDict(test_cfg or {})
         self._init_vocabulary(vocabulary, text_cache_dir)
         self.class_names: list[str] = []
         if class_names is not None:
             self.class_names = list(Vocabulary.parse(class_names).names)
-        if self.region_head.fusion == "ensemble" and (box_score == "rpn" or not self.class_names):
+        if self._asks_classes and (box_score == "rpn" or not self.class_names):
             raise ValueError(
                 'fusion="ensemble" needs class_names, and a box_score of "max" or "sum": the '
                 "detector's scores of its classes are part of it"
@@ -118,6 +131,11 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
     def encoder(self) -> FGCLIP | FGCLIP2:
         """The frozen FG-CLIP."""
         return self.frozen_encoder.encoder
+
+    @property
+    def _asks_classes(self) -> bool:
+        """Whether the head reads the detector's scores of its own classes."""
+        return getattr(self.region_head, "fusion", None) == "ensemble"
 
     @property
     def region_classifier(self) -> RegionTextHead:
@@ -180,7 +198,7 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         found = detector_boxes(self.detector, batch_inputs, metas, self.box_score)
         shown = [picture_slices(meta) for meta in metas]
         sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in shown]
-        num_classes = len(self.class_names) if self.region_head.fusion == "ensemble" else 0
+        num_classes = len(self.class_names) if self._asks_classes else 0
         merged = [
             merge_classes(instances, size, self.box_score, num_classes)
             for instances, size in zip(found, sizes, strict=True)
@@ -214,15 +232,15 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
         return self.class_names
 
     def _region_settings(self) -> dict[str, Any]:
-        reader = vars(self.region_encoder)
+        reader, detector = vars(self.region_encoder), self.detector
+        told = detector.region_settings() if isinstance(detector, PictureDetector) else None
+        if told is None:
+            told = {**self._detector_config, "test_cfg": getattr(detector, "test_cfg", None)}
         return {
-            "detector": {
-                **self._detector_config,
-                "test_cfg": getattr(self.detector, "test_cfg", None),
-            },
+            "detector": told,
             "frame": {key: value for key, value in reader.items() if key != "encoder"},
             "box_score": self.box_score,
-            "class_names": self.class_names if self.region_head.fusion == "ensemble" else None,
+            "class_names": self.class_names if self._asks_classes else None,
         }
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
@@ -234,6 +252,16 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
             versions = getattr(state_dict, "_metadata", None) or {}
             versions.update({(own + name).rstrip("."): v for name, v in list(versions.items())})
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def brings_weights(detector: dict | BaseDetector | Source) -> bool:
+    """Whether no checkpoint of it is needed: of functions, and of `PictureDetector`s."""
+    if isinstance(detector, Mapping):
+        named = detector.get("type")
+        found = MODELS.get(named) if isinstance(named, str) else named
+        return isinstance(found, type) and issubclass(found, PictureDetector)
+    is_function = callable(detector) and not isinstance(detector, BaseDetector)
+    return isinstance(detector, PictureDetector) or is_function
 
 
 def _build(detector: dict | BaseDetector, data_preprocessor: dict | nn.Module | None) -> nn.Module:
@@ -250,7 +278,7 @@ def _build(detector: dict | BaseDetector, data_preprocessor: dict | nn.Module | 
     if not isinstance(detector, Mapping):
         raise ValueError(
             f"detector is {detector!r}: give the model of one of MMDetection's configs, or a "
-            "detector built from it"
+            "detector built from it, or a function, see BoxSource"
         )
     # MMEngine finds MMDetection's classes, such as preprocessors, only under its scope.
     with DefaultScope.overwrite_default_scope("mmdet"):

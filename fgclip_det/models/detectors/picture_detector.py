@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -35,12 +36,26 @@ class PictureDetector(BaseDetector):
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {"type": "DetDataPreprocessor", "bgr_to_rgb": True}
+        if not isinstance(data_preprocessor, nn.Module):
+            # Built here, since MMEngine finds MMDetection's classes only under its default scope.
+            data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
 
     @property
     def with_bbox(self) -> bool:
         """Whether it gives boxes."""
         return True
+
+    def init_weights(self) -> None:
+        """Nothing: networks of other packages would draw their weights anew."""
+
+    def train(self, mode: bool = True) -> PictureDetector:
+        """Stay in eval mode, whatever is asked."""
+        return super().train(False)
+
+    def region_settings(self) -> dict[str, Any] | None:
+        """What its boxes depend on beside its weights; None where its config tells it."""
+        return None
 
     def find_boxes(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes of one picture, and how sure it is of each.
@@ -74,6 +89,7 @@ class PictureDetector(BaseDetector):
         for picture, sample in zip(pixels, batch_data_samples, strict=True):
             rows, columns = picture_slices(sample.metainfo)
             boxes, scores = self.find_boxes(picture[:, rows, columns])
+            self._check_found(boxes, scores)
             boxes = boxes.to(batch_inputs.device, torch.float32)
             if rescale and "scale_factor" in sample:
                 boxes = boxes / boxes.new_tensor([*sample.scale_factor[:2]] * 2)
@@ -83,6 +99,13 @@ class PictureDetector(BaseDetector):
                 labels=torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device),
             )
         return list(batch_data_samples)
+
+    def _check_found(self, boxes: Tensor, scores: Tensor) -> None:
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
+            raise ValueError(
+                f"{type(self).__name__} found boxes of shape {tuple(boxes.shape)} with scores of "
+                f"shape {tuple(scores.shape)}: give (K, 4) and (K,)"
+            )
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> NoReturn:
         """Refused: it comes trained.

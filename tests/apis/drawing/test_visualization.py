@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from fgclip_det.apis import Detections, draw_detections
+from fgclip_det.apis.drawing.signs import signs_of
 from fgclip_det.apis.drawing.visualization import draw_boxes, shortened
+from tests.messages import says
 
 
 def _detections(width: int, height: int, names: list[str], boxes: list[list[float]]) -> Detections:
@@ -93,3 +97,53 @@ def test_boxes_are_drawn_in_order() -> None:
     assert canvas.getpixel((5, 10)) == canvas.getpixel((6, 6)) == (0, 0, 255)
     assert canvas.getpixel((20, 10)) == canvas.getpixel((19, 12)) == (255, 0, 0)
     assert canvas.getpixel((10, 10)) == canvas.getpixel((35, 28)) == (0, 0, 0)
+
+
+def test_labels_off_and_short() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    found = _detections(640, 480, ["cup"], [[100, 200, 300, 400]])
+    off, short, full = (
+        np.asarray(draw_detections(image, found, labels)).any(axis=2).sum()
+        for labels in ("off", "short", "full")
+    )
+    assert off < short < full
+    with pytest.raises(ValueError, match=says("'some'", '"short"')):
+        draw_detections(image, found, "some")
+
+
+def test_ids_are_shown_where_they_are_known() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    found = _detections(640, 480, ["cup"], [[100, 200, 300, 400]])
+    plain = draw_detections(image, found)
+    with_id = draw_detections(image, replace(found, ids=torch.tensor([7])))
+    without = draw_detections(image, replace(found, ids=torch.tensor([-1])))
+    assert plain.tobytes() == without.tobytes() != with_id.tobytes()
+
+
+def test_masks_are_filled_in_the_color_of_the_name() -> None:
+    image = np.full((480, 640, 3), 100, np.uint8)
+    masks = torch.zeros(1, 480, 640, dtype=torch.bool)
+    masks[0, 220:380, 120:280] = True
+    found = _detections(640, 480, ["cup"], [[100, 200, 300, 400]])
+    drawn = np.asarray(draw_detections(image, replace(found, masks=masks), "off"))
+    color = np.array(signs_of(["cup"])["cup"].color)
+    assert np.array_equal(drawn[220, 200], color)
+    assert np.abs(drawn[300, 200] - (0.55 * 100 + 0.45 * color)).max() <= 1
+    assert (drawn[210, 200] == 100).all()
+
+
+def test_crowds_are_told_of() -> None:
+    """Labels that have no room are counted in a line at the bottom."""
+    image = np.full((480, 640, 3), 200, np.uint8)
+    names = [f"a long name of number {number}" for number in range(300)]
+    found = _detections(640, 480, names, [[300, 200, 330, 230]] * 300)
+    drawn = np.asarray(draw_detections(image, found))
+    assert (drawn[-1, :150] == 0).all()
+    few = draw_detections(image, _detections(640, 480, names[:3], [[300, 200, 330, 230]] * 3))
+    assert (np.asarray(few)[-1] == 200).all()
+
+
+def test_odd_names_do_no_harm() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    names = ["two\nlines", "\x1b[31mred", "\u202eturned", "\ud800", " ", "a" * 200]
+    draw_detections(image, _detections(640, 480, names, [[10, 10, 200, 200]] * len(names)))

@@ -16,6 +16,7 @@ from fgclip_det.encoders import (
     load_encoder,
     pretrained,
 )
+from fgclip_det.hub import repositories
 from tests.messages import says
 from tests.tiny_encoders import tiny_fgclip2, tiny_tokenizer
 
@@ -149,12 +150,12 @@ def test_each_generation_is_loaded_by_its_own_class(directory, encoder_dir):
 def test_hub_id_reads_the_downloaded_directory(directory, monkeypatch):
     asked = []
 
-    def download(name, allow_patterns):
+    def fetch(name, revision, kind, files):
         asked.append(name)
-        assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in allow_patterns)
-        return str(directory)
+        assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in files)
+        return directory
 
-    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    monkeypatch.setattr(repositories, "fetch", fetch)
     model = load_encoder("qihoo360/fg-clip2-base")
     assert asked == ["qihoo360/fg-clip2-base"]
     assert model.fingerprint == FGCLIP2.from_pretrained(directory).fingerprint
