@@ -10,6 +10,7 @@ from fgclip_det.exit_codes import import_advice
 
 _HOMES = {
     "ImageRegions": "fgclip_det.apis.image_regions",
+    "MaskPredictor": "fgclip_det.apis.masks",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
     "Detections": "fgclip_det.apis.detections",
     "check_weights": "fgclip_det.apis.detector_loading",
@@ -24,6 +25,7 @@ _HOMES = {
 __all__ = [
     "Detections",
     "ImageRegions",
+    "MaskPredictor",
     "OpenVocabInferencer",
     "check_weights",
     "draw_detections",
