@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", help="JSON to write; the Markdown goes beside it")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs/label_and_train")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2", help="with commas; each may be run by itself")
     parser.add_argument("--num-train", type=int, default=1500)
     parser.add_argument("--num-test", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=8)
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = timing.describe_settings(args)
     print(report.settings_list(settings), flush=True)
     records = []
-    for seed in range(args.seeds):
+    for seed in map(int, args.seeds.split(",")):
         records.append(seed_record(args, seed))
         page = summary(args, records)
         title = "Label and train: a student without a person's box"

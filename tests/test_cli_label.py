@@ -168,6 +168,7 @@ def test_some_pictures_fail_and_all_fail(
     assert len(manifest["failures"]) == 1 and len(manifest["pictures"]) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on(shapes: Path, tmp_path: Path) -> None:
     folder, lines = shapes / "train", tmp_path / "killed/labels.jsonl"
     command = [sys.executable, "-m", "fgclip_det.cli", "label", folder, "--vocabulary", VOCABULARY]
@@ -180,7 +181,7 @@ def test_a_run_that_is_killed_goes_on(shapes: Path, tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.002)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     before = lines.read_bytes()
     assert before.count(b"\n") >= 3
     assert label(folder, tmp_path / "killed") == 0

@@ -6,12 +6,14 @@ import argparse
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fgclip_det.apis import inferencer
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import resolve_device
+from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.labelling.data_set import REVIEW, check_val_share, write_data_set
 from fgclip_det.apis.labelling.formats import check_names
 from fgclip_det.apis.labelling.labels import by_split, read_thresholds
@@ -22,6 +24,7 @@ from fgclip_det.io import check_writable, quoted, read_json
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _BUNDLED_NAME = "bundled"
+_SHOWN_NAMES = 20
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,13 +122,24 @@ def _thresholds(given: list[str]) -> dict[str, Any]:
     return thresholds
 
 
+def _tell_names(names: Sequence[str], counts: Counter[int]) -> None:
+    """How often the names were found that were found most, and which never were."""
+    for place, count in counts.most_common(_SHOWN_NAMES):
+        say(f"{count:8d}  {shortened(names[place])}")
+    if len(counts) > _SHOWN_NAMES:
+        say(f"... and {len(counts) - _SHOWN_NAMES} more names")
+    never = [shortened(name) for place, name in enumerate(names) if place not in counts]
+    if never:
+        more = ", ..." if len(never) > _SHOWN_NAMES else ""
+        say(f"never found: {', '.join(never[:_SHOWN_NAMES])}{more}")
+
+
 def _tell(arguments: argparse.Namespace, labels: Labels, formats: list[str]) -> int:
     if labels.pictures and not arguments.quiet:
         counts = Counter(label.name for one in labels.pictures for label in one.labels)
         splits = by_split(labels.pictures, arguments.val_share, arguments.seed)
         empty = sum(not picture.labels for picture in labels.pictures)
-        for place, name in enumerate(labels.settings.names):
-            say(f"{counts[place]:8d}  {name}")
+        _tell_names(labels.settings.names, counts)
         say(
             f"{counts.total()} labels in {len(labels.pictures)} picture(s), {empty} without: "
             f"{len(splits['train'])} to train, {len(splits['val'])} to validate; written to "

@@ -1,0 +1,65 @@
+"""docs/label_and_train.md at small size: labels that no person made train a student."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.cli import main
+from fgclip_det.datasets.shapes.generator import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs/label_and_train/rtmdet_tiny.py"
+NUMBER, BATCH, EPOCHS = 20, 10, 40
+
+
+def tool(name: str, *arguments: object) -> None:
+    command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_labels(tmp_path: Path) -> None:
+    generate(tmp_path, {"train": NUMBER}, seed=1)
+    labels = tmp_path / "labels"
+    told = ["label", tmp_path / "train", "--vocabulary", BUNDLED / "vocabulary.json"]
+    told += ["--out", labels, "--model", "bundled", "--val-share", 0]
+    assert main([str(one) for one in told]) == 0
+    names = json.loads((labels / "vocabulary.json").read_text(encoding="utf-8"))["names"]
+    work_dir = tmp_path / "work"
+    options = [f"model.bbox_head.num_classes={len(names)}", "default_hooks.logger.interval=1"]
+    options += [f"train_dataloader.batch_size={BATCH}", "log_processor.window_size=1"]
+    options += [f"train_cfg.max_epochs={EPOCHS}", f"train_cfg.val_interval={EPOCHS}"]
+    options += [f"default_hooks.checkpoint.interval={EPOCHS}", "param_scheduler.0.end=10"]
+    for kind in ("train", "val", "test"):
+        dataset = f"{kind}_dataloader.dataset"
+        options += [
+            f"{dataset}.vocabulary={labels / 'vocabulary.json'}",
+            f"{dataset}.ann_file={labels / 'coco/annotations/train.json'}",
+            f"{dataset}.data_prefix.img={tmp_path / 'train'}",
+        ]
+    truth = tmp_path / "annotations/train.json"
+    options += [f"{kind}_evaluator.ann_file={truth}" for kind in ("val", "test")]
+    options += [f"{kind}_dataloader.dataset.ann_file={truth}" for kind in ("val", "test")]
+    rest = ["--work-dir", work_dir, "--cfg-options", *options]
+    tool("train.py", CONFIG, *rest)
+    (log,) = work_dir.glob("*/vis_data/scalars.json")
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == EPOCHS * NUMBER // BATCH
+    # A loss is weighted by how well boxes overlap: it rises while those of random weights begin to.
+    print(losses)
+    begin = losses.index(max(losses))
+    assert begin < len(losses) // 2
+    assert sum(losses[-5:]) / 5 < 0.7 * losses[begin]
+    tool("test.py", CONFIG, work_dir / f"epoch_{EPOCHS}.pth", *rest)
+    metrics = json.loads((work_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 <= metrics["AP50_all"] <= 100
