@@ -13,6 +13,7 @@ from fgclip_det.apis import inferencer
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.kinds import is_video
 from fgclip_det.apis.inputs.picture_lists import named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, path_text
@@ -34,13 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     names = _pictures(arguments, out_dir)
     vocabulary = read_vocabulary(arguments)
     negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
-    drawing = {} if arguments.labels == "short" else {"labels": arguments.labels}
     results = Results(
         out_dir,
         with_drawings=out_dir is not None and not arguments.no_save_vis,
         with_lines=True,
         to_stdout=arguments.json,
-        drawing=drawing,
+        drawing={"labels": arguments.labels},
     )
     results.check(str(out_dir))
     device = resolve_device(arguments.device)
@@ -52,8 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
         detector.set_negatives(negatives)
     results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
     report = Report(arguments.quiet or arguments.json)
-    with results:
-        look_into(detector, names, arguments, results, report, **_options(arguments))
+    videos = [path for path in names if is_video(path)]
+    pictures = {path: name for path, name in names.items() if not is_video(path)}
+    if pictures:
+        with results:
+            look_into(detector, pictures, arguments, results, report, **_options(arguments))
+    if videos:
+        # Imported late: it needs packages of an extra.
+        from fgclip_det.cli.videos import run_videos
+
+        run_videos(detector, videos, arguments, report)
     where = "" if out_dir is None else f"; written to {out_dir}"
     return report.tell(f"{report.rows} detections in {report.done} picture(s){where}")
 
