@@ -11,14 +11,15 @@ that does the whole folder, looked at every hundred pictures.
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
+import statistics
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,13 +34,13 @@ from fgclip_det.cli.report import Report
 from fgclip_det.cli.results import Results, about_run
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES, PART, STEP = 2000, 50, 100
+PICTURES, PART, STEP = 2000, 20, 100
 QUICK_PICTURES, QUICK_PART, QUICK_STEP = 12, 4, 2
 THRESHOLD = 0.3
 NOTE = (
     "The share is the throughput of the command over that of `propose` and `classify` alone, "
-    "within a round. Growth is the slope of a line through the resident memory behind the first "
-    "quarter of the folder."
+    "within a round. Growth is the median slope of the resident memory behind the first quarter "
+    "of the folder."
 )
 
 
@@ -95,10 +96,13 @@ class _Watched(Report):
 
 
 def growth(resident: list[tuple[int, int]]) -> float:
-    """Bytes a picture: the slope behind the first quarter, while caches and pools still fill."""
+    """Bytes a picture behind the first quarter, while caches and pools still fill.
+
+    The median of the slopes between all pairs of looks, which a single odd look does not turn.
+    """
     kept = resident[len(resident) // 4 :]
-    pictures, sizes = np.array(kept, dtype=np.float64).T
-    return float(np.polyfit(pictures, sizes, 1)[0])
+    slopes = [(b - a) / (i - h) for (h, a), (i, b) in itertools.combinations(kept, 2)]
+    return statistics.median(slopes)
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:

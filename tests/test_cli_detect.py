@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as mask_codec
 
 import fgclip_det
 from fgclip_det.apis import inferencer
@@ -199,6 +201,58 @@ def test_options_reach_the_inferencer(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert expected.items() <= seen["options"].items()
     assert detect(PICTURE, "--tile", 64, "--overlap", 0, *out) == 0
     assert seen["options"]["overlap"] == 0 and seen["options"]["keep_pixels"] is False
+
+
+def test_videos_are_handed_on_and_pictures_done_beside_them(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+
+    def run_videos(detector: object, videos: list, arguments: object, report: object) -> None:
+        seen.append((detector, videos, arguments.every, arguments.no_track))
+        report.failures.append("a video that failed")
+
+    module = SimpleNamespace(run_videos=run_videos)
+    monkeypatch.setitem(sys.modules, "fgclip_det.cli.videos", module)
+    (pictures / "v.mp4").write_bytes(b"")
+    given = (pictures / "v.mp4", pictures / "a.png", "--every", 3, "--no-track")
+    assert detect(*given, "--no-save-vis", "--out-dir", tmp_path / "out") == 3
+    assert seen == [(cached_detector, [str(pictures / "v.mp4")], 3, True)]
+    assert written(tmp_path / "out") == ["preds/a.json", "results.jsonl"]
+    assert detect(given[0], "--out-dir", tmp_path / "none") == 2
+    assert not (tmp_path / "none").exists() and len(seen) == 2
+
+
+def test_masks_are_made_of_what_is_reported(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MaskPredictor:
+        def with_masks(self, found: Detections, picture: np.ndarray) -> Detections:
+            masks = torch.zeros(len(found), *picture.shape[:2], dtype=torch.bool)
+            masks[:, 3:7, 2:5] = True
+            return dataclasses.replace(found, masks=masks)
+
+    module = SimpleNamespace(MaskPredictor=MaskPredictor)
+    monkeypatch.setitem(sys.modules, "fgclip_det.apis.masks", module)
+    options = ("--masks", "--score-thr", 0, "--no-save-vis", "--out-dir", tmp_path / "out")
+    assert detect(pictures / "a.png", *options) == 0
+    (line,) = lines_of(tmp_path / "out")
+    assert line["detections"]
+    for found in line["detections"]:
+        assert list(found) == ["name", "score", "box", "mask"]
+        assert mask_codec.decode(found["mask"])[3:7, 2:5].all()
+        assert mask_codec.area(found["mask"]) == 12
+
+
+def test_addresses_are_told_as_they_are(tmp_path: Path) -> None:
+    address = "https://127.0.0.1/a/x.png?size=1"
+    none = torch.zeros(0)
+    answer = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, address)
+    for _ in range(2):
+        with results.Results(tmp_path, with_drawings=False, with_lines=True) as made:
+            made.write("x", answer, None)
+    assert written(tmp_path) == ["preds/x.json", "results.jsonl"]
+    assert [line["image"] for line in lines_of(tmp_path)] == [address]
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgclip_det.apis import inferencer
 from fgclip_det.apis.argument_checks import check_path
+from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.kinds import is_video
 from fgclip_det.apis.inputs.picture_lists import named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, path_text
 from fgclip_det.cli.report import Report
 from fgclip_det.cli.results import Results, about_run
 from fgclip_det.vocabulary import Vocabulary
+
+# What was found in a picture, and the writing of it.
+_Written = tuple[Detections, Future]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,13 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     names = _pictures(arguments, out_dir)
     vocabulary = read_vocabulary(arguments)
     negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
-    drawing = {} if arguments.labels == "short" else {"labels": arguments.labels}
     results = Results(
         out_dir,
         with_drawings=out_dir is not None and not arguments.no_save_vis,
         with_lines=True,
         to_stdout=arguments.json,
-        drawing=drawing,
+        drawing={"labels": arguments.labels},
     )
     results.check(str(out_dir))
     device = resolve_device(arguments.device)
@@ -52,8 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
         detector.set_negatives(negatives)
     results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
     report = Report(arguments.quiet or arguments.json)
-    with results:
-        look_into(detector, names, arguments, results, report, **_options(arguments))
+    videos = [path for path in names if is_video(path)]
+    pictures = {path: name for path, name in names.items() if not is_video(path)}
+    if pictures:
+        with results:
+            look_into(detector, pictures, arguments, results, report, **_options(arguments))
+    if videos:
+        # Imported late: it needs packages of an extra.
+        from fgclip_det.cli.videos import run_videos
+
+        run_videos(detector, videos, arguments, report)
     where = "" if out_dir is None else f"; written to {out_dir}"
     return report.tell(f"{report.rows} detections in {report.done} picture(s){where}")
 
@@ -105,16 +118,33 @@ def look_into(
         keep_pixels=results.with_drawings or with_masks,
         **options,
     )
-    for answer in stream:
-        path = answer.image_path
-        with report.collected(path):
-            if with_masks:
-                answer = predictor.with_masks(answer, stream.pixels)
-            results.write(names[path], answer, stream.pixels)
-            found = zip(answer.scores.tolist(), answer.names, answer.boxes.tolist(), strict=True)
-            told = ((score, shortened(name), box) for score, name, box in found)
-            report.add(names[path] + Path(path).suffix, told)
+    # A disk takes as long as a small network: one picture is written while the next is looked into.
+    with ThreadPoolExecutor(1) as writer:
+        pending: _Written | None = None
+        for answer in stream:
+            with report.collected(answer.image_path):
+                if with_masks:
+                    answer = predictor.with_masks(answer, stream.pixels)
+                name = names[answer.image_path]
+                written = writer.submit(results.write, name, answer, stream.pixels)
+                # No more than one waits, so that pictures do not heap up in memory.
+                pending, before = (answer, written), pending
+                _tell(report, names, before)
+        _tell(report, names, pending)
     report.failures += (reason for _, reason in stream.failures)
+
+
+def _tell(report: Report, names: dict[str, str], written: _Written | None) -> None:
+    """Report a picture once its results are written."""
+    if written is None:
+        return
+    answer, done = written
+    path = answer.image_path
+    with report.collected(path):
+        done.result()
+        found = zip(answer.scores.tolist(), answer.names, answer.boxes.tolist(), strict=True)
+        told = ((score, shortened(name), box) for score, name, box in found)
+        report.add(names[path] + Path(path).suffix, told)
 
 
 def _check_detector(arguments: argparse.Namespace) -> None:

@@ -64,8 +64,8 @@ def _add_outputs(detect: argparse.ArgumentParser) -> None:
     detect.add_argument(
         "--labels",
         choices=("off", "short", "full"),
-        default="short",
-        help="what drawings say of a box (default: short)",
+        default="full",
+        help="what drawings say of a box: nothing, its name, or its score too (default: full)",
     )
     detect.add_argument("--no-save-vis", action="store_true", help="write the JSON files only")
     detect.add_argument(
