@@ -13,7 +13,7 @@ CPP_SOURCES = $(shell find fgclip_det/ops/csrc tests/ops -name '*.cpp' -o -name 
 
 help:
 	@echo 'make demo    detect in the bundled pictures; results in outputs/demo'
-	@echo 'make test    lint, all tests, and the encoder tests on transformers 4.57'
+	@echo 'make test    lint, all tests, and those of encoders and the hub on transformers 4.57'
 	@echo 'make fast    the quick tests alone        make lint    the style and type checks alone'
 	@echo 'make doctor  what works here, what does not and how to mend it'
 	@echo 'make setup   only create .venv            make wheel   build dist/*.whl'
