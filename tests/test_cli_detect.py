@@ -252,7 +252,7 @@ def test_addresses_are_told_as_they_are(tmp_path: Path) -> None:
         with results.Results(tmp_path, with_drawings=False, with_lines=True) as made:
             made.write("x", answer, None)
     assert written(tmp_path) == ["preds/x.json", "results.jsonl"]
-    assert [line["image"] for line in lines_of(tmp_path)] == [address]
+    assert [(line["image"], line["path"]) for line in lines_of(tmp_path)] == [(address, "x.png")]
 
 
 @pytest.mark.parametrize(

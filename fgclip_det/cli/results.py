@@ -14,6 +14,7 @@ import numpy as np
 import fgclip_det
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.drawing.visualization import draw_detections
+from fgclip_det.apis.inputs.kinds import is_url
 from fgclip_det.cli.outputs import check_folder, path_text, source_text, write_drawing, write_result
 from fgclip_det.io import read_json, replaced_text, to_json
 
@@ -101,7 +102,10 @@ class Results:
         if self.with_lines:
             if self._told is None:
                 self._told = self.about()
-            below = name + os.path.splitext(answer.image_path)[1]
+            source = answer.image_path
+            if is_url(source):
+                source = source.partition("#")[0].partition("?")[0]
+            below = name + os.path.splitext(source)[1]
             told |= {"path": path_text(below), **self._told}
         where = f"the result of {answer.image_path!r}"
         if self.out_dir is not None:
