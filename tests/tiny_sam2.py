@@ -31,7 +31,7 @@ _MEMORY = dict(
 _SPREAD = 0.3
 
 
-def write_tiny_sam2(directory: str | Path, seed: int = 0) -> Path:
+def write_tiny_sam2(directory: str | Path, seed: int = 7) -> Path:
     """Write a network of videos, as the hub's repositories hold it, and its processor's files.
 
     Args:
@@ -55,8 +55,12 @@ def write_tiny_sam2(directory: str | Path, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = Sam2VideoModel(config)
-        for value in model.parameters():
-            value.add_(torch.randn_like(value) * _SPREAD)  # else all masks are nearly one
+        # Else all masks are nearly one. Releases draw the first values in orders of their own.
+        for name, value in sorted(model.named_parameters()):
+            if "shared_embedding" in name:
+                continue  # a second name of one matrix, which some releases list
+            start = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            value.copy_(start + torch.randn_like(value) * _SPREAD)
         first = model.shared_image_embedding.positional_embedding
         model.prompt_encoder.shared_embedding.positional_embedding.copy_(first)
     bars = logging.is_progress_bar_enabled()
