@@ -133,8 +133,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     results = measure(OpenVocabInferencer(device="cpu"), args)
     rows = [
-        [way, f"{100 * own['recall']:.2f}", *(str(own[k]) for k in ("detections", "doubles"))]
-        + [f"{own['seconds']:.1f}"]
+        [
+            way,
+            f"{100 * own['recall']:.2f}",
+            str(own["detections"]),
+            str(own["doubles"]),
+            f"{own['seconds']:.1f}",
+        ]
         for way, own in results.items()
     ]
     told = report.table(["way", "recall %", "detections", "doubles", "seconds"], rows)
