@@ -11,8 +11,8 @@ The rule, of which no word is part, so that regions stay for any question:
 3. A box that another tile shows more whole, farther from that tile's inner borders, is dropped
    where that tile has a box of the same (IoU above 0.5); so is one of the whole picture where a
    tile holds it. So an object has the boxes, and the embeddings, of the tile in which it lies
-   most whole. Boxes of one view never suppress each other here: those of one object may differ in embedding,
-   and which fits is known only once words are there.
+   most whole. Boxes of one view never suppress each other here: those of one object may differ in
+   embedding, and which fits is known only once words are there.
 """
 
 from __future__ import annotations
