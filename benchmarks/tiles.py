@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
         [
             way,
             f"{100 * own['recall']:.2f}",
-            *(str(own[k]) for k in ("detections", "doubles")),
+            str(own["detections"]),
+            str(own["doubles"]),
             f"{own['seconds']:.1f}",
         ]
         for way, own in results.items()

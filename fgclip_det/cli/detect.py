@@ -109,7 +109,7 @@ def look_into(
     if with_masks:
         from fgclip_det.apis.masks import MaskPredictor
 
-        predictor = MaskPredictor()
+        predictor = MaskPredictor(device=detector.device)
     stream = detector.stream(
         list(names),
         score_thr=arguments.score_thr,

@@ -8,9 +8,11 @@ The rule, of which no word is part, so that regions stay for any question:
    tile or of the whole picture, itself not cut, holds nearly all of it (intersection over the cut
    box's own area, the "IoS" of sliced inference: Akyon et al., "Slicing Aided Hyper Inference",
    arXiv 2202.06934), goes beyond that border, and is about as sure.
-3. Of boxes that show the same (IoU above 0.7, what region proposal networks take for the same), the
-   one is kept that is surest, where being of the small picture of the whole, or cut, counts less:
-   so its embedding is of the tile in which it lies most whole.
+3. A box that another tile shows more whole, farther from that tile's inner borders, is dropped
+   where that tile has a box of the same (IoU above 0.5); so is one of the whole picture where a
+   tile holds it. So an object has the boxes, and the embeddings, of the tile in which it lies
+   most whole. Boxes of one view never suppress each other here: those of one object may differ in
+   embedding, and which fits is known only once words are there.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import box_iou
 
 from fgclip_det.models.regions.regions import Regions
 
@@ -34,7 +36,7 @@ SMALLEST_TILE = 32
 _ON_BORDER = 0.02
 _MOSTLY = 0.8
 _AS_SURE = 0.5
-_SAME = 0.7
+_SAME = 0.5
 # Rows of a matrix of overlaps that exist at a time.
 _ROWS = 256
 
@@ -161,10 +163,9 @@ def _joined(views: Sequence[Regions], windows: Sequence[Window], tiling: Tiling)
     view = view.to(boxes.device)
     places = boxes.new_tensor([list(window) for window in windows])
     outer = _outside(boxes, places[view], boxes.new_tensor(list(whole)))
-    kept = (~_covered(boxes, sure, view, outer)).nonzero().squeeze(1)
-    best = _preference(sure, view, outer.any(dim=1))
-    # In double, where the kernel's areas of far and small boxes are those of the boxes.
-    kept = kept[nms(boxes[kept].double(), best[kept].double(), _SAME)].sort().values
+    dropped = _covered(boxes, sure, view, outer)
+    dropped |= _shown_better(boxes, view, places, boxes.new_tensor(list(whole)))
+    kept = (~dropped).nonzero().squeeze(1)
     found = _concatenated(views)[kept]
     shape = (whole.bottom, whole.right)
     found.image_meta = {
@@ -197,7 +198,7 @@ def _covered(boxes: Tensor, sure: Tensor, view: Tensor, outer: Tensor) -> Tensor
     fuller = (~outer.any(dim=1)).nonzero().squeeze(1)
     # Towards the border that cuts it, a fuller box goes on.
     signs = boxes.new_tensor([-1, -1, 1, 1])
-    for rows in outer.any(dim=1).nonzero().squeeze(1).split(_ROWS):
+    for rows in _chunks(outer.any(dim=1).nonzero().squeeze(1)):
         own = boxes[rows]
         near = fuller[_touching(boxes[fuller], own[:, :2].amin(dim=0), own[:, 2:].amax(dim=0))]
         other = boxes[near]
@@ -213,11 +214,27 @@ def _covered(boxes: Tensor, sure: Tensor, view: Tensor, outer: Tensor) -> Tensor
     return dropped
 
 
+def _chunks(rows: Tensor) -> Sequence[Tensor]:
+    return rows.split(_ROWS) if len(rows) else ()
+
+
 def _touching(boxes: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return ((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(dim=1)
 
 
-def _preference(sure: Tensor, view: Tensor, cut: Tensor) -> Tensor:
-    """(K,) how good a box shows its object: whole and in a tile, whole and small, cut."""
-    weight = torch.where(view > 0, 1.0, 0.8)
-    return sure * torch.where(cut, 0.5, weight)
+def _shown_better(boxes: Tensor, view: Tensor, places: Tensor, whole: Tensor) -> Tensor:
+    """(K,) bool: boxes that the tile where they lie most whole has too."""
+    dropped = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    signs = boxes.new_tensor([1, 1, -1, -1])
+    # Sides of the picture's own cut nothing, wherever a box lies beside them.
+    far = torch.where(places == whole, -signs * 2 * whole.amax(), places)
+    for rows in _chunks(torch.arange(len(boxes), device=boxes.device)):
+        own = boxes[rows]
+        room = ((own[:, None] - far[None]) * signs).amin(dim=2)
+        # The whole picture's, which comes first, where it lies in no tile.
+        room[:, 0] = 0
+        best = room.argmax(dim=1)
+        near = _touching(boxes, own[:, :2].amin(dim=0), own[:, 2:].amax(dim=0)).nonzero().squeeze(1)
+        same = (box_iou(own, boxes[near]) > _SAME) & (view[near][None] == best[:, None])
+        dropped[rows] = (best != view[rows]) & same.any(dim=1)
+    return dropped
