@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import report, timing
 from benchmarks.publishing import announce, publish
 from fgclip_det.apis import OpenVocabInferencer
+from fgclip_det.apis.inputs.prepared import prepared
 from fgclip_det.encoders import FGCLIP2, FGCLIP2Config, RegionEncoder, build_encoder
 from fgclip_det.io import write_json
 from fgclip_det.models import HubDetector
@@ -120,7 +121,7 @@ class Bench:
         self.path = folder / "picture.png"
         pixels = np.asarray(Image.open(self.path))
         self.picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-        data = self.inferencer._prepare(pixels, None)
+        data = prepared(pixels, None, self.inferencer.pipeline)
         data = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
         self.data = self.inferencer.model.data_preprocessor(data, False)
         self.boxes = self.wrapper()[0].boxes
