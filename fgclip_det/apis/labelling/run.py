@@ -108,10 +108,14 @@ def label_folder(
     root, out = Path(folder), Path(out)
     if not root.is_dir():
         raise ValueError(f"no folder {str(root)!r}: name the one that holds the pictures")
-    inside = out.resolve()
-    paths = [path for path in find_images(root) if inside not in path.resolve().parents]
+    # Not `Path.resolve`, which takes links that go round for a bug: whoever reads them says so.
+    inside = os.path.join(os.path.realpath(out), "")
+    paths = [path for path in find_images(root) if not os.path.realpath(path).startswith(inside)]
     if not paths:
-        raise ValueError(f"folder {str(root)!r} holds no picture but those of {str(out)!r}")
+        raise ValueError(
+            f"folder {str(root)!r} holds no picture but those in {str(out)!r}, where results go: "
+            "name another place with --out"
+        )
     told = run_settings(detector, settings)
     _check_same_run(out / LINES, told)
     key = to_json(told, "the run's settings")
