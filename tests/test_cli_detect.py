@@ -22,6 +22,7 @@ from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.cli import detect as command
 from fgclip_det.cli import main, results
+from fgclip_det.io import atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = sorted((BUNDLED / "images").glob("*.png"))[0]
@@ -155,7 +156,15 @@ def test_folders_below_can_be_left_out(
     shutil.copy(PICTURE, tmp_path / "above" / "b")
     capsys.readouterr()
     assert detect(tmp_path / "above", "--no-recursive", "--out-dir", out) == 2
-    assert "leave --no-recursive out" in capsys.readouterr().err
+    assert "folders below it were not looked into" in capsys.readouterr().err
+
+
+def test_a_pattern_names_folders_themselves(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert detect("i*", "--no-recursive", "--no-save-vis", "--out-dir", "out") == 0
+    assert written(tmp_path / "out/preds") == ["in/a.json", "in/d.json"]
 
 
 def test_options_reach_the_inferencer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -293,12 +302,34 @@ def test_missing_pictures_are_refused(cached_detector, tmp_path: Path, capsys) -
     assert "none.png" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_the_place_of_the_lines_is_refused(
-    cached_detector, tmp_path: Path, capsys
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing"])
+def test_what_is_no_file_in_the_place_of_the_lines_is_refused(
+    cached_detector, tmp_path: Path, capsys, kind: str
 ) -> None:
-    (tmp_path / "results.jsonl").mkdir()
+    place = tmp_path / "results.jsonl"
+    make = {"folder": place.mkdir, "pipe": lambda: os.mkfifo(place)}
+    make.get(kind, lambda: place.symlink_to("nothing"))()
     assert detect(PICTURE, "--out-dir", tmp_path) == 2
     assert "results.jsonl" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["results.jsonl"]
+
+
+def test_a_place_that_the_lines_cannot_be_written_to_is_refused(
+    cached_detector, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "preds").mkdir()
+    (tmp_path / "vis").mkdir()
+    make = atomic._own_file
+
+    def deny(folder: Path):
+        if Path(folder) == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return make(folder)
+
+    # Root may write anywhere, hence no folder without permission.
+    monkeypatch.setattr(atomic, "_own_file", deny)
+    assert detect(PICTURE, "--out-dir", tmp_path) == 2
+    assert "Permission denied" in capsys.readouterr().err
     assert written(tmp_path) == []
 
 

@@ -128,6 +128,18 @@ def test_bad_arguments_are_one_line(
     assert told in said and said.startswith("error: ") and "\n" not in said
 
 
+@pytest.mark.parametrize("kind", ["file", "below a file", "link that goes round", "long"])
+def test_places_that_cannot_be_written_are_refused(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "round").symlink_to("round")
+    places = {"file": "file", "below a file": "file/out", "link that goes round": "round"}
+    assert label(shapes / "train", tmp_path / places.get(kind, "x" * 300)) == 2
+    said = capsys.readouterr().err.strip()
+    assert "cannot be written to" in said and "name another" in said and "\n" not in said
+
+
 def test_names_that_a_format_cannot_hold(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,12 @@ _INTO_OWN_FILE = "another package's writer, into the own file of replaced_file"
 _INTO_OWN_FOLDER = "pictures in the own folder of replaced_folder"
 _TENSORS = "io knows no tensors: safetensors and torch read their own files"
 _SCRATCH = "a folder for another package, which reads it and leaves nothing"
+_OWN_TEMPORARY = "a picture in a temporary folder, which read_image reads at once"
 EXCEPTIONS = {
+    ("fgclip_det/apis/inputs/addresses.py", "open"): _OWN_TEMPORARY,
+    ("fgclip_det/apis/inputs/addresses.py", "tempfile"): _OWN_TEMPORARY,
+    ("fgclip_det/apis/inputs/piped.py", "open"): _OWN_TEMPORARY,
+    ("fgclip_det/apis/inputs/piped.py", "tempfile"): _OWN_TEMPORARY,
     ("fgclip_det/apis/fg_ovd/sheets.py", "save"): _INTO_OWN_FOLDER,
     ("fgclip_det/apis/labelling/formats/yolo.py", "symlink_to"): _INTO_OWN_FOLDER,
     ("fgclip_det/apis/heatmap.py", "Image.open"): "of what was drawn in memory",

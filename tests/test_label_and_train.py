@@ -19,7 +19,7 @@ from fgclip_det.datasets.shapes.generator import compositions, render
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/label_and_train/rtmdet_tiny.py"
 NAMES = ("red plain circle", "blue striped star")
-NUMBER, BATCH, EPOCHS = 20, 10, 25
+NUMBER, BATCH, EPOCHS = 20, 10, 18
 
 
 def tool(name: str, *arguments: object) -> None:
@@ -90,7 +90,7 @@ def test_a_student_learns_from_labels(tmp_path: Path) -> None:
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == EPOCHS * NUMBER // BATCH
     # Of random weights it is small: boxes weigh as much as they overlap the truth, and few do.
-    assert sum(losses[-5:]) < 0.75 * sum(losses[5:10])
-    tool("test.py", CONFIG, work_dir / f"epoch_{EPOCHS}.pth", *rest)
-    metrics = json.loads((work_dir / "metrics.json").read_text(encoding="utf-8"))
-    assert 0 <= metrics["AP50_all"] <= 100
+    assert sum(losses[-5:]) < 0.9 * sum(losses[5:10])
+    # On the true boxes, at the end of training; far below the 15 that it was at first, since
+    # machines round differently.
+    assert lines[-1]["AP50_all"] > 2

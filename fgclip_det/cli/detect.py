@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -37,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_detector(arguments)
     _check_video(arguments)
     out_dir = _out_dir(arguments)
-    names = _pictures(arguments, out_dir)
+    pictures = _pictures(arguments, out_dir)
+    videos = list(dict.fromkeys(path for path in arguments.images if is_video(path)))
     vocabulary = read_vocabulary(arguments)
     negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
     results = Results(
@@ -57,8 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
         detector.set_negatives(negatives)
     results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
     report = Report(arguments.quiet or arguments.json)
-    videos = [path for path in names if is_video(path)]
-    pictures = {path: name for path, name in names.items() if not is_video(path)}
     if pictures:
         with results:
             look_into(detector, pictures, arguments, results, report, **_options(arguments))
@@ -176,20 +173,8 @@ def _out_dir(arguments: argparse.Namespace) -> Path | None:
 
 def _pictures(arguments: argparse.Namespace, out_dir: Path | None) -> dict[str, str]:
     made = [] if out_dir is None else [out_dir / folder for folder in FOLDERS]
-    names = named_images(arguments.images, without=made)
-    if arguments.recursive:
-        return names
-    flat = {path: name for path, name in names.items() if "/" not in name}
-    if not flat:
-        raise ValueError(
-            f"{_first(arguments.images)} holds pictures in folders below alone: leave "
-            "--no-recursive out"
-        )
-    return flat
-
-
-def _first(given: Iterable[str]) -> str:
-    return repr(os.fspath(next(iter(given))))
+    given = [path for path in arguments.images if not is_video(path)]
+    return named_images(given, without=made, recursive=arguments.recursive)
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

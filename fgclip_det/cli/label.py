@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections import Counter
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--review is {arguments.review}: it must be 0 or more")
     if not folder.is_dir():
         raise ValueError(f"no folder {str(folder)!r}: name the one that holds the pictures")
-    if folder.resolve() == out.resolve():
+    if os.path.realpath(folder) == os.path.realpath(out):
         raise ValueError(f"--out {str(out)!r} is the folder of the pictures: name another")
     _make_folder(out)
     detector = _detector(arguments)

@@ -70,12 +70,15 @@ class Results:
         """
         if self.out_dir is None:
             return
-        for folder in ("preds", "vis") if self.with_drawings else ("preds",):
-            check_folder(self.out_dir / folder, given)
-        if self.with_lines and os.path.isdir(self.out_dir / LINES):
+        written = [self.out_dir / "preds"]
+        written += [self.out_dir / "vis"] if self.with_drawings else []
+        written += [self.out_dir] if self.with_lines else []
+        for folder in written:
+            check_folder(folder, given)
+        lines = self.out_dir / LINES
+        if self.with_lines and os.path.lexists(lines) and not os.path.isfile(lines):
             raise ValueError(
-                f"{str(self.out_dir / LINES)!r} is a folder, and results go there: name another "
-                "--out-dir"
+                f"{str(lines)!r} is no file, and results go there: name another --out-dir"
             )
 
     def __enter__(self) -> Results:

@@ -106,12 +106,7 @@ def label_folder(
     limits = read_thresholds(asked.vocabulary.names, score_thr, thresholds)
     settings = LabelSettings(tuple(asked.vocabulary.names), tuple(limits), iou_threshold)
     root, out = Path(folder), Path(out)
-    if not root.is_dir():
-        raise ValueError(f"no folder {str(root)!r}: name the one that holds the pictures")
-    inside = out.resolve()
-    paths = [path for path in find_images(root) if inside not in path.resolve().parents]
-    if not paths:
-        raise ValueError(f"folder {str(root)!r} holds no picture but those of {str(out)!r}")
+    paths = _pictures(root, out)
     told = run_settings(detector, settings)
     _check_same_run(out / LINES, told)
     key = to_json(told, "the run's settings")
@@ -130,6 +125,21 @@ def label_folder(
             bar.update(len(batch))
     labels.pictures = [found[name] for name in sorted(found)]
     return labels
+
+
+def _pictures(root: Path, out: Path) -> list[Path]:
+    """Pictures below a folder, without those where results go."""
+    if not root.is_dir():
+        raise ValueError(f"no folder {str(root)!r}: name the one that holds the pictures")
+    # Not `Path.resolve`, which takes links that go round for a bug: whoever reads them says so.
+    inside = os.path.join(os.path.realpath(out), "")
+    paths = [path for path in find_images(root) if not os.path.realpath(path).startswith(inside)]
+    if not paths:
+        raise ValueError(
+            f"folder {str(root)!r} holds no picture but those in {str(out)!r}, where results go: "
+            "name another place with --out"
+        )
+    return paths
 
 
 def run_settings(detector: OpenVocabInferencer, settings: LabelSettings) -> dict[str, Any]:

@@ -130,6 +130,19 @@ def test_pictures_that_fail_are_listed(pictures: Path, out: Path) -> None:
     assert "b.png" in told and "c.png" in told and "no UTF-8" in told
 
 
+def test_links_that_lead_nowhere_are_listed(pictures: Path, out: Path) -> None:
+    (pictures / "round.png").symlink_to("round.png")
+    (pictures / "gone.png").symlink_to("nothing.png")
+    labels = label_folder(StubDetector("cat"), pictures, out, progress=False)
+    assert len(labels.pictures) == 5 and len(labels.failures) == 2
+    assert "gone.png" in labels.failures[0] and "round.png" in labels.failures[1]
+
+
+def test_a_folder_inside_of_the_place_of_results_is_refused(pictures: Path) -> None:
+    with pytest.raises(ValueError, match="where results go: name another place"):
+        label_folder(StubDetector("cat"), pictures, pictures.parent, progress=False)
+
+
 def test_what_is_written_is_not_labelled(pictures: Path) -> None:
     out = pictures / "labels"
     out.mkdir()

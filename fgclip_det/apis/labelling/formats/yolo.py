@@ -14,6 +14,10 @@ from fgclip_det.apis.labelling.formats.splits import LabelSplits
 from fgclip_det.apis.labelling.labels import LabelledPicture
 from fgclip_det.io import read_bytes, replaced_folder, write_bytes, write_text
 
+_IMAGES = "images"
+# Of most file systems, in bytes.
+_LONGEST_NAME = 255
+
 
 def write(folder: Path, splits: LabelSplits) -> None:
     """Write the folder; one that is there is replaced, whole or not at all.
@@ -61,9 +65,11 @@ def lines(picture: LabelledPicture) -> Iterable[str]:
 
 
 def file_names(files: Iterable[str]) -> dict[str, str]:
-    """Names of pictures, such that no two of them have one label file.
+    """Names of pictures, such that no two of them have one label file, and all are found.
 
-    ``a.jpg`` and ``a.png`` would: each gets 8 hex digits of its name then.
+    ``a.jpg`` and ``a.png`` would: each gets 8 hex digits of its name then. So do folders that are
+    named ``images``: Ultralytics looks for labels where the last such folder of a path is
+    ``labels``.
     """
     given = list(files)
     stems = Counter(str(PurePosixPath(name).with_suffix("")) for name in given)
@@ -71,10 +77,16 @@ def file_names(files: Iterable[str]) -> dict[str, str]:
     for name in given:
         path = PurePosixPath(name)
         if stems[str(path.with_suffix(""))] > 1:
-            mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-            path = path.with_name(f"{path.stem}-{mark}{path.suffix}")
-        names[name] = str(path)
+            mark = f"-{_digits(name)}{path.suffix}"
+            room = _LONGEST_NAME - len(mark.encode())
+            path = path.with_name(path.stem.encode()[:room].decode(errors="ignore") + mark)
+        parts = [f"{part}-{_digits(part)}" if part == _IMAGES else part for part in path.parts[:-1]]
+        names[name] = str(PurePosixPath(*parts, path.name))
     return names
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _link(made: Path, final: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_no_two_pictures_have_one_label_file() -> None:
     assert names["a.b.jpg"] == "a.b.jpg"
     stems = [os.path.splitext(name)[0] for name in names.values()]
     assert len(set(stems)) == 5
+
+
+def test_names_that_are_told_apart_are_not_too_long() -> None:
+    for stem in ("n" * 251, "\u00e9" * 125):
+        names = file_names([f"{stem}.png", f"{stem}.jpg"])
+        assert len(set(names.values())) == 2
+        assert all(len(name.encode()) <= 255 for name in names.values())
+
+
+def test_a_folder_named_images_hides_no_labels(splits: LabelSplits, tmp_path: Path) -> None:
+    (splits.folder / "images" / "images").mkdir(parents=True)
+    pictures = []
+    for picture in splits.pictures["train"]:
+        name = f"images/images/{Path(picture.file).name}"
+        shutil.copy(splits.folder / picture.file, splits.folder / name)
+        pictures.append(dataclasses.replace(picture, file=name))
+    write_labels(tmp_path, ["yolo"], LabelSplits(splits.folder, NAMES, {"train": pictures}))
+    boxes = [len(rows) for _, rows in read(tmp_path / "yolo", "train").values()]
+    assert sorted(boxes) == sorted(len(picture.labels) for picture in pictures) and sum(boxes)
 
 
 def test_links_hold_when_both_folders_move(splits: LabelSplits, tmp_path: Path) -> None:
