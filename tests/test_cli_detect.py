@@ -229,6 +229,9 @@ def test_masks_are_made_of_what_is_reported(
     cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class MaskPredictor:
+        def __init__(self, device: torch.device) -> None:
+            assert device == cached_detector.device
+
         def with_masks(self, found: Detections, picture: np.ndarray) -> Detections:
             masks = torch.zeros(len(found), *picture.shape[:2], dtype=torch.bool)
             masks[:, 3:7, 2:5] = True

@@ -75,11 +75,12 @@ def test_from_an_empty_cache_and_then_without_a_network(
     printed, said = capsys.readouterr()
     assert printed == "" and said.count("\n") == 1
     assert f"fgclip-det models fetch {preset_parts('fast')[0].name}" in said
+    assert "`fgclip-det models fetch fast`" in said
     assert filled.requests == [] and not Path("none").exists()
 
     # What the message names mends it.
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    assert main(["models", "fetch", preset_parts("fast")[0].name]) == 0
+    assert main(["models", "fetch", "fast"]) == 0
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     capsys.readouterr()
     assert main(["detect", "street.png", *OPTIONS, "--preset", "fast", "--json"]) == 0
