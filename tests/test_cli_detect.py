@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import fgclip_det
 from fgclip_det.apis import inferencer
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.apis.inputs import picture_lists
 from fgclip_det.cli import detect as command
 from fgclip_det.cli import main, results
 from fgclip_det.io import atomic
@@ -236,6 +238,9 @@ def test_masks_are_made_of_what_is_reported(
     cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class MaskPredictor:
+        def __init__(self, device: torch.device) -> None:
+            assert device == cached_detector.device
+
         def with_masks(self, found: Detections, picture: np.ndarray) -> Detections:
             masks = torch.zeros(len(found), *picture.shape[:2], dtype=torch.bool)
             masks[:, 3:7, 2:5] = True
@@ -251,6 +256,30 @@ def test_masks_are_made_of_what_is_reported(
         assert list(found) == ["name", "score", "box", "mask"]
         assert mask_codec.decode(found["mask"])[3:7, 2:5].all()
         assert mask_codec.area(found["mask"]) == 12
+
+
+def test_an_odd_address_is_answered_under_what_is_shown_of_it(
+    cached_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    monkeypatch.setattr(picture_lists, "read_address", lambda url: pixels)
+    address = "https://me:secret@127.0.0.1/a\x1b.png"
+    assert detect(address, "--no-save-vis", "--out-dir", tmp_path) == 0
+    (line,) = lines_of(tmp_path)
+    assert line["image"] == "https://127.0.0.1/a%1B.png" and "secret" not in str(line)
+    assert written(tmp_path) == ["preds/a_.json", "results.jsonl"]
+
+
+def test_a_picture_of_the_standard_input_is_told_as_such(
+    cached_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        stream = io.BytesIO(PICTURE.read_bytes())
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=stream))
+        assert detect("-", "--no-save-vis", "--out-dir", tmp_path) == 0
+    assert written(tmp_path) == ["preds/stdin.json", "results.jsonl"]
+    (line,) = lines_of(tmp_path)
+    assert (line["image"], line["path"]) == ("-", "stdin")
 
 
 def test_addresses_are_told_as_they_are(tmp_path: Path) -> None:

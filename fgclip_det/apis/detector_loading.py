@@ -17,9 +17,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from fgclip_det.apis.argument_checks import check_path
-from fgclip_det.apis.presets import preset_path
+from fgclip_det.apis.presets import preset_name, preset_path
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
+from fgclip_det.hub import HubNotReachable
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
 from fgclip_det.models.detectors.open_vocab_wrapper import brings_weights
 
@@ -62,7 +63,16 @@ def load_detector(
         holder = settings if issubclass(kind, OpenVocabWrapper) else settings.backbone
         holder.encoder = str(encoder)
     init_default_scope("mmdet")
-    detector = _build(kind, settings)
+    try:
+        detector = _build(kind, settings)
+    except HubNotReachable as error:
+        preset = preset_name(model)
+        if preset is None:
+            raise
+        # Of its parts the error names the first that is missing.
+        raise HubNotReachable(
+            f"{error}; `fgclip-det models fetch {preset}` fetches all of the preset"
+        ) from error
     if weights is not None:
         _load_weights(detector, weights)
     return detector, _test_pipeline(cfg)

@@ -33,9 +33,15 @@ def preset_path(model: Any) -> Any:
     Raises:
         ValueError: There is no preset of that name, or its config was not installed.
     """
+    preset = preset_name(model)
+    return model if preset is None else config_path(preset)
+
+
+def preset_name(model: Any) -> str | None:
+    """The word "fast" of "photos/fast", known or not; None of anything else."""
     if not isinstance(model, str) or model.partition("/")[0] != _DOOR or model.endswith(".py"):
-        return model
-    return config_path(model.partition("/")[2] or PRESETS[0])
+        return None
+    return model.partition("/")[2] or PRESETS[0]
 
 
 def config_path(preset: str) -> Path:

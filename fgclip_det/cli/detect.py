@@ -14,7 +14,7 @@ from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.kinds import is_video
-from fgclip_det.apis.inputs.picture_lists import named_images
+from fgclip_det.apis.inputs.picture_lists import name_of, named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, path_text
 from fgclip_det.cli.report import Report
@@ -115,6 +115,8 @@ def look_into(
         keep_pixels=results.with_drawings or with_masks,
         **options,
     )
+    # Answers call an address by what a terminal may see of it.
+    names = {name_of(path): name for path, name in names.items()}
     # A disk takes as long as a small network: one picture is written while the next is looked into.
     with ThreadPoolExecutor(1) as writer:
         pending: _Written | None = None

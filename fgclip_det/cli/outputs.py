@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from fgclip_det.apis.inputs.kinds import is_url
+from fgclip_det.apis.inputs.piped import STANDARD_INPUT
 from fgclip_det.exit_codes import UNSAFE
 from fgclip_det.io import check_writable, write_bytes, write_image
 
@@ -111,13 +112,17 @@ def path_text(path: str) -> str:
 
 
 def source_text(picture: str) -> str:
-    """What a result says it is of: the absolute path of a file, a URL as it is."""
-    return picture if is_url(picture) else path_text(os.path.abspath(picture))
+    """What a result says it is of: the absolute path of a file; a URL, or "-", as it is."""
+    return picture if _is_no_file(picture) else path_text(os.path.abspath(picture))
 
 
 def _identity(picture: str) -> str:
     """What tells a picture from others, however it was named."""
-    return picture if is_url(picture) else path_text(os.path.realpath(picture))
+    return picture if _is_no_file(picture) else path_text(os.path.realpath(picture))
+
+
+def _is_no_file(picture: str) -> bool:
+    return picture == STANDARD_INPUT or is_url(picture)
 
 
 def _is_foreign(drawing: Path, result: Path, picture: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import re
@@ -102,7 +103,14 @@ def _fetch(url: str, file: BinaryIO) -> None:
     # Blanks and letters of other scripts are sent as servers know them; what is escaped stays so.
     sent = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     try:
-        request = urllib.request.Request(sent, headers={"User-Agent": _AGENT})
+        parts = urllib.parse.urlsplit(sent)
+        user, is_named, place = parts.netloc.rpartition("@")
+        address = parts._replace(netloc=place).geturl()
+        request = urllib.request.Request(address, headers={"User-Agent": _AGENT})
+        if is_named:
+            secret = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+            # Not for the servers that it redirects to.
+            request.add_unredirected_header("Authorization", f"Basic {secret}")
     except ValueError as error:
         raise urllib.error.URLError(str(error)) from None
     end = time.monotonic() + _SECONDS_ALTOGETHER

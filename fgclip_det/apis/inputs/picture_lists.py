@@ -130,7 +130,10 @@ def _found(
     if is_url(given):
         yield given, name_of_address(given)
         return
-    yield from _on_disk(os.fspath(given), hidden, recursive)
+    path = os.fspath(given)
+    # A `Path` of "./-" has lost what tells that file from the standard input.
+    path = os.path.join(os.curdir, path) if path == STANDARD_INPUT else path
+    yield from _on_disk(path, hidden, recursive)
 
 
 def _told(given: str | os.PathLike) -> str:

@@ -17,6 +17,9 @@ from fgclip_det.apis.inputs.picture_lists import named_images, to_pixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
+# Of "me" and "a:b c", as RFC 7617 has them.
+_SECRET = "Basic bWU6YTpiIGM="
+
 
 def _png() -> bytes:
     stream = io.BytesIO()
@@ -26,6 +29,15 @@ def _png() -> bytes:
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path == "/private.png" and self.headers["Authorization"] != _SECRET:
+            self.send_error(401)
+            return
+        if self.path == "/moved.png":
+            self.send_response(302)
+            self.send_header("Location", "/private.png")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if self.path == "/file":
             self.send_response(302)
             self.send_header("Location", "file:///etc/hostname")
@@ -90,3 +102,12 @@ def test_names_of_addresses_are_names_of_files() -> None:
     assert name_of_address("http://host/..%2F..%2Fetc/p%2Fq.jpg") == "p_q"
     assert name_of_address("https://user:secret@host/") == "host"
     assert "secret" not in addresses.shown("https://user:secret@host/a.jpg")
+
+
+def test_a_name_and_a_password_are_sent_to_that_server_alone(server: str) -> None:
+    private = server.replace("//", "//me:a%3Ab c@")
+    np.testing.assert_array_equal(read_address(f"{private}/private.png"), PIXELS)
+    for address in (f"{server}/private.png", f"{private}/moved.png"):
+        with pytest.raises(ValueError, match="401") as told:
+            read_address(address)
+        assert "a%3Ab" not in str(told.value)

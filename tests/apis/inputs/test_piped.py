@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgclip_det.apis.inputs.picture_lists import find_images, named_images, to_pixels
+from fgclip_det.apis.inputs.picture_lists import (
+    find_images,
+    list_pictures,
+    named_images,
+    to_pixels,
+)
 
 
 def _pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -40,3 +45,12 @@ def test_nothing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     _pipe(monkeypatch, b"\n \n")
     with pytest.raises(ValueError, match="nothing came through the standard input"):
         find_images("-")
+
+
+def test_a_file_of_that_name_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save("-", "PNG")
+    _pipe(monkeypatch, b"")
+    (path,) = named_images(["./-"])
+    (found,) = list_pictures([path])
+    assert to_pixels(found).shape == (5, 7, 3)
