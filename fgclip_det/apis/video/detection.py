@@ -24,6 +24,7 @@ from fgclip_det.apis.video.frame_lines import read_lines, to_detections
 from fgclip_det.apis.video.looking import Looking
 from fgclip_det.apis.video.source import VideoSource
 from fgclip_det.apis.video.writer import VideoWriter, written_video
+from fgclip_det.exit_codes import printable
 from fgclip_det.io import (
     ResumableLines,
     check_writable,
@@ -114,7 +115,7 @@ def detect_video(
     video = VideoSource(source, every)
     looking = Looking(detector, detector.encode(texts), score_thr, track, tile, overlap)
     files = _Files.of(video, out_dir, vis_dir, name)
-    files.make_folders(save_video)
+    files.make_folders(video, save_video)
     run = _Run(video, looking, files, labels if save_video else None, progress)
     return run.done(resume)
 
@@ -141,18 +142,17 @@ class _Files:
                 name = f"webcam-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         check_path(out_dir, "out_dir")
         out, vis = Path(out_dir), Path(out_dir if vis_dir is None else vis_dir)
-        files = cls(out / f"{name}.jsonl", out / f"{name}.video.json", vis / f"{name}.mp4")
-        if os.path.realpath(files.drawn) == os.path.realpath(video.source):
-            raise ValueError(
-                f"{str(files.drawn)!r} is the video itself: name another folder for results"
-            )
-        return files
+        return cls(out / f"{name}.jsonl", out / f"{name}.video.json", vis / f"{name}.mp4")
 
     @property
     def part(self) -> Path:
         return Path(f"{self.lines}.part")
 
-    def make_folders(self, with_drawn: bool) -> None:
+    def make_folders(self, video: VideoSource, with_drawn: bool) -> None:
+        if with_drawn and os.path.realpath(self.drawn) == os.path.realpath(video.source):
+            raise ValueError(
+                f"{str(self.drawn)!r} is the video itself: name another folder for results"
+            )
         for path in (self.lines, self.drawn) if with_drawn else (self.lines,):
             check_writable(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ class _Run:
     def _about(self, key: str) -> dict[str, Any]:
         video, looking = self.video, self.looking
         return {
-            "video": os.path.realpath(video.source) if not video.is_live else video.source,
+            "video": video.source if video.is_live else _path_text(video.source),
             "width": video.width,
             "height": video.height,
             "rate": video.rate,
@@ -240,7 +240,7 @@ class _Run:
         total = None if video.frame_count is None else math.ceil(video.frame_count / video.every)
         shown = {"total": total, "unit": "frame", "disable": not self.progress}
         frames = self.looking.lines(video, kept)
-        bar = tqdm(desc=Path(video.source).name, **shown)
+        bar = tqdm(desc=printable(Path(video.source).name), **shown)
         with _noted_stop(video.is_live) as stop, bar, closing(frames), target as writer:
             for frame, line, is_kept in frames:
                 if growing is not None and not is_kept:
@@ -282,3 +282,8 @@ def _noted_stop(is_live: bool) -> Iterator[list[int]]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _path_text(path: str) -> str:
+    """An absolute path as text: bytes of it that are no UTF-8 are escapes."""
+    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")

@@ -79,6 +79,7 @@ class VideoSource:
         self.rate, self.frame_count = _USUAL_RATE, None
         self.problem: str | None = None
         self._length_s: float | None = None
+        self._is_counted = False
         frames = self._frames()
         first = next(frames, None)
         if first is None:
@@ -100,6 +101,7 @@ class VideoSource:
         with self._opened() as container:
             stream = self._stream(container)
             self._read_header(container, stream)
+            aspect = float(stream.sample_aspect_ratio or 1)
             for index, frame in enumerate(self._decoded(container, stream)):
                 shown = frame.time
                 if start is None:
@@ -110,15 +112,13 @@ class VideoSource:
                     now = last + 1 / self.rate if index else 0.0
                 last = now
                 if index % self.every == 0:
-                    yield VideoFrame(index, round(now, 6), _pixels(frame))
-        self._compare(index + 1, last)
+                    yield VideoFrame(index, round(now, 6), _pixels(frame, aspect))
+        self._compare(index + 1, start or 0.0, last)
 
     def _opened(self) -> Any:
         av = needed("av")
         if is_url(self.source):
-            raise ValueError(
-                f"{self.source!r} is an address: download the video, and name its file"
-            )
+            raise ValueError(f"{self.source!r} is an address: download it, and name the file")
         if self.is_live:
             options = {}
             form, place = _CAMERAS.get(sys.platform, ("dshow", "video={}"))
@@ -159,7 +159,7 @@ class VideoSource:
         elif container.duration is not None and len(container.streams) == 1:
             self._length_s = container.duration / 1e6
         if stream.frames:
-            self.frame_count = stream.frames
+            self.frame_count, self._is_counted = stream.frames, True
         elif self._length_s is not None:
             self.frame_count = max(1, round(self._length_s * self.rate))
 
@@ -190,16 +190,19 @@ class VideoSource:
         if broken and self.problem is None:
             self.problem = f"{broken} of its packets cannot be decoded"
 
-    def _compare(self, count: int, last: float) -> None:
-        """Warn of a video that is shorter than it says."""
+    def _compare(self, count: int, start: float, last: float) -> None:
+        """Warn of a video that is shorter than it says, or broken otherwise."""
         if self.is_live or not count:
             return
-        length = self._length_s
         told = self.frame_count
-        if told is not None and told - count > max(1, _MISSING_SHARE * told):
-            is_short = length is None or length - last > _MISSING_SECONDS or count < told / 2
-            if self.problem is None and is_short:
-                self.problem = f"it ends after {count} of {told} frames"
+        if self._is_counted:
+            is_short = told - count > max(1, _MISSING_SHARE * told)
+        else:
+            # Some lengths are counted from zero, others from the first frame.
+            length = self._length_s
+            is_short = length is not None and length - start - last > _MISSING_SECONDS
+        if is_short and self.problem is None:
+            self.problem = f"it ends after {count} frames, and should have {told}"
         if self.problem is not None:
             warnings.warn(
                 f"{self.name} is broken: {self.problem}; what could be decoded was looked into, up "
@@ -227,11 +230,10 @@ def _is_cover(stream: Any) -> bool:
     return "attached_pic" in str(stream.disposition)
 
 
-def _pixels(frame: Any) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, as it is shown."""
-    aspect = getattr(frame, "sample_aspect_ratio", None)
-    width = round(frame.width * float(aspect)) if aspect else frame.width
-    rgb = frame.reformat(width=max(1, width), format="rgb24").to_ndarray()
+def _pixels(frame: Any, aspect: float) -> np.ndarray:
+    """(H, W, 3) uint8, RGB, as it is shown; `aspect` is that of a pixel, width by height."""
+    width = max(1, round(frame.width * aspect))
+    rgb = frame.reformat(width=width, format="rgb24").to_ndarray()
     for entry in frame.side_data:
         if entry.type.name == "DISPLAYMATRIX":
             return _turned(rgb, bytes(entry))

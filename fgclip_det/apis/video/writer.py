@@ -17,8 +17,9 @@ from fgclip_det.io import replaced_file
 # Ticks in a second: each usual rate of frames is whole in it.
 _TICKS = 90_000
 _BT709, _STUDIO_RANGE = 1, 1
-# As good as one sees, and a short queue of frames in memory.
-_OPTIONS = {"crf": "20", "preset": "veryfast"}
+# As good as one sees, and a short queue of frames in memory. Several threads would give other bytes
+# each time, and what takes long is to detect.
+_OPTIONS = {"crf": "20", "preset": "veryfast", "threads": "1"}
 
 
 class VideoWriter:
