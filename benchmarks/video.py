@@ -60,9 +60,9 @@ SCENES: dict[str, list[MovingShape]] = {
     ],
 }
 NOTE = """\
-*Found* is the share of all objects in all frames that have a box of an IoU of 0.5 or more; an
-object that another covers may have none. *Own id* is the share of those whose id is that object's
-and no other's; the first frame of an object, which has no id yet, counts against it."""
+*Found* is the share of all objects in all frames that have a box of their own, of an IoU of 0.5 or
+more; an object that another covers has none. *Own id* is the share of those whose id is that
+object's and no other's; the first frame of an object, which has no id yet, counts against it."""
 
 
 def identity_shares(
@@ -75,17 +75,28 @@ def identity_shares(
         lines: Of each frame its line, see `detect_video`.
 
     Returns:
-        Of all objects in all frames the share that has a box of an IoU of 0.5 or more; of those the
-        share whose id is its object's own, which is its most frequent one, and no other's; and how
-        many ids there were. One that has no id yet does not have its own.
+        Of all objects in all frames the share that has a box of its own, of an IoU of 0.5 or more;
+        of those the share whose id is its object's own, which is its most frequent one, and no
+        other's; and how many ids there were. One that has no id yet does not have its own.
     """
     held: list[list[int | None]] = [[] for _ in truth[0]]
     for boxes, line in zip(truth, lines, strict=True):
-        for place, box in enumerate(boxes):
-            near = [(_iou(box, row["box"]), -rank) for rank, row in enumerate(line["detections"])]
-            best = max(near, default=(0.0, 0))
-            if best[0] >= 0.5:
-                held[place].append(line["detections"][-best[1]]["id"])
+        rows = line["detections"]
+        pairs = sorted(
+            (
+                (_iou(box, row["box"]), place, rank)
+                for place, box in enumerate(boxes)
+                for rank, row in enumerate(rows)
+            ),
+            reverse=True,
+        )
+        places, ranks = set(), set()
+        for overlap, place, rank in pairs:
+            # A box is that of one object: one that is covered has none of its own.
+            if overlap >= 0.5 and place not in places and rank not in ranks:
+                places.add(place)
+                ranks.add(rank)
+                held[place].append(rows[rank]["id"])
     owners: dict[int, tuple[int, int]] = {}
     for place, ids in enumerate(held):
         counts = Counter(one for one in ids if one is not None).most_common(1)
