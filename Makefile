@@ -13,7 +13,7 @@ CPP_SOURCES = $(shell find fgclip_det/ops/csrc tests/ops -name '*.cpp' -o -name 
 
 help:
 	@echo 'make demo    detect in the bundled pictures; results in outputs/demo'
-	@echo 'make test    lint, all tests, and the encoder tests on transformers 4.57'
+	@echo 'make test    lint, all tests, and those of encoders and the hub on transformers 4.57'
 	@echo 'make fast    the quick tests alone        make lint    the style and type checks alone'
 	@echo 'make doctor  what works here, what does not and how to mend it'
 	@echo 'make setup   only create .venv            make wheel   build dist/*.whl'
@@ -55,7 +55,8 @@ test-transformers4: setup
 	@$(MAKE) --no-print-directory $(TRANSFORMERS4)/.stamp
 	@PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(BIN)/python -c "import transformers as t; \
 	  print('transformers', t.__version__); assert t.__version__.startswith('4.57.')"
-	PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(PYTEST) tests/hub tests/encoders tests/vocabulary
+	PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(PYTEST) tests/hub tests/encoders tests/vocabulary \
+	  tests/models/hub_families tests/models/detectors/test_hub_detector.py tests/apis/test_masks.py
 
 doctor: setup
 	$(BIN)/fgclip-det doctor

@@ -28,7 +28,7 @@ RESET_PEAK = "5"
 SMALL_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """A line of /proc/self/status in bytes: `VmRSS` is now, `VmHWM` the peak."""
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(field + ":"):
@@ -42,9 +42,9 @@ def _peak_on_cpu(call: Callable[[], Any]) -> int:
     if trim is not None:
         trim(0)
     CLEAR.write_text(RESET_PEAK, encoding="ascii")
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     result = call()
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     del result
     return max(0, peak - before)
 

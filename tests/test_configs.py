@@ -54,6 +54,8 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
         _shrink_detector(cfg.model, tmp_path)
     elif cfg.model.type == "FGCLIPPretrainer":
         _shrink_pretrainer(cfg.model, tmp_path)
+    elif cfg.model.type == "RTMDet":
+        cfg.model.bbox_head.num_classes = len(NAMES)
     return cfg
 
 
@@ -134,7 +136,9 @@ def _detection_batch(model: torch.nn.Module, training: bool) -> dict:
         boxes = torch.tensor([[4.0, 4.0, 40.0, 44.0], [20.0, 10.0, 60.0, 50.0]])[: 2 - 2 * index]
         # A detector that comes without words knows one class.
         labels = torch.tensor([0, int(hasattr(model, "propose"))])[: len(boxes)]
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=_masks(boxes))
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        if type(model).__name__ != "RTMDet":  # whose assigner takes no polygons
+            sample.gt_instances.masks = _masks(boxes)
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=labels[:0])
         samples.append(sample)
     images = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8) for _ in samples]

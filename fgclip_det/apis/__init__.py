@@ -10,6 +10,7 @@ from fgclip_det.exit_codes import import_advice
 
 _HOMES = {
     "ImageRegions": "fgclip_det.apis.image_regions",
+    "MaskPredictor": "fgclip_det.apis.masks",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
     "Detections": "fgclip_det.apis.detections",
     "VideoSource": "fgclip_det.apis.video.source",
@@ -27,6 +28,7 @@ _HOMES = {
 __all__ = [
     "Detections",
     "ImageRegions",
+    "MaskPredictor",
     "OpenVocabInferencer",
     "VideoSource",
     "check_weights",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence, ValuesView
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, ValuesView
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,30 +26,14 @@ from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
 from fgclip_det.apis.image_regions import ImageRegions, as_detections, read_image_regions
-from fgclip_det.apis.inputs.picture_lists import Picture, limit_aspect, list_pictures, to_pixels
+from fgclip_det.apis.inputs.picture_lists import Picture, each_picture
+from fgclip_det.apis.inputs.prepared import Failures, Input, load, prepared
+from fgclip_det.apis.inputs.tiles import Tiling, check_tiling, cut_out, join
 from fgclip_det.apis.negatives import BuiltinNegatives
+from fgclip_det.models.regions.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _KEPT_VOCABULARIES = 8
-_Failures = list[tuple[str, str]]
-
-
-class _Input(NamedTuple):
-    """A picture on its way through the network.
-
-    Attributes:
-        place: Its place among the pictures of a call.
-        data: What the pipeline made of it.
-        size: Its height and width in pixels.
-        path: Its file, or None where it was given as pixels.
-        pixels: (H, W, 3) uint8, RGB, where they are kept.
-    """
-
-    place: int
-    data: dict
-    size: tuple[int, int]
-    path: str | None
-    pixels: np.ndarray | None
 
 
 class OpenVocabInferencer:
@@ -114,6 +99,9 @@ class OpenVocabInferencer:
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
+        tile: int | None = None,
+        overlap: float = 0.2,
+        recursive: bool = True,
     ) -> Answers[Detections]:
         """`stream`, all answers at once: a list with the `failures` of this call."""
         stream = self.stream(
@@ -124,6 +112,9 @@ class OpenVocabInferencer:
             batch_size=batch_size,
             progress=progress,
             on_error=on_error,
+            tile=tile,
+            overlap=overlap,
+            recursive=recursive,
         )
         return Answers(stream, stream.failures)
 
@@ -138,12 +129,15 @@ class OpenVocabInferencer:
         progress: bool = True,
         on_error: str = "raise",
         keep_pixels: bool = False,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        recursive: bool = True,
     ) -> Stream:
         """Detect, one picture after the other.
 
         Args:
-            images: A picture or several: a file, a folder, an (H, W, 3) uint8 RGB array, a Pillow
-                image.
+            images: A picture or several, of the kinds of `Picture`: files, folders, patterns,
+                addresses, arrays and more. An iterator is read bit by bit, and may be endless.
             texts: What to look for in all of them: any form that `Vocabulary.parse` takes, or
                 `TextEmbeddings` or their file; None takes what `set_vocabulary` was given, else
                 the detector's own vocabulary.
@@ -154,6 +148,11 @@ class OpenVocabInferencer:
             on_error: "raise", or "collect": pictures that cannot be read are left out of the
                 answer and listed in its `failures` as (picture, reason).
             keep_pixels: Whether the answer has the `pixels` of each picture, to draw into.
+            tile: Side in pixels of square tiles, in which larger pictures are looked at beside as a
+                whole, for what is small in them; `inputs.tiles` tells how regions are joined.
+            overlap: Least share of a tile that its neighbour covers too, in [0, 1): as large as
+                most of what is looked for.
+            recursive: Whether folders are looked into with all below, or by themselves.
 
         Returns:
             An iterator with `failures` and `pixels`: an answer for each picture, in order.
@@ -164,16 +163,17 @@ class OpenVocabInferencer:
         check_score_thr(score_thr)
         check_batch_size(batch_size)
         check_on_error(on_error)
-        pictures = list_pictures(images)
-        vocabularies = self._vocabularies(texts, texts_per_image, len(pictures))
-        failures: _Failures = []
+        tiling = check_tiling(tile, overlap)
+        pictures = each_picture(images, recursive, as_list=texts_per_image is not None)
+        vocabularies = self._vocabularies(texts, texts_per_image, pictures)
+        failures: Failures = []
         collected = failures if on_error == "collect" else None
 
         def answers() -> Generator[tuple[Detections, np.ndarray | None]]:
             for batch, inputs in self._propose(
-                pictures, batch_size, progress, collected, keep_pixels
+                pictures, batch_size, progress, collected, tiling, keep_pixels
             ):
-                asked = [vocabularies[one.place] for one in inputs]
+                asked = [vocabularies(one.place) for one in inputs]
                 found = self.classify(batch, asked, score_thr)
                 yield from zip(found, (one.pixels for one in inputs), strict=True)
 
@@ -186,6 +186,9 @@ class OpenVocabInferencer:
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
+        tile: int | None = None,
+        overlap: float = 0.2,
+        recursive: bool = True,
     ) -> Answers[ImageRegions]:
         """Find the regions of pictures, without any words: the part of detection that takes long.
 
@@ -194,6 +197,9 @@ class OpenVocabInferencer:
             batch_size: See `stream`.
             progress: See `stream`.
             on_error: See `stream`.
+            tile: See `stream`. Regions of a picture in tiles are kept, saved and asked as others.
+            overlap: See `stream`.
+            recursive: See `stream`.
 
         Returns:
             One for each picture, in order, with `failures`; `ImageRegions.classify` answers in
@@ -204,9 +210,11 @@ class OpenVocabInferencer:
         """
         check_batch_size(batch_size)
         check_on_error(on_error)
-        failures: _Failures = []
+        failures: Failures = []
         collected = failures if on_error == "collect" else None
-        batches = self._propose(list_pictures(images), batch_size, progress, collected)
+        tiling = check_tiling(tile, overlap)
+        pictures = each_picture(images, recursive)
+        batches = self._propose(pictures, batch_size, progress, collected, tiling)
         return Answers((image for batch, _ in batches for image in batch), failures)
 
     def classify(
@@ -257,11 +265,13 @@ class OpenVocabInferencer:
         return self._encoded[key]
 
     def _vocabularies(
-        self, texts: Any, texts_per_image: Sequence[Any] | None, count: int
-    ) -> list[TextEmbeddings]:
+        self, texts: Any, texts_per_image: Sequence[Any] | None, pictures: Iterable[Picture]
+    ) -> Callable[[int], TextEmbeddings]:
+        """What is looked for in the picture of a place."""
         if texts_per_image is not None:
             if texts is not None:
                 raise ValueError("give texts or texts_per_image, not both")
+            count = len(cast("list[Picture]", pictures))
             if isinstance(texts_per_image, np.ndarray):
                 texts_per_image = texts_per_image.tolist()
             is_list = isinstance(texts_per_image, Sequence | ValuesView)
@@ -270,66 +280,49 @@ class OpenVocabInferencer:
                 raise ValueError(
                     f"texts_per_image must hold one entry for each of the {count} pictures"
                 )
-            return [self.encode(entry) for entry in texts_per_image]
-        return [self.encode(texts)] * count
+            return [self.encode(entry) for entry in texts_per_image].__getitem__
+        same = self.encode(texts)
+        return lambda _: same
 
     def _propose(
         self,
-        pictures: Sequence[Picture],
+        pictures: Iterable[Picture],
         batch_size: int,
         progress: bool,
-        failures: _Failures | None,
+        failures: Failures | None,
+        tiling: Tiling,
         keep_pixels: bool = False,
-    ) -> Iterator[tuple[list[ImageRegions], list[_Input]]]:
+    ) -> Iterator[tuple[list[ImageRegions], list[Input]]]:
         """Batch by batch those that can be read; the others are added to `failures`, or raised."""
-        shown = progress and len(pictures) > 1
-        with tqdm(total=len(pictures), desc="pictures", disable=not shown) as bar:
-            for start in range(0, len(pictures), batch_size):
-                places = range(start, min(start + batch_size, len(pictures)))
-                inputs = list(self._load(pictures, places, failures, keep_pixels))
+        count = len(pictures) if isinstance(pictures, list) else None
+        places = enumerate(pictures)
+        with tqdm(total=count, desc="pictures", disable=not progress or count == 1) as bar:
+            while batch := list(itertools.islice(places, batch_size)):
+                inputs = list(load(batch, self.pipeline, failures, tiling, keep_pixels))
                 if inputs:
-                    yield self._regions(inputs), inputs
-                bar.update(len(places))
+                    yield self._regions(inputs, batch_size, tiling), inputs
+                bar.update(len(batch))
 
-    def _load(
-        self,
-        pictures: Sequence[Picture],
-        places: Iterable[int],
-        failures: _Failures | None,
-        keep_pixels: bool,
-    ) -> Iterator[_Input]:
-        for place in places:
-            picture = pictures[place]
-            path = str(picture) if isinstance(picture, str | os.PathLike) else None
-            where = f"picture {path!r}" if path else "a picture"
-            try:
-                rgb = to_pixels(picture)
-                data = self._prepare(limit_aspect(rgb, where), path)
-            except (ValueError, MemoryError) as error:
-                reason = str(error)
-                if isinstance(error, MemoryError):
-                    reason = f"{where} does not fit into memory: make it smaller"
-                if failures is None:
-                    raise ValueError(reason) from error
-                failures.append((path or "<pixels>", reason))
-                continue
-            yield _Input(place, data, rgb.shape[:2], path, rgb if keep_pixels else None)
-
-    def _regions(self, inputs: list[_Input]) -> list[ImageRegions]:
-        data = pseudo_collate([one.data for one in inputs])
-        batch = self.model.data_preprocessor(data, False)
-        found = self.model.propose(batch["inputs"], batch["data_samples"])
+    def _regions(self, inputs: list[Input], batch_size: int, tiling: Tiling) -> list[ImageRegions]:
+        found = self._network([one.data for one in inputs])
+        for number, one in enumerate(inputs):
+            if one.windows:
+                views = self._tiles(one, batch_size)
+                found[number] = join(found[number], views, one.windows, one.size, tiling)
         return [
             ImageRegions(self, regions, *reversed(one.size), one.path)
             for regions, one in zip(found, inputs, strict=True)
         ]
 
-    def _prepare(self, rgb: np.ndarray, path: str | None) -> dict:
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
-        shape = bgr.shape[:2]
-        return self.pipeline(
-            {"img": bgr, "img_shape": shape, "ori_shape": shape, "img_id": 0, "img_path": path}
-        )
+    def _tiles(self, one: Input, batch_size: int) -> Iterator[Regions]:
+        """Regions of each tile of a picture, of which a batch is prepared at a time."""
+        tiles = (prepared(cut_out(one.pixels, own), None, self.pipeline) for own in one.windows)
+        while batch := list(itertools.islice(tiles, batch_size)):
+            yield from self._network(batch)
+
+    def _network(self, data: list[dict]) -> list[Regions]:
+        batch = self.model.data_preprocessor(pseudo_collate(data), False)
+        return self.model.propose(batch["inputs"], batch["data_samples"])
 
     def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
         if self.builtin_negatives is not None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from fgclip_det.apis.inputs.kinds import is_url
 from fgclip_det.exit_codes import UNSAFE
 from fgclip_det.io import check_writable, write_bytes, write_image
 
@@ -68,7 +69,7 @@ def write_result(
     Raises:
         OSError: It cannot be written.
     """
-    mine = path_text(os.path.realpath(picture))
+    mine = _identity(picture)
     for candidate in _candidates(name, mine, suffix):
         path = folder / f"{candidate}{suffix}"
         if drawing_of is not None and _is_foreign(drawing_of(candidate), path, picture):
@@ -109,6 +110,16 @@ def path_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def source_text(picture: str) -> str:
+    """What a result says it is of: the absolute path of a file, a URL as it is."""
+    return picture if is_url(picture) else path_text(os.path.abspath(picture))
+
+
+def _identity(picture: str) -> str:
+    """What tells a picture from others, however it was named."""
+    return picture if is_url(picture) else path_text(os.path.realpath(picture))
+
+
 def _is_foreign(drawing: Path, result: Path, picture: str) -> bool:
     # In this order: whoever draws has written the result before.
     if os.path.lexists(drawing) and not os.path.lexists(result):
@@ -118,7 +129,7 @@ def _is_foreign(drawing: Path, result: Path, picture: str) -> bool:
 
 def _is_of(path: Path, mine: str, owner_of: Callable[[Path], str]) -> bool:
     try:
-        return path_text(os.path.realpath(owner_of(path))) == mine
+        return _identity(owner_of(path)) == mine
     except (ValueError, OSError):
         return False
 

@@ -21,13 +21,17 @@ _SHOWN_ROWS = 20
 class Report:
     """The first rows of what was found, how many there are, and what could not be done.
 
+    Args:
+        is_quiet: Whether nothing is told but what could not be done.
+
     Attributes:
         done: Pictures that were done.
         rows: Rows that were found in them.
         failures: One reason for each picture that was not done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_quiet: bool = False) -> None:
+        self.is_quiet = is_quiet
         self.done = 0
         self.rows = 0
         self.failures: list[str] = []
@@ -38,7 +42,7 @@ class Report:
         self.done += 1
         for score, name, place in rows:
             self.rows += 1
-            if len(self._shown) < _SHOWN_ROWS:
+            if not self.is_quiet and len(self._shown) < _SHOWN_ROWS:
                 where = [round(value) for value in place]
                 self._shown.append(f"{picture:24} {score:5.2f}  {name}  {where}")
 
@@ -47,12 +51,14 @@ class Report:
         """Whatever of one picture goes wrong is told in the end, and the others are done.
 
         Raises:
-            OSError: The disk is full: so it is for the others.
+            OSError: The disk is full, or standard output closed: so it is for the others.
         """
         try:
             yield
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            if is_full(error) or (isinstance(error, RuntimeError) and not lacks_memory(error)):
+            is_bug = isinstance(error, RuntimeError) and not lacks_memory(error)
+            # Where nobody reads the results of one, nobody reads those of the others.
+            if is_full(error) or is_bug or isinstance(error, BrokenPipeError):
                 raise
             reason = str(error)
             if lacks_memory(error):
@@ -71,11 +77,12 @@ class Report:
         Args:
             summary: The line below the rows, where a picture was done.
         """
-        say(*self._shown)
-        if self.rows > len(self._shown):
-            say(f"... and {self.rows - len(self._shown)} more")
-        if self.done:
-            say(summary)
+        if not self.is_quiet:
+            say(*self._shown)
+            if self.rows > len(self._shown):
+                say(f"... and {self.rows - len(self._shown)} more")
+            if self.done:
+                say(summary)
         if not self.failures:
             return 0
         for reason in self.failures:

@@ -32,7 +32,11 @@ from fgclip_det.io import one_line, quoted
 
 # No code and no pickles.
 HUB_FILES = ("*.json", "*.safetensors", "*.txt")
-_EXAMPLES = {"encoder": "qihoo360/fg-clip-base", "detector": "ustc-community/dfine-small-obj365"}
+_EXAMPLES = {
+    "encoder": "qihoo360/fg-clip-base",
+    "detector": "ustc-community/dfine-small-obj365",
+    "mask model": "facebook/sam2.1-hiera-tiny",
+}
 _TIMEOUT = 10.0
 # None for that of the hub's client, which HF_ENDPOINT sets.
 _ENDPOINT: str | None = None

@@ -23,7 +23,8 @@ from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 _KIND = "fgclip_det.TextEmbeddings"
-_SHOW_PROGRESS_FROM = 2000
+# Seconds: what takes less needs no bar.
+_BAR_AFTER = 2.0
 _ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
@@ -292,7 +293,7 @@ def _encode_texts(
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     rows: list[Tensor] = []
-    for batch in tqdm(batches, desc="texts", disable=len(texts) < _SHOW_PROGRESS_FROM):
+    for batch in tqdm(batches, desc="texts", delay=_BAR_AFTER):
         encoded = encoder.encode_text([texts[i] for i in batch], text_length, normalize=True)
         rows.append(encoded.float())
     inverse = torch.empty(len(order), dtype=torch.long)

@@ -253,8 +253,50 @@ def test_refuses_settings_out_of_range(
     ],
 )
 def test_refuses_arrays_that_are_no_pictures(detect: OpenVocabInferencer, picture) -> None:
-    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 RGB"):
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 RGB|\(3, H, W\), RGB"):
         detect([picture])
+
+
+def test_tensors_and_iterators_are_pictures(detect: OpenVocabInferencer, rgb: np.ndarray) -> None:
+    tensor = torch.from_numpy(rgb).permute(2, 0, 1)
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield tensor if len(taken) % 2 else tensor / 255
+
+    stream = detect.stream(endless(), "a red circle", score_thr=0, progress=False)
+    found = [next(stream) for _ in range(2)]
+    assert len(taken) == 2
+    (expected,) = detect([rgb], "a red circle", score_thr=0)
+    for answer in found:
+        assert_same(answer, expected)
+
+
+def test_tiles_are_joined_before_words(
+    detect: OpenVocabInferencer, rgb: np.ndarray, tmp_path
+) -> None:
+    picture = np.concatenate([rgb, rgb[:, :70]], axis=1)
+    (tiled,) = detect.propose([picture], tile=128, overlap=0.25, batch_size=2)
+    (plain,) = detect.propose([picture], tile=len(picture[0]), overlap=0.25)
+    assert tiled.regions.image_meta["tiling"] == {"tile": 128, "overlap": 0.25, "views": 3}
+    assert "tiling" not in plain.regions.image_meta
+    tiled.save(tmp_path / "regions.safetensors")
+    again = detect.load_regions(tmp_path / "regions.safetensors")
+    asked = {"texts": "a red circle. a blue square", "score_thr": 0.1}
+    assert_same(again.classify(**asked), tiled.classify(**asked))
+    (answer,) = detect([picture], tile=128, overlap=0.25, **asked)
+    assert_same(answer, tiled.classify(**asked))
+    assert answer.width == 198
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(tile=0), dict(tile=5), dict(tile=64.0), dict(overlap=1), dict(overlap=-0.1)]
+)
+def test_refuses_tiles_that_are_none(detect: OpenVocabInferencer, rgb, settings) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        detect([rgb], **settings)
 
 
 def test_refuses_no_pictures(detect: OpenVocabInferencer) -> None:

@@ -1,4 +1,8 @@
-"""Lists of pictures from what users give: files, folders, arrays and Pillow images."""
+"""Pictures from what users give: files, folders, patterns, addresses, arrays, images, tensors.
+
+A file of several frames, such as a GIF, is one picture, its first, wherever it is among others:
+`animation_frames` gives all of them. Videos are for whoever reads videos, and refused here.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,88 @@ import os
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+import torch
+from PIL import Image, ImageOps, ImageSequence
+from torch import Tensor
 
 from fgclip_det.apis.argument_checks import check_path
+from fgclip_det.apis.inputs.addresses import name_of_address, read_address, shown
+from fgclip_det.apis.inputs.kinds import EXTENSIONS, is_url, is_video
+from fgclip_det.apis.inputs.patterns import is_pattern, matches
+from fgclip_det.apis.inputs.piped import STANDARD_INPUT, PipedPicture, read_standard_input
 from fgclip_det.io import check_padded_size, read_image, to_rgb
+from fgclip_det.io.images import opened_picture
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-Picture = str | os.PathLike | np.ndarray | Image.Image
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """Pixels with the name that answers are to have as their ``image_path``.
+
+    Attributes:
+        name: Any text.
+        pixels: An array, image or tensor.
+    """
+
+    name: str
+    pixels: np.ndarray | Image.Image | Tensor
+
+
+# A file, folder, pattern or address, or "-" for the standard input; (H, W, 3) uint8, RGB; an image
+# of Pillow's, turned as it is shown; (3, H, W) RGB, uint8 or floats in [0, 1].
+Picture = str | os.PathLike | np.ndarray | Image.Image | Tensor | NamedPicture
 # A picture longer than this many times its other side would shrink to nothing: it is padded.
 _MAX_ASPECT = 16
 
 
-def find_images(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """Files among `paths`, and the pictures in and below folders among them, sorted by name.
+def find_images(
+    paths: str | os.PathLike | Iterable[str | os.PathLike], recursive: bool = True
+) -> list[Path | str]:
+    """What `paths` name, sorted within folders and patterns.
+
+    Args:
+        paths: Files, folders, patterns, addresses, or "-" for the standard input.
+        recursive: Whether folders are looked into with all below, or by themselves.
+
+    Returns:
+        A `Path` for each file; addresses, and a picture of the standard input, as text.
 
     Raises:
-        ValueError: A path does not exist, a folder holds no picture, or there is no path.
+        ValueError: A path does not exist or is of a video, a folder holds no picture, or there is
+            no path.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     elif not isinstance(paths, Iterable):
         check_path(paths, "a picture")
-    found = [Path(path) for given in paths for path, _ in _found(given)]
+    found = [
+        path if is_url(path) or isinstance(path, PipedPicture) else Path(path)
+        for given in paths
+        for path, _ in _found(given, recursive=recursive)
+    ]
     if not found:
         raise ValueError("no pictures were given: name files or folders")
     return found
 
 
 def named_images(
-    paths: Iterable[str | os.PathLike], without: Iterable[str | os.PathLike] = ()
+    paths: Iterable[str | os.PathLike],
+    without: Iterable[str | os.PathLike] = (),
+    recursive: bool = True,
 ) -> dict[str, str]:
     """`find_images`, each once, with a name for what is made of it.
 
     That is the file's name without its ending; below a given folder also the way to it: ``a/x`` of
-    ``photos/a/x.jpg`` where ``photos`` was given. Names may repeat.
+    ``photos/a/x.jpg`` where ``photos`` was given. Of an address it is its last part. Names may
+    repeat.
 
     Args:
-        paths: Files and folders.
+        paths: Files, folders, patterns, addresses, or "-" for the standard input.
         without: Folders that are not looked into, whether they exist or not.
+        recursive: Whether folders are looked into with all below, or by themselves.
 
     Raises:
         ValueError: See `find_images`.
@@ -56,27 +101,74 @@ def named_images(
     for given in paths:
         check_path(given, "a picture")
         # A picture that is named in two ways, by itself and with its folder, is one.
-        for path, name in _found(Path(given), hidden):
+        given = given if isinstance(given, str) and _is_no_path(given) else Path(given)
+        for path, name in _found(given, hidden, recursive):
             names.setdefault(path, name)
     return names
 
 
-def _found(given: str | os.PathLike, hidden: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """Paths and names of a file, or of the pictures in a folder and below."""
+def _is_no_path(given: str | os.PathLike) -> bool:
+    return isinstance(given, PipedPicture) or given == STANDARD_INPUT or is_url(given)
+
+
+def _found(
+    given: str | os.PathLike, hidden: Iterable[str] = (), recursive: bool = True
+) -> Iterator[tuple[str, str]]:
+    """Paths and names of a file, or of what a folder, a pattern or the standard input names."""
     check_path(given, "a picture")
-    path = os.fspath(given)
+    if given == STANDARD_INPUT and not isinstance(given, PipedPicture):
+        for one in read_standard_input():
+            yield from _found(one, hidden, recursive)
+        return
+    if isinstance(given, PipedPicture):
+        yield given, "stdin"
+        return
+    if is_video(given):
+        raise ValueError(
+            f"{_told(given)} is a video, not a picture: fgclip-det detect handles videos"
+        )
+    if is_url(given):
+        yield given, name_of_address(given)
+        return
+    yield from _on_disk(os.fspath(given), hidden, recursive)
+
+
+def _told(given: str | os.PathLike) -> str:
+    return repr(shown(given) if is_url(given) else os.fspath(given))
+
+
+def _on_disk(path: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-        pictures = _in_folder(path, hidden) if is_folder else [(path, _stem(path))]
+        pictures = _in_folder(path, hidden, recursive) if is_folder else [(path, _stem(path))]
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"no picture at {os.fspath(given)!r}: check the path") from None
+        # In this order: a file that has such signs in its own name is that file.
+        if is_pattern(path):
+            yield from _matching(path, hidden, recursive)
+            return
+        raise ValueError(f"no picture at {path!r}: check the path") from None
     except OSError as error:
         where = repr(error.filename or path)
         raise ValueError(
             f"{where} cannot be looked into ({error.strerror}): check the path"
         ) from None
     if not pictures:
-        raise ValueError(f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}")
+        below = "" if recursive else "; folders below it were not looked into"
+        raise ValueError(
+            f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}{below}"
+        )
+    yield from pictures
+
+
+def _matching(pattern: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
+    pictures, folders = matches(pattern, hidden)
+    for folder in folders:
+        inside = _in_folder(folder, hidden, recursive)
+        pictures += ((path, f"{os.path.basename(folder)}/{name}") for path, name in inside)
+    if not pictures:
+        raise ValueError(
+            f"no picture matches {pattern!r}: check the path (looked for {', '.join(EXTENSIONS)})"
+        )
     yield from pictures
 
 
@@ -84,7 +176,7 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
+def _in_folder(folder: str, hidden: Iterable[str], recursive: bool) -> list[tuple[str, str]]:
     """Links to folders, and folders whose name begins with a period, are not looked into.
 
     Nor are, with a warning, folders of drawings that a command wrote.
@@ -99,6 +191,8 @@ def _in_folder(folder: str, hidden: Iterable[str]) -> list[tuple[str, str]]:
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)
             if entry.is_dir(follow_symlinks=False):
+                if not recursive:
+                    continue
                 if stem[0] == "." or (hidden and os.path.realpath(entry.path) in hidden):
                     continue
                 if _holds_drawings(entry):
@@ -127,26 +221,99 @@ def _is_linked_folder(entry: os.DirEntry) -> bool:
     return entry.is_symlink() and os.path.isdir(entry.path)
 
 
-def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+def list_pictures(images: Picture | Iterable[Picture], recursive: bool = True) -> list[Picture]:
     """A picture or several, folders among them replaced by what they hold.
+
+    Args:
+        images: A tensor (N, 3, H, W) is N of them.
+        recursive: Whether folders are looked into with all below, or by themselves.
 
     Raises:
         ValueError: There is none, or it is of another kind.
     """
-    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
-        images = [images]
-    elif isinstance(images, bytes | bytearray | Mapping) or not isinstance(images, Iterable):
-        raise ValueError(
-            f"images cannot be a {type(images).__name__}: give a file, a folder, an (H, W, 3) "
-            "uint8 RGB array, a Pillow image or several of them"
-        )
-    pictures: list[Picture] = []
-    for image in images:
-        is_path = isinstance(image, str | os.PathLike)
-        pictures += (path for path, _ in _found(image)) if is_path else [image]
+    pictures = [one for image in _several(images) for one in _meant(image, recursive)]
     if not pictures:
         raise ValueError("no pictures were given: name files or folders, or pass arrays")
     return pictures
+
+
+def each_picture(
+    images: Picture | Iterable[Picture], recursive: bool = True, as_list: bool = False
+) -> list[Picture] | Iterator[Picture]:
+    """`list_pictures`, but of an iterator an iterator, which takes one at a time.
+
+    Of that, a path that names no picture is handed on as it is: whoever reads it says so.
+
+    Args:
+        images: See `list_pictures`.
+        recursive: See `list_pictures`.
+        as_list: Whether an iterator is read to its end, too.
+
+    Raises:
+        ValueError: See `list_pictures`; there being none in an iterator shows at its end.
+    """
+    if as_list or not isinstance(images, Iterator):
+        return list_pictures(images, recursive)
+    return _one_by_one(images, recursive)
+
+
+def _one_by_one(images: Iterator[Picture], recursive: bool) -> Iterator[Picture]:
+    image = None
+    for image in images:
+        try:
+            meant = list(_meant(image, recursive))
+        except ValueError:
+            if not isinstance(image, str | os.PathLike) or is_video(image):
+                raise
+            meant = [image]
+        yield from meant
+    if image is None:
+        raise ValueError("no pictures were given: name files or folders, or pass arrays")
+
+
+def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image | NamedPicture):
+        return [images]
+    if isinstance(images, Tensor):
+        return images if images.ndim == 4 else [images]
+    if isinstance(images, bytes | bytearray | Mapping) or not isinstance(images, Iterable):
+        raise ValueError(
+            f"images cannot be a {type(images).__name__}: give a file, a folder, an (H, W, 3) "
+            "uint8 RGB array, a Pillow image, a (3, H, W) tensor or several of them"
+        )
+    return images
+
+
+def _meant(image: Picture, recursive: bool) -> Iterator[Picture]:
+    if isinstance(image, str | os.PathLike):
+        return (path for path, _ in _found(image, recursive=recursive))
+    return iter([image])
+
+
+def animation_frames(path: str | os.PathLike) -> Iterator[NamedPicture]:
+    """Frames of a GIF, WebP or TIFF file, as they are shown; one of them is in memory at a time.
+
+    Args:
+        path: A file; one of a single picture has one frame.
+
+    Yields:
+        Each frame under the name ``x.gif#0001`` and so on, counted from 1.
+
+    Raises:
+        ValueError: It cannot be read, or breaks off.
+    """
+    with opened_picture(path) as (image, _):
+        for number, frame in enumerate(ImageSequence.Iterator(image), start=1):
+            yield NamedPicture(f"{os.fspath(path)}#{number:04}", as_shown(frame))
+
+
+def name_of(picture: Picture) -> str | None:
+    """What answers call a picture: its path, address or name; None of mere pixels."""
+    if isinstance(picture, NamedPicture):
+        return picture.name
+    if is_url(picture):
+        return shown(picture)
+    return str(picture) if isinstance(picture, str | os.PathLike) else None
 
 
 def to_pixels(picture: Picture) -> np.ndarray:
@@ -155,18 +322,49 @@ def to_pixels(picture: Picture) -> np.ndarray:
     Raises:
         ValueError: It cannot be read, or is an array of another shape or type.
     """
+    if isinstance(picture, NamedPicture):
+        picture = picture.pixels
+    if isinstance(picture, PipedPicture):
+        return picture.pixels()
+    if is_url(picture):
+        return read_address(picture)
     if isinstance(picture, str | os.PathLike):
         return read_image(picture)
     if isinstance(picture, Image.Image):
         return as_shown(picture)
+    if isinstance(picture, Tensor):
+        return _from_tensor(picture)
     good = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
     if not good or picture.dtype != np.uint8 or 0 in picture.shape:
         shape, dtype = getattr(picture, "shape", None), getattr(picture, "dtype", None)
         raise ValueError(
-            f"a picture must be an (H, W, 3) uint8 RGB array, a file or a Pillow image, not "
-            f"{type(picture).__name__} of shape {shape} and dtype {dtype}"
+            "a picture must be an (H, W, 3) uint8 RGB array, a file, a Pillow image or a tensor, "
+            f"not {type(picture).__name__} of shape {shape} and dtype {dtype}"
         )
     return picture
+
+
+def _from_tensor(tensor: Tensor) -> np.ndarray:
+    """Raises `ValueError` for others than (3, H, W), uint8 or floats in [0, 1]."""
+    tensor = tensor.detach()
+    told = f"of shape {tuple(tensor.shape)} and dtype {tensor.dtype}"
+    if tensor.ndim != 3 or len(tensor) != 3 or not tensor.numel():
+        mend = "permute(2, 0, 1) it" if tensor.ndim == 3 and tensor.shape[2] == 3 else "reshape it"
+        raise ValueError(f"a tensor of a picture must be (3, H, W), RGB, not {told}: {mend}")
+    if tensor.is_floating_point():
+        # NaN is in no range.
+        if not ((tensor >= 0) & (tensor <= 1)).all():
+            raise ValueError(
+                f"a tensor of a picture {told} must be in [0, 1], RGB, but has values from "
+                f"{tensor.min():.4g} to {tensor.max():.4g}: divide by 255, or undo the "
+                "normalisation"
+            )
+        tensor = (tensor.float() * 255).round().to(torch.uint8)
+    if tensor.dtype != torch.uint8:
+        raise ValueError(
+            f"a tensor of a picture must be uint8, or of floats in [0, 1], not {told}: convert it"
+        )
+    return np.ascontiguousarray(tensor.cpu().numpy().transpose(1, 2, 0))
 
 
 def as_shown(picture: Image.Image) -> np.ndarray:

@@ -15,15 +15,25 @@ _BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped rin
 def add_common_arguments(command: argparse.ArgumentParser) -> None:
     """Pictures, words, encoder, device and the place of results."""
     command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures or folders")
-    words = command.add_mutually_exclusive_group()
+    add_words(command)
+    add_device_arguments(command)
+    command.add_argument("--out-dir", default="outputs", metavar="DIR", help="(default: outputs)")
+
+
+def add_words(command: argparse.ArgumentParser, required: bool = False) -> None:
+    """What is looked for."""
+    words = command.add_mutually_exclusive_group(required=required)
     words.add_argument(
         "--texts", help="'a red mug. a blue plate', 'mug, plate', a .txt or .json file, or coco"
     )
     words.add_argument(
         "--vocabulary", metavar="FILE", help="file of names: a line each, JSON, or TextEmbeddings"
     )
+
+
+def add_device_arguments(command: argparse.ArgumentParser) -> None:
+    """The encoder, and where it computes."""
     command.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
-    command.add_argument("--out-dir", default="outputs", metavar="DIR", help="(default: outputs)")
     command.add_argument("--device", help="cpu, cuda, cuda:0 (default: cuda where there is one)")
 
 

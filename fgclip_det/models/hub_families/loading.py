@@ -89,7 +89,7 @@ def read_network(
             config; or it needs a package that is not installed.
     """
     where = repr(str(directory))
-    stored_shapes(directory)  # transformers says less of files that are missing or cut off
+    stored = stored_shapes(directory)  # transformers says less of files that are missing or cut off
     with _translated(where, f"be built as a {checkpoint.model_type}"), _quiet():
         config = checkpoint.network.config_class.from_pretrained(directory, local_files_only=True)
         for key, value in (changes or {}).items():
@@ -106,7 +106,7 @@ def read_network(
             ignore_mismatched_sizes=True,  # all are listed below, not the first alone
             output_loading_info=True,
         )
-    _check_whole(told, where)
+    _check_whole(network, told, stored, where)
     check_finite(network.state_dict(), where)
     return network.eval()
 
@@ -150,11 +150,22 @@ def read_tokenizer(directory: Path) -> Callable[[str], Any]:
     return functools.partial(tokenizer, return_tensors="pt", return_token_type_ids=True)
 
 
-def _check_whole(told: Mapping[str, Collection], where: str) -> None:
-    faults = [
-        f"{key} is {tuple(given)}, expected {tuple(own)}"
-        for key, given, own in sorted(told.get("mismatched_keys") or ())
-    ]
+def _check_whole(
+    network: nn.Module,
+    told: Mapping[str, Collection],
+    stored: Mapping[str, tuple[int, ...]],
+    where: str,
+) -> None:
+    """Refuse a network that was not given each of its weights, as transformers tells."""
+    own = network.state_dict()
+    faults = []
+    for entry in sorted(told.get("mismatched_keys") or ()):
+        # 4.57 tells names, 5 tells shapes too, under names that it may have changed.
+        key, *shapes = (entry,) if isinstance(entry, str) else entry
+        given = shapes[0] if shapes else stored.get(key, "of another shape")
+        faults.append(
+            f"{key} is {given}, expected {tuple(own[key].shape)}".replace("torch.Size", "")
+        )
     for kind in ("missing", "unexpected"):
         keys = sorted(told.get(f"{kind}_keys") or ())
         faults += [f"{kind} {key}" for key in keys if not key.endswith(_DERIVED)]

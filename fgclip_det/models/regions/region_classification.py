@@ -71,7 +71,8 @@ def classify_regions(
         _score_blocks(score, regions, num_texts),
         score_thr=test_cfg["score_thr"],
         iou_threshold=suppression["iou_threshold"],
-        max_per_img=test_cfg["max_per_img"],
+        # Each view of a picture in tiles may show as much as a picture.
+        max_per_img=test_cfg["max_per_img"] * regions.image_meta.get("tiling", {}).get("views", 1),
         class_agnostic=suppression.get("class_agnostic", False),
     )
     if rescale:

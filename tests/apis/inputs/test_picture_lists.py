@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from fgclip_det.apis.inputs.picture_lists import (
+    animation_frames,
+    each_picture,
     find_images,
     list_pictures,
+    name_of,
     named_images,
     to_pixels,
 )
@@ -114,6 +118,45 @@ def test_a_pillow_image_of_a_broken_file_is_named_so(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
     with Image.open(tmp_path / "cut.jpg") as opened, pytest.raises(ValueError, match="truncated"):
         to_pixels(opened)
+
+
+def test_an_animation_is_its_first_frame_or_each(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 6), color) for color in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50)
+    named = list(animation_frames(tmp_path / "x.gif"))
+    assert [name_of(one) for one in named] == [f"{tmp_path}/x.gif#000{n}" for n in (1, 2, 3)]
+    assert [one.pixels[0, 0].argmax() for one in named] == [0, 1, 2]
+    np.testing.assert_array_equal(to_pixels(tmp_path / "x.gif"), named[0].pixels)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "mend"),
+    [
+        (torch.zeros(4, 5, 3), r"permute\(2, 0, 1\)"),
+        (torch.full((3, 4, 5), 200.0), "divide by 255"),
+        (torch.full((3, 4, 5), float("nan")), "normalisation"),
+        (torch.zeros(3, 4, 5, dtype=torch.int64), "convert it"),
+        (torch.zeros(3, 0, 5), "reshape it"),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(tensor: torch.Tensor, mend: str) -> None:
+    with pytest.raises(ValueError, match=mend):
+        to_pixels(tensor)
+
+
+def test_a_batch_of_tensors_is_several() -> None:
+    assert len(list_pictures(torch.zeros(4, 3, 5, 6))) == 4
+    assert to_pixels(torch.ones(3, 5, 6, dtype=torch.float16)).tolist() == [[[255] * 3] * 6] * 5
+
+
+def test_an_iterator_is_read_one_at_a_time(tmp_path: Path) -> None:
+    taken = iter([tmp_path / "none.png", np.zeros((2, 2, 3), np.uint8)])
+    pictures = each_picture(taken)
+    # Whoever reads it says that it is missing, and may go on.
+    assert next(pictures) == tmp_path / "none.png"
+    assert len(list(taken)) == 1
+    with pytest.raises(ValueError, match="no pictures were given"):
+        next(each_picture(iter([])))
 
 
 def test_links_and_pipes_end_no_listing(tmp_path: Path) -> None:

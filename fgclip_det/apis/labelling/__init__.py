@@ -1,0 +1,1 @@
+"""Labels for training, from a detector that is asked in words."""

@@ -1,0 +1,59 @@
+"""What is typed behind ``fgclip-det label``."""
+
+from __future__ import annotations
+
+import argparse
+
+_FORMATS = ("coco", "yolo", "labelstudio", "cvat")
+_PRESETS = ("default", "balanced", "fast")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The command's arguments."""
+    label = commands.add_parser(
+        "label",
+        help="label a folder of pictures for training",
+        description="Label the pictures in and below a folder with what a text names; writes a "
+        "folder for each format, the page OUT/review/index.html of the least certain labels, and "
+        "OUT/manifest.json. Run again with the same settings it goes on where it was cut off.",
+    )
+    label.add_argument("folder", metavar="FOLDER", help="folder of the pictures")
+    words = label.add_mutually_exclusive_group(required=True)
+    words.add_argument("--texts", help="'a red mug. a blue plate', 'mug, plate', a file, or coco")
+    words.add_argument("--vocabulary", metavar="FILE", help="file of names: a line each, or JSON")
+    label.add_argument("--negatives", metavar="TEXTS", help="competes for boxes, is not reported")
+    label.add_argument(
+        "--format",
+        dest="formats",
+        action="append",
+        choices=_FORMATS,
+        help="may be repeated (default: coco)",
+    )
+    label.add_argument("--out", required=True, metavar="DIR", help="where all is written")
+    choice = label.add_mutually_exclusive_group()
+    choice.add_argument("--preset", choices=_PRESETS, help="detector (default: default)")
+    choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
+    label.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    label.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
+    label.add_argument("--device", help="cpu, cuda, cuda:0 (default: cuda where there is one)")
+    label.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
+    label.add_argument(
+        "--thresholds",
+        action="append",
+        default=[],
+        metavar="NAME=X|FILE",
+        help="least score of a name, or a JSON file of such; may be repeated",
+    )
+    label.add_argument(
+        "--iou",
+        type=float,
+        default=0.6,
+        help="boxes that overlap by more are one object, whatever their names (default: 0.6)",
+    )
+    label.add_argument("--val-share", type=float, default=0.1, help="(default: 0.1)")
+    label.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    label.add_argument(
+        "--review", type=int, default=100, metavar="N", help="labels on the page (default: 100)"
+    )
+    label.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
+    label.add_argument("--quiet", action="store_true", help="no progress bar, no summary")

@@ -1,0 +1,202 @@
+"""``fgclip-det detect``: boxes with names in photographs, drawn and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fgclip_det.apis import inferencer
+from fgclip_det.apis.argument_checks import check_path
+from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detector_loading import resolve_device
+from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.kinds import is_video
+from fgclip_det.apis.inputs.picture_lists import named_images
+from fgclip_det.cli.arguments.common import read_vocabulary
+from fgclip_det.cli.outputs import FOLDERS, path_text
+from fgclip_det.cli.report import Report
+from fgclip_det.cli.results import Results, about_run
+from fgclip_det.vocabulary import Vocabulary
+
+# What was found in a picture, and the writing of it.
+_Written = tuple[Detections, Future]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Detect in the named pictures; returns the exit code.
+
+    Raises:
+        ValueError: An argument is wrong; nothing was written then.
+    """
+    check_settings(arguments)
+    _check_detector(arguments)
+    _check_video(arguments)
+    out_dir = _out_dir(arguments)
+    names = _pictures(arguments, out_dir)
+    vocabulary = read_vocabulary(arguments)
+    negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
+    results = Results(
+        out_dir,
+        with_drawings=out_dir is not None and not arguments.no_save_vis,
+        with_lines=True,
+        to_stdout=arguments.json,
+        drawing={"labels": arguments.labels},
+    )
+    results.check(str(out_dir))
+    device = resolve_device(arguments.device)
+    model = arguments.model or f"photos/{arguments.preset}"
+    detector = inferencer.OpenVocabInferencer(model, arguments.weights, arguments.encoder, device)
+    detector.set_vocabulary(vocabulary)
+    # A preset has negatives of its own.
+    if negatives is not None:
+        detector.set_negatives(negatives)
+    results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
+    report = Report(arguments.quiet or arguments.json)
+    videos = [path for path in names if is_video(path)]
+    pictures = {path: name for path, name in names.items() if not is_video(path)}
+    if pictures:
+        with results:
+            look_into(detector, pictures, arguments, results, report, **_options(arguments))
+    if videos:
+        # Imported late: it needs packages of an extra.
+        from fgclip_det.cli.videos import run_videos
+
+        run_videos(detector, videos, arguments, report)
+    where = "" if out_dir is None else f"; written to {out_dir}"
+    return report.tell(f"{report.rows} detections in {report.done} picture(s){where}")
+
+
+def check_settings(arguments: argparse.Namespace) -> None:
+    """Check what `look_into` is told.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+    if not 0 <= arguments.score_thr <= 1:
+        raise ValueError(f"--score-thr is {arguments.score_thr}: it must be between 0 and 1")
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
+
+
+def look_into(
+    detector: Any,
+    names: dict[str, str],
+    arguments: argparse.Namespace,
+    results: Results,
+    report: Report,
+    with_masks: bool = False,
+    **options: Any,
+) -> None:
+    """Detect in pictures, one after the other, and write and report what is found.
+
+    Args:
+        detector: An `OpenVocabInferencer` that knows what is looked for.
+        names: Pictures and the names of their results.
+        arguments: With `score_thr` and `batch_size`.
+        results: Where results are written.
+        report: What is told of them.
+        with_masks: Whether masks are made of the boxes.
+        options: Further ones of `OpenVocabInferencer.stream`.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    if with_masks:
+        from fgclip_det.apis.masks import MaskPredictor
+
+        predictor = MaskPredictor(device=detector.device)
+    stream = detector.stream(
+        list(names),
+        score_thr=arguments.score_thr,
+        batch_size=arguments.batch_size,
+        on_error="collect",
+        keep_pixels=results.with_drawings or with_masks,
+        **options,
+    )
+    # A disk takes as long as a small network: one picture is written while the next is looked into.
+    with ThreadPoolExecutor(1) as writer:
+        pending: _Written | None = None
+        for answer in stream:
+            with report.collected(answer.image_path):
+                if with_masks:
+                    answer = predictor.with_masks(answer, stream.pixels)
+                name = names[answer.image_path]
+                written = writer.submit(results.write, name, answer, stream.pixels)
+                # No more than one waits, so that pictures do not heap up in memory.
+                pending, before = (answer, written), pending
+                _tell(report, names, before)
+        _tell(report, names, pending)
+    report.failures += (reason for _, reason in stream.failures)
+
+
+def _tell(report: Report, names: dict[str, str], written: _Written | None) -> None:
+    """Report a picture once its results are written."""
+    if written is None:
+        return
+    answer, done = written
+    path = answer.image_path
+    with report.collected(path):
+        done.result()
+        found = zip(answer.scores.tolist(), answer.names, answer.boxes.tolist(), strict=True)
+        told = ((score, shortened(name), box) for score, name, box in found)
+        report.add(names[path] + Path(path).suffix, told)
+
+
+def _check_detector(arguments: argparse.Namespace) -> None:
+    if arguments.weights is not None and arguments.model is None:
+        raise ValueError("--weights belongs to --model: give its config too")
+    if arguments.model is not None:
+        check_path(arguments.model, "--model")
+    if arguments.tile is not None and arguments.tile < 1:
+        raise ValueError(f"--tile is {arguments.tile}: it must be 1 or more pixels")
+    if arguments.overlap is not None:
+        if arguments.tile is None:
+            raise ValueError("--overlap belongs to --tile: give its size too")
+        if not 0 <= arguments.overlap < 1:
+            raise ValueError(f"--overlap is {arguments.overlap}: it must be from 0 to below 1")
+
+
+def _check_video(arguments: argparse.Namespace) -> None:
+    if arguments.every < 1:
+        raise ValueError(f"--every is {arguments.every}: it must be 1 or more")
+
+
+def _out_dir(arguments: argparse.Namespace) -> Path | None:
+    """Where files go; None where results are printed and no place is named."""
+    if arguments.out_dir is None:
+        return None if arguments.json else Path("outputs")
+    check_path(arguments.out_dir, "--out-dir")
+    return Path(arguments.out_dir)
+
+
+def _pictures(arguments: argparse.Namespace, out_dir: Path | None) -> dict[str, str]:
+    made = [] if out_dir is None else [out_dir / folder for folder in FOLDERS]
+    names = named_images(arguments.images, without=made)
+    if arguments.recursive:
+        return names
+    flat = {path: name for path, name in names.items() if "/" not in name}
+    if not flat:
+        raise ValueError(
+            f"{_first(arguments.images)} holds pictures in folders below alone: leave "
+            "--no-recursive out"
+        )
+    return flat
+
+
+def _first(given: Iterable[str]) -> str:
+    return repr(os.fspath(next(iter(given))))
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"with_masks": arguments.masks}
+    if arguments.quiet:
+        options["progress"] = False
+    if arguments.tile is not None:
+        options["tile"] = arguments.tile
+        options["overlap"] = 0.2 if arguments.overlap is None else arguments.overlap
+    return options

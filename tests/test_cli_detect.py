@@ -1,0 +1,368 @@
+"""``fgclip-det detect``: what it writes and prints, and how it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as mask_codec
+
+import fgclip_det
+from fgclip_det.apis import inferencer
+from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.cli import detect as command
+from fgclip_det.cli import main, results
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = sorted((BUNDLED / "images").glob("*.png"))[0]
+CONTRACT = ["image", "width", "height", "vocabulary", "detections"]
+ADDED = ["path", "box_format", "threshold", "model", "weights_hash", "encoder_hash", "version"]
+TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
+
+
+def detect(*arguments: object) -> int:
+    return main(["detect", *map(str, arguments), "--texts", TEXTS, "--device", "cpu"])
+
+
+def written(out: Path) -> list[str]:
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for name in ("in/a.png", "in/b/c.png", "in/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PICTURE, tmp_path / name)
+    return tmp_path / "in"
+
+
+def test_results_tell_how_they_were_made(cached_detector, tmp_path: Path, pictures: Path) -> None:
+    out = tmp_path / "out"
+    assert detect(pictures, "--score-thr", 0, "--out-dir", out) == 0
+    names = ["a", "b/c", "d"]
+    assert written(out) == [
+        *(f"preds/{name}.json" for name in names),
+        "results.jsonl",
+        *(f"vis/{name}.png" for name in names),
+    ]
+    lines = lines_of(out)
+    assert sorted(line["path"] for line in lines) == [f"{name}.png" for name in names]
+    for line in lines:
+        single = (out / "preds" / line["path"]).with_suffix(".json")
+        assert line == json.loads(single.read_text("utf-8"))
+        assert list(line) == [*CONTRACT, *ADDED]
+        assert line["image"] == str(pictures / line["path"])
+        assert (line["box_format"], line["threshold"]) == ("xyxy", 0)
+        assert line["model"] == "photos/default" and line["version"] == fgclip_det.__version__
+        assert line["weights_hash"] == cached_detector.weights_hash
+        assert line["encoder_hash"] == cached_detector.model.encoder.fingerprint
+
+
+def test_numbers_are_rounded_and_otherwise_those_of_the_inferencer(
+    cached_detector, tmp_path: Path
+) -> None:
+    for name in ("detect", "demo"):
+        options = ["--texts", TEXTS, "--score-thr", "0", "--out-dir", str(tmp_path / name)]
+        assert main([name, str(PICTURE), *options]) == 0
+        told = json.loads((tmp_path / name / "preds" / f"{PICTURE.stem}.json").read_text())
+        (answer,) = cached_detector(PICTURE, TEXTS, score_thr=0)
+        assert len(told["detections"]) == len(answer) > 3
+        for found, box, score in zip(
+            told["detections"], answer.boxes.tolist(), answer.scores.tolist(), strict=True
+        ):
+            assert found["box"] == [round(value, 2) for value in box]
+            assert found["score"] == round(score, 4)
+
+
+def test_the_hash_of_the_weights_is_made_once(
+    cached_detector, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    made = results.about_run
+    monkeypatch.setattr(command, "about_run", lambda *a: asked.append(a) or made(*a))
+    assert detect(pictures, "--no-save-vis", "--out-dir", tmp_path / "out") == 0
+    assert len(asked) == 1 and len(lines_of(tmp_path / "out")) == 3
+    (tmp_path / "bad.png").write_bytes(b"")
+    assert detect(tmp_path / "bad.png", "--out-dir", tmp_path / "none") == 2
+    assert len(asked) == 1 and not (tmp_path / "none").exists()
+
+
+def test_json_lines_go_to_stdout_and_nothing_else(
+    cached_detector, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = pictures / "\x1b[31m\x7f\u202e\u00e9.png"
+    shutil.copy(PICTURE, odd)
+    before = sorted(tmp_path.rglob("*"))
+    assert detect(pictures, "--json") == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii() and "\x1b" not in printed and "\x7f" not in printed
+    found = [json.loads(line) for line in printed.splitlines()]
+    assert len(found) == 4 and str(odd) in [one["image"] for one in found]
+    assert all(list(one) == [*CONTRACT, *ADDED] for one in found)
+    # No place was named: no file is written.
+    assert sorted(tmp_path.rglob("*")) == before
+    assert detect(pictures / "a.png", "--json", "--no-save-vis", "--out-dir", "out") == 0
+    assert [json.loads(capsys.readouterr().out)] == lines_of(tmp_path / "out")
+
+
+def test_quiet_says_what_went_wrong_alone(
+    cached_detector, pictures: Path, tmp_path: Path, capsys
+) -> None:
+    assert detect(pictures, "--quiet", "--out-dir", tmp_path / "out") == 0
+    assert capsys.readouterr() == ("", "")
+    (pictures / "b" / "c.png").write_bytes(b"")
+    assert detect(pictures, "--quiet", "--out-dir", tmp_path / "out") == 3
+    printed, said = capsys.readouterr()
+    assert printed == "" and said.startswith("error: ") and "c.png" in said
+    # Of the latest run alone.
+    assert [line["path"] for line in lines_of(tmp_path / "out")] == ["a.png", "d.png"]
+
+
+def test_a_run_that_ends_early_leaves_the_lines_of_the_one_before(
+    cached_detector, pictures: Path, tmp_path: Path, fill_disk, monkeypatch
+) -> None:
+    out = tmp_path / "out"
+    assert detect(pictures / "a.png", "--no-save-vis", "--out-dir", out) == 0
+    before = (out / "results.jsonl").read_bytes()
+    fill_disk(2)
+    assert detect(pictures, "--no-save-vis", "--out-dir", out) == 1
+    assert (out / "results.jsonl").read_bytes() == before
+    assert not list(out.rglob("*.partial"))
+
+
+def test_folders_below_can_be_left_out(
+    cached_detector, pictures: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "out"
+    assert detect(pictures, "--no-recursive", "--no-save-vis", "--out-dir", out) == 0
+    assert written(out / "preds") == ["a.json", "d.json"]
+    (tmp_path / "above" / "b").mkdir(parents=True)
+    shutil.copy(PICTURE, tmp_path / "above" / "b")
+    capsys.readouterr()
+    assert detect(tmp_path / "above", "--no-recursive", "--out-dir", out) == 2
+    assert "leave --no-recursive out" in capsys.readouterr().err
+
+
+def test_options_reach_the_inferencer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict = {}
+
+    class Stub:
+        weights_hash = "0" * 16
+        model = SimpleNamespace(encoder=SimpleNamespace(fingerprint="1" * 16))
+
+        def __init__(self, *made: object) -> None:
+            seen["made"] = made
+
+        def set_vocabulary(self, words: object) -> None:
+            seen["words"] = list(words.names)
+
+        def set_negatives(self, words: object) -> None:
+            seen["negatives"] = list(words.names)
+
+        def stream(self, images: list[str], **options: object) -> object:
+            seen["options"] = options
+            none = torch.zeros(0)
+            answer = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, images[0])
+            return _Iterated([answer], np.zeros((6, 8, 3), np.uint8))
+
+    class _Iterated:
+        def __init__(self, answers: list, pixels: np.ndarray) -> None:
+            self.answers, self.pixels, self.failures = answers, pixels, []
+
+        def __iter__(self) -> object:
+            return iter(self.answers)
+
+    monkeypatch.setattr(inferencer, "OpenVocabInferencer", Stub)
+    out = ("--no-save-vis", "--out-dir", tmp_path / "out")
+    assert detect(PICTURE, "--preset", "fast", "--encoder", "a/b", *out) == 0
+    assert seen["made"][:3] == ("photos/fast", None, "a/b")
+    # A preset's own negatives are left as they are.
+    assert "negatives" not in seen and "tile" not in seen["options"]
+    assert lines_of(tmp_path / "out")[0]["model"] == "photos/fast"
+    own = ("--model", "c.py", "--weights", "w.pth", "--negatives", "a plate", "--batch-size", 3)
+    assert detect(PICTURE, *own, "--tile", 64, "--score-thr", 0.125, *out) == 0
+    assert seen["made"][:3] == ("c.py", "w.pth", None) and seen["negatives"] == ["a plate"]
+    expected = {"tile": 64, "overlap": 0.2, "batch_size": 3, "score_thr": 0.125}
+    assert expected.items() <= seen["options"].items()
+    assert detect(PICTURE, "--tile", 64, "--overlap", 0, *out) == 0
+    assert seen["options"]["overlap"] == 0 and seen["options"]["keep_pixels"] is False
+
+
+def test_videos_are_handed_on_and_pictures_done_beside_them(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+
+    def run_videos(detector: object, videos: list, arguments: object, report: object) -> None:
+        seen.append((detector, videos, arguments.every, arguments.no_track))
+        report.failures.append("a video that failed")
+
+    module = SimpleNamespace(run_videos=run_videos)
+    monkeypatch.setitem(sys.modules, "fgclip_det.cli.videos", module)
+    (pictures / "v.mp4").write_bytes(b"")
+    given = (pictures / "v.mp4", pictures / "a.png", "--every", 3, "--no-track")
+    assert detect(*given, "--no-save-vis", "--out-dir", tmp_path / "out") == 3
+    assert seen == [(cached_detector, [str(pictures / "v.mp4")], 3, True)]
+    assert written(tmp_path / "out") == ["preds/a.json", "results.jsonl"]
+    assert detect(given[0], "--out-dir", tmp_path / "none") == 2
+    assert not (tmp_path / "none").exists() and len(seen) == 2
+
+
+def test_masks_are_made_of_what_is_reported(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MaskPredictor:
+        def with_masks(self, found: Detections, picture: np.ndarray) -> Detections:
+            masks = torch.zeros(len(found), *picture.shape[:2], dtype=torch.bool)
+            masks[:, 3:7, 2:5] = True
+            return dataclasses.replace(found, masks=masks)
+
+    module = SimpleNamespace(MaskPredictor=MaskPredictor)
+    monkeypatch.setitem(sys.modules, "fgclip_det.apis.masks", module)
+    options = ("--masks", "--score-thr", 0, "--no-save-vis", "--out-dir", tmp_path / "out")
+    assert detect(pictures / "a.png", *options) == 0
+    (line,) = lines_of(tmp_path / "out")
+    assert line["detections"]
+    for found in line["detections"]:
+        assert list(found) == ["name", "score", "box", "mask"]
+        assert mask_codec.decode(found["mask"])[3:7, 2:5].all()
+        assert mask_codec.area(found["mask"]) == 12
+
+
+def test_addresses_are_told_as_they_are(tmp_path: Path) -> None:
+    address = "https://127.0.0.1/a/x.png?size=1"
+    none = torch.zeros(0)
+    answer = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, address)
+    for _ in range(2):
+        with results.Results(tmp_path, with_drawings=False, with_lines=True) as made:
+            made.write("x", answer, None)
+    assert written(tmp_path) == ["preds/x.json", "results.jsonl"]
+    assert [(line["image"], line["path"]) for line in lines_of(tmp_path)] == [(address, "x.png")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--score-thr", "1.5"], ("--score-thr", "1.5")),
+        (["--score-thr", "nan"], ("--score-thr", "nan")),
+        (["--batch-size", "0"], ("--batch-size", "0")),
+        (["--tile", "0"], ("--tile", "0")),
+        (["--tile", "64", "--overlap", "1"], ("--overlap", "1.0")),
+        (["--tile", "64", "--overlap", "nan"], ("--overlap", "nan")),
+        (["--overlap", "0.1"], ("--overlap", "--tile")),
+        (["--every", "0"], ("--every", "0")),
+        (["--weights", "w.pth"], ("--weights", "--model")),
+        (["--out-dir", ""], ("--out-dir",)),
+        (["--device", "x"], ("device", "'x'")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_arguments_are_one_line(
+    cached_detector,
+    arguments: list[str],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["detect", str(PICTURE), "--texts", "ring", *arguments]) == 2
+    printed, said = capsys.readouterr()
+    assert printed == "" and said.startswith("error: ") and said.count("\n") == 1
+    assert all(word in said for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_pictures_are_refused(cached_detector, tmp_path: Path, capsys) -> None:
+    assert detect(PICTURE, tmp_path / "none.png", "--out-dir", tmp_path / "out") == 2
+    assert "none.png" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_the_place_of_the_lines_is_refused(
+    cached_detector, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "results.jsonl").mkdir()
+    assert detect(PICTURE, "--out-dir", tmp_path) == 2
+    assert "results.jsonl" in capsys.readouterr().err
+    assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["detect"],
+        ["detect", "x.png"],
+        ["detect", "x.png", "--texts", "a", "--vocabulary", "b"],
+        ["detect", "x.png", "--texts", "a", "--preset", "none"],
+        ["detect", "x.png", "--texts", "a", "--preset", "fast", "--model", "c.py"],
+        ["detect", "x.png", "--texts", "a", "--labels", "long"],
+    ],
+)
+def test_mistyped_options_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_demo_names_detect_for_pictures_of_ones_own(
+    cached_detector, pictures: Path, tmp_path: Path, capsys
+) -> None:
+    assert main(["demo", "--out-dir", str(tmp_path / "out")]) == 0
+    assert main(["demo", str(PICTURE), "--out-dir", str(tmp_path / "out")]) == 0
+    assert "fgclip-det detect" not in capsys.readouterr().err
+    assert main(["demo", str(pictures), "--out-dir", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("fgclip-det detect") == 1
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def _process(*arguments: object, **options: object) -> subprocess.Popen:
+    config = BUNDLED / "config.py"
+    code = (
+        "import sys\nfrom fgclip_det.apis import inferencer\n"
+        "made = inferencer.OpenVocabInferencer\n"
+        "inferencer.OpenVocabInferencer = lambda *_: made(device='cpu')\n"
+        "from fgclip_det.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "detect", *map(str, arguments)]
+    rest = ["--model", str(config), "--texts", TEXTS, "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *rest], cwd=ROOT, env=environment, **options)
+
+
+def test_json_that_nobody_reads(pictures: Path) -> None:
+    pipe = subprocess.PIPE
+    running = _process(pictures, "--json", "--quiet", stdout=pipe, stderr=pipe)
+    running.stdout.close()
+    with running.stderr as said:
+        assert said.read() == b""
+    assert running.wait() == 141
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_tear_no_line(tmp_path: Path) -> None:
+    running = []
+    for folder, count in (("a", 10), ("b", 7)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            shutil.copy(PICTURE, tmp_path / folder / f"{folder}{number}.png")
+        options = ("--no-save-vis", "--out-dir", tmp_path / "out", "--quiet")
+        running.append(_process(tmp_path / folder, *options))
+    assert [one.wait() for one in running] == [0, 0]
+    assert len(written(tmp_path / "out" / "preds")) == 17
+    told = [line["path"] for line in lines_of(tmp_path / "out")]
+    assert told in ([f"a{i}.png" for i in range(10)], [f"b{i}.png" for i in range(7)])
