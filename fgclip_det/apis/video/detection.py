@@ -153,7 +153,15 @@ class _Files:
             raise ValueError(
                 f"{str(self.drawn)!r} is the video itself: name another folder for results"
             )
-        for path in (self.lines, self.drawn) if with_drawn else (self.lines,):
+        made = (self.lines, self.drawn) if with_drawn else (self.lines,)
+        # What no run tells of is no result, but somebody's own file.
+        is_known = self.about.exists() or self.part.exists()
+        for path in made:
+            if not is_known and os.path.lexists(path):
+                raise ValueError(
+                    f"{str(path)!r} is there already, and no result of a video: move it, or name "
+                    "another folder or name for results"
+                )
             check_writable(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
 

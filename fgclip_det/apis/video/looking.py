@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,8 @@ class Looking:
         own, builtin = detector.negatives, detector.builtin_negatives
         told = [
             _VERSION,
-            _content(video.source) if not video.is_live else None,
+            # What a camera saw is not seen again: no earlier run is gone on with.
+            secrets.token_hex(16) if video.is_live else _content(video.source),
             [video.every, self.score_thr, self.track, self.tile],
             self.overlap if self.tile is not None else None,
             [detector.weights_hash, detector.model.encoder.fingerprint],
