@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("trackers")
 
+from fgclip_det.apis.inferencer import BUNDLED
+from fgclip_det.cli import main
 from fgclip_det.cli.report import Report
 from fgclip_det.cli.videos import run_videos
 from tests.apis.video.conftest import ColourDetector, squares, write_frames
@@ -60,9 +62,11 @@ def test_results_lie_with_those_of_pictures(
         "preds/a/clip.video.json",
         "vis/a/clip.mp4",
     ]
-    assert (report.done, report.failures) == (1, [])
+    assert (report.done, report.videos, report.rows, report.failures) == (1, 1, 12, [])
+    assert report.tell(f"12 in {report.looked_into}") == 0
     told = f"{clip}: 12 detections of 2 object(s) in 6 frame(s); written to {tmp_path}/out/vis/a"
-    assert told in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert told in printed and printed.endswith("12 in 1 video(s)\n")
 
 
 def test_settings_reach_the_video(clip: Path, detector: ColourDetector, tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_one_that_fails_does_not_stop_the_others(
     clip: Path, detector: ColourDetector, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    report = Report()
+    report = Report(is_quiet=True)
     videos = [str(tmp_path / "broken.mp4"), str(tmp_path / "missing.mp4"), str(clip)]
     run_videos(detector, videos, arguments(tmp_path / "out", quiet=True), report)
     assert report.done == 1 and len(report.failures) == 2
@@ -140,3 +144,19 @@ def test_what_cannot_be_done_is_refused_first(
     with pytest.raises(ValueError, match=r"--out-dir .* cannot be written to"):
         run_videos(detector, [str(clip)], arguments(tmp_path / "file"), Report())
     assert detector.calls == 0
+
+
+def test_the_command_takes_videos_and_pictures_together(
+    cached_detector, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    picture = sorted((BUNDLED / "images").glob("*.png"))[0]
+    given = [str(clip), str(picture), "--texts", "a red circle. a blue square"]
+    given += ["--model", "tiny.py", "--out-dir", str(tmp_path / "out"), "--every", "3"]
+    assert main(["detect", *given]) == 0
+    files = {"preds/clip.jsonl", "preds/clip.video.json", "vis/clip.mp4", "results.jsonl"}
+    files |= {f"preds/{picture.stem}.json", f"vis/{picture.stem}.png"}
+    assert set(written(tmp_path / "out")) == files
+    assert "in 1 picture(s) and 1 video(s); written to" in capsys.readouterr().out
+    missing = str(tmp_path / "missing.mp4")
+    assert main(["detect", missing, *given[2:]]) == 2
+    assert f"video {missing!r} cannot be read" in capsys.readouterr().err

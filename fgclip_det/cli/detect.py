@@ -15,7 +15,7 @@ from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
-from fgclip_det.apis.inputs.kinds import is_video
+from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, path_text
@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         detector.set_negatives(negatives)
     results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
     report = Report(arguments.quiet or arguments.json)
-    videos = [path for path in names if is_video(path)]
-    pictures = {path: name for path, name in names.items() if not is_video(path)}
+    videos = {path: name for path, name in names.items() if is_video(path) or is_webcam(path)}
+    pictures = {path: name for path, name in names.items() if path not in videos}
     if pictures:
         with results:
             look_into(detector, pictures, arguments, results, report, **_options(arguments))
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         run_videos(detector, videos, arguments, report)
     where = "" if out_dir is None else f"; written to {out_dir}"
-    return report.tell(f"{report.rows} detections in {report.done} picture(s){where}")
+    return report.tell(f"{report.rows} detections in {report.looked_into}{where}")
 
 
 def check_settings(arguments: argparse.Namespace) -> None:
@@ -176,7 +176,13 @@ def _out_dir(arguments: argparse.Namespace) -> Path | None:
 
 def _pictures(arguments: argparse.Namespace, out_dir: Path | None) -> dict[str, str]:
     made = [] if out_dir is None else [out_dir / folder for folder in FOLDERS]
-    names = named_images(arguments.images, without=made)
+    # A folder may be called like a camera or a video.
+    named = [one for one in arguments.images if not os.path.isdir(one)]
+    videos = {one: Path(one).stem for one in named if is_video(one)}
+    videos |= {one: one for one in named if is_webcam(one) and not os.path.exists(one)}
+    given = [one for one in arguments.images if one not in videos]
+    names = named_images(given, without=made) if given else {}
+    names |= videos
     if arguments.recursive:
         return names
     flat = {path: name for path, name in names.items() if "/" not in name}

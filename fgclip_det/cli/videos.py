@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fgclip_det.apis.inputs.kinds import is_webcam
 from fgclip_det.apis.video.detection import VideoResult, detect_video
 from fgclip_det.apis.video.frame_lines import read_lines
 from fgclip_det.apis.video.looking import Looking
-from fgclip_det.apis.video.source import VideoSource, is_webcam
+from fgclip_det.apis.video.source import VideoSource
 from fgclip_det.cli.outputs import check_folder, path_text
 from fgclip_det.cli.report import Report
-from fgclip_det.exit_codes import UNSAFE, say
+from fgclip_det.exit_codes import UNSAFE
 from fgclip_det.io import read_json, to_json
 
 # Of most file systems, in bytes, less the longest ending.
@@ -65,17 +66,14 @@ def run_videos(
     for path, name in _named(videos).items():
         with report.collected(path):
             if out_dir is None:
-                _print(path, detector, dict(settings))
-                report.add(name, ())
+                report.add_video("", _print(path, detector, dict(settings)))
                 continue
             name = _free_name(path, name, out_dir / "preds", taken)
             result = _written(path, name, detector, out_dir, arguments, settings)
-            report.add(name, ())
+            report.add_video(f"{path_text(path)}: {_told(result)}", result.detections)
             if arguments.json:
                 for line in read_lines(result.lines):
                     _print_line(path, line)
-            elif not arguments.quiet:
-                say(f"{path_text(path)}: {_told(result)}")
 
 
 def _written(
@@ -100,11 +98,14 @@ def _written(
     )
 
 
-def _print(path: str, detector: Any, settings: dict[str, Any]) -> None:
-    every = settings.pop("every")
+def _print(path: str, detector: Any, settings: dict[str, Any]) -> int:
+    """Prints all lines; returns how many detections they hold."""
+    video, found = VideoSource(path, settings.pop("every")), 0
     looking = Looking(detector, detector.encode(), **settings)
-    for _, line, _ in looking.lines(VideoSource(path, every)):
+    for _, line, _ in looking.lines(video):
+        found += len(line["detections"])
         _print_line(path, line)
+    return found
 
 
 def _print_line(path: str, line: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import sys
 import time
@@ -14,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgclip_det.apis.argument_checks import check_path
-from fgclip_det.apis.inputs.kinds import is_url
+from fgclip_det.apis.inputs.kinds import is_url, is_webcam
 from fgclip_det.apis.video.packages import needed
 from fgclip_det.io import one_line, open_regular
 
-_WEBCAM = re.compile(r"webcam(?::(\d+))?")
 # FFmpeg's names of what reads cameras, and what it calls the first of them.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 _USUAL_RATE = 25.0
@@ -122,7 +120,7 @@ class VideoSource:
         if self.is_live:
             options = {}
             form, place = _CAMERAS.get(sys.platform, ("dshow", "video={}"))
-            place = place.format(_WEBCAM.fullmatch(self.source)[1] or 0)
+            place = place.format(self.source.partition(":")[2] or 0)
         else:
             # Anything that an end and a size can be asked of: no pipe waits for its writer.
             with open_regular(self.source, "video"):
@@ -219,11 +217,6 @@ _FORMATS = ",".join(
         *("flac", "aac", "nut", "mxf", "dv"),
     )
 )
-
-
-def is_webcam(source: str | os.PathLike) -> bool:
-    """Whether it names a camera: "webcam", or "webcam:1" for the second."""
-    return _WEBCAM.fullmatch(os.fspath(source)) is not None
 
 
 def _is_cover(stream: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgclip_det.apis.video.source import VideoSource, is_webcam
+from fgclip_det.apis.video.source import VideoSource
 from tests.apis.video.conftest import squares, write_frames
 
 CORNERS = {"red": (200, 30, 40), "green": (20, 180, 60), "blue": (40, 60, 210), "grey": (90,) * 3}
@@ -217,11 +217,6 @@ def test_odd_names_are_names(video: Path, name: bytes, monkeypatch: pytest.Monke
     monkeypatch.chdir(video.parent)
     shutil.copy(video, name)
     assert len(list(VideoSource(os.fsdecode(name)))) == 12
-
-
-def test_webcams_are_named() -> None:
-    assert is_webcam("webcam") and is_webcam("webcam:12")
-    assert not is_webcam("webcam:") and not is_webcam("webcam.mp4") and not is_webcam("a/webcam")
 
 
 @pytest.mark.skipif(os.path.exists("/dev/video99"), reason="there is such a camera")
