@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, ValuesView
 from pathlib import Path
 from typing import Any, cast
@@ -297,7 +298,7 @@ class OpenVocabInferencer:
         count = len(pictures) if isinstance(pictures, list) else None
         places = enumerate(pictures)
         with tqdm(total=count, desc="pictures", disable=not progress or count == 1) as bar:
-            while batch := list(itertools.islice(places, batch_size)):
+            while batch := list(itertools.islice(places, min(batch_size, sys.maxsize))):
                 inputs = list(load(batch, self.pipeline, failures, tiling, keep_pixels))
                 if inputs:
                     yield self._regions(inputs, batch_size, tiling), inputs
@@ -317,7 +318,7 @@ class OpenVocabInferencer:
     def _tiles(self, one: Input, batch_size: int) -> Iterator[Regions]:
         """Regions of each tile of a picture, of which a batch is prepared at a time."""
         tiles = (prepared(cut_out(one.pixels, own), None, self.pipeline) for own in one.windows)
-        while batch := list(itertools.islice(tiles, batch_size)):
+        while batch := list(itertools.islice(tiles, min(batch_size, sys.maxsize))):
             yield from self._network(batch)
 
     def _network(self, data: list[dict]) -> list[Regions]:

@@ -36,7 +36,7 @@ PICTURES = [
     ),
     *(np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8)),
     *(np.zeros((3, 4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros(0, np.uint8)),
-    *(np.zeros((0, 4, 3), np.uint8), np.array("x.png"), np.array(None), torch.zeros(3, 4, 4)),
+    *(np.zeros((0, 4, 3), np.uint8), np.array("x.png"), np.array(None), torch.zeros(3, 4, 4) - 1),
 ]
 TEXTS = [
     *(5, 1.5, True, b"a red ring", object(), [None], [5], [b"a"], ["a", None], [[]], [[None]], ()),

@@ -19,6 +19,7 @@ from fgclip_det.exit_codes import printable
 _LEAST_SIDE = 640
 _LONGEST_NAME = 40
 _LEAST_LETTERS = 12
+_MOST_LETTERS = 60
 # Of a mask over the picture.
 _COVER = 0.45
 
@@ -62,14 +63,16 @@ def draw_detections(
     canvas = Image.fromarray(image).resize((width * scale, height * scale), Image.BICUBIC)
     # Of a very long picture the shorter side decides, or one label would cover it.
     side = min(max(canvas.size), 4 * min(canvas.size))
-    line = max(2, side // 400)
+    line = max(2, side // 250)
     boxes = [[float(value) * scale for value in box] for box in detections.boxes.tolist()]
     # The best detection is drawn last, on top.
     for box, sign in reversed(list(zip(boxes, signs, strict=True))):
         _draw_box(canvas, box, sign, line)
     if labels != "off" and boxes:
         texts = [_label_of(detections, row, labels) for row in range(len(boxes))]
-        _draw_labels(canvas, boxes, texts, signs, max(_LEAST_LETTERS, side // 55), line)
+        _draw_labels(
+            canvas, boxes, texts, signs, max(_LEAST_LETTERS, min(side // 38, _MOST_LETTERS)), line
+        )
     return canvas
 
 
