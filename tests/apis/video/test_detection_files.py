@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,20 @@ def test_a_camera_is_looked_at_anew_until_it_is_stopped(
         with av.open(str(result.drawn)) as container:
             assert sum(1 for _ in container.decode(video=0)) == 5
     assert sorted(os.listdir(tmp_path / "out")) == ["cam.jsonl", "cam.mp4", "cam.video.json"]
+
+
+def test_a_full_disk_loses_nothing_that_was_found(
+    video: Path, detector: ColourDetector, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        # Room for the lines, and not for what is drawn.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+        with pytest.raises(OSError, match=r"clip\.mp4"):
+            detect_video(detector, video, out_dir=out, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(out) == ["clip.jsonl.part"]
+    assert detect_video(detector, video, out_dir=out, progress=False).frames == 12
+    assert detector.calls == 12
