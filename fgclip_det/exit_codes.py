@@ -42,6 +42,7 @@ UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 _MOST_NOTES = 20
 _LONGEST_ERROR = 1800
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
+_VIDEO = ("av", "supervision", "trackers")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
 # What MMEngine raises where a config holds what it does not expect.
 _OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
@@ -161,6 +162,10 @@ def import_advice(error: ImportError) -> str | None:
     mend = "fgclip-det doctor tells what mends it"
     if name in _OPENMMLAB:
         mend = f"pip install 'fgclip_det[openmmlab]', or {mend}"
+    elif name in _VIDEO:
+        mend = "pip install 'fgclip_det[video]'"
+    if str(error).endswith(mend):  # whoever imported it has said so
+        return str(error)
     return f"{name or 'a package'} cannot be imported ({error}): {mend}"
 
 

@@ -219,7 +219,7 @@ def test_videos_are_handed_on_and_pictures_done_beside_them(
 ) -> None:
     seen: list = []
 
-    def run_videos(detector: object, videos: list, arguments: object, report: object) -> None:
+    def run_videos(detector: object, videos: dict, arguments: object, report: object) -> None:
         seen.append((detector, videos, arguments.every, arguments.no_track))
         report.failures.append("a video that failed")
 
@@ -228,7 +228,7 @@ def test_videos_are_handed_on_and_pictures_done_beside_them(
     (pictures / "v.mp4").write_bytes(b"")
     given = (pictures / "v.mp4", pictures / "a.png", "--every", 3, "--no-track")
     assert detect(*given, "--no-save-vis", "--out-dir", tmp_path / "out") == 3
-    assert seen == [(cached_detector, [str(pictures / "v.mp4")], 3, True)]
+    assert seen == [(cached_detector, {str(pictures / "v.mp4"): "v"}, 3, True)]
     assert written(tmp_path / "out") == ["preds/a.json", "results.jsonl"]
     assert detect(given[0], "--out-dir", tmp_path / "none") == 2
     assert not (tmp_path / "none").exists() and len(seen) == 2
@@ -426,3 +426,23 @@ def test_two_commands_at_once_tear_no_line(tmp_path: Path) -> None:
     assert len(written(tmp_path / "out" / "preds")) == 17
     told = [line["path"] for line in lines_of(tmp_path / "out")]
     assert told in ([f"a{i}.png" for i in range(10)], [f"b{i}.png" for i in range(7)])
+
+
+def test_a_camera_is_named_and_a_file_of_that_name_is_a_file(
+    cached_detector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+
+    def run_videos(detector: object, videos: dict, arguments: object, report: object) -> None:
+        seen.append(videos)
+        report.add_video("seen", 3)
+
+    module = SimpleNamespace(run_videos=run_videos)
+    monkeypatch.setitem(sys.modules, "fgclip_det.cli.videos", module)
+    monkeypatch.chdir(tmp_path)
+    out = ("--no-save-vis", "--out-dir", tmp_path / "out")
+    assert detect("webcam", "webcam:1", pictures / "a.png", *out) == 0
+    assert seen == [{"webcam": "webcam", "webcam:1": "webcam:1"}]
+    shutil.copytree(pictures, tmp_path / "webcam")
+    assert detect("webcam", *out) == 0
+    assert len(seen) == 1

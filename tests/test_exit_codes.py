@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fgclip_det.exit_codes import notes, printable, run_tool, say
+from fgclip_det.exit_codes import import_advice, notes, printable, run_tool, say
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -233,3 +233,10 @@ def test_ctrl_c_while_the_rest_is_printed(
     assert run_tool(lambda: 0) == 130
     monkeypatch.undo()
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_packages_for_videos_name_their_extra_once() -> None:
+    bare = ModuleNotFoundError("No module named 'av'", name="av")
+    advice = import_advice(bare)
+    assert advice.endswith("pip install 'fgclip_det[video]'")
+    assert import_advice(ImportError(advice, name="av")) == advice

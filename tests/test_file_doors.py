@@ -29,6 +29,8 @@ EXCEPTIONS = {
     ("fgclip_det/apis/heatmap.py", "Image.open"): "of what was drawn in memory",
     ("fgclip_det/apis/heatmap.py", "np.load"): "of a stream that io opened, without pickles",
     ("fgclip_det/apis/heatmap.py", "np.savez_compressed"): "to memory",
+    ("fgclip_det/apis/video/source.py", "open"): "PyAV's, of a file that io opened before",
+    ("fgclip_det/apis/video/writer.py", "open"): _INTO_OWN_FILE,
     ("fgclip_det/apis/image_regions.py", "save"): "of Regions, which writes through io",
     ("fgclip_det/compat/checkpoint.py", "import pickle"): "the name of torch's error",
     ("fgclip_det/compat/checkpoint.py", "load_file"): _TENSORS,

@@ -13,7 +13,9 @@ _HOMES = {
     "MaskPredictor": "fgclip_det.apis.masks",
     "OpenVocabInferencer": "fgclip_det.apis.inferencer",
     "Detections": "fgclip_det.apis.detections",
+    "VideoSource": "fgclip_det.apis.video.source",
     "check_weights": "fgclip_det.apis.detector_loading",
+    "detect_video": "fgclip_det.apis.video.detection",
     "draw_detections": "fgclip_det.apis.drawing.visualization",
     "draw_heatmap": "fgclip_det.apis.heatmap",
     "load_detector": "fgclip_det.apis.detector_loading",
@@ -21,13 +23,16 @@ _HOMES = {
     "rescore": "fgclip_det.apis.rescoring.rescoring",
     "resolve_device": "fgclip_det.apis.detector_loading",
     "similarity_maps": "fgclip_det.apis.heatmap",
+    "stream_video": "fgclip_det.apis.video.looking",
 }
 __all__ = [
     "Detections",
     "ImageRegions",
     "MaskPredictor",
     "OpenVocabInferencer",
+    "VideoSource",
     "check_weights",
+    "detect_video",
     "draw_detections",
     "draw_heatmap",
     "load_detector",
@@ -35,6 +40,7 @@ __all__ = [
     "rescore",
     "resolve_device",
     "similarity_maps",
+    "stream_video",
 ]
 
 

@@ -13,7 +13,7 @@ from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
-from fgclip_det.apis.inputs.kinds import is_video
+from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import name_of, named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import FOLDERS, path_text
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_detector(arguments)
     _check_video(arguments)
     out_dir = _out_dir(arguments)
-    pictures = _pictures(arguments, out_dir)
-    videos = list(dict.fromkeys(path for path in arguments.images if is_video(path)))
+    videos = _videos(arguments.images)
+    pictures = _pictures(arguments, out_dir, videos)
     vocabulary = read_vocabulary(arguments)
     negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
     results = Results(
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         run_videos(detector, videos, arguments, report)
     where = "" if out_dir is None else f"; written to {out_dir}"
-    return report.tell(f"{report.rows} detections in {report.done} picture(s){where}")
+    return report.tell(f"{report.rows} detections in {report.looked_into}{where}")
 
 
 def check_settings(arguments: argparse.Namespace) -> None:
@@ -173,10 +173,20 @@ def _out_dir(arguments: argparse.Namespace) -> Path | None:
     return Path(arguments.out_dir)
 
 
-def _pictures(arguments: argparse.Namespace, out_dir: Path | None) -> dict[str, str]:
+def _pictures(
+    arguments: argparse.Namespace, out_dir: Path | None, videos: Collection[str]
+) -> dict[str, str]:
     made = [] if out_dir is None else [out_dir / folder for folder in FOLDERS]
-    given = [path for path in arguments.images if not is_video(path)]
-    return named_images(given, without=made, recursive=arguments.recursive)
+    given = [one for one in arguments.images if one not in videos]
+    return named_images(given, without=made, recursive=arguments.recursive) if given else {}
+
+
+def _videos(images: Iterable[str]) -> dict[str, str]:
+    """Videos and cameras among what is named, with the names of their results."""
+    # A folder may be called like a camera or a video.
+    named = [one for one in images if not os.path.isdir(one)]
+    videos = {one: Path(one).stem for one in named if is_video(one)}
+    return videos | {one: one for one in named if is_webcam(one) and not os.path.exists(one)}
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

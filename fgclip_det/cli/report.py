@@ -25,7 +25,8 @@ class Report:
         is_quiet: Whether nothing is told but what could not be done.
 
     Attributes:
-        done: Pictures that were done.
+        done: Pictures and videos that were done.
+        videos: Videos among them.
         rows: Rows that were found in them.
         failures: One reason for each picture that was not done.
     """
@@ -33,9 +34,11 @@ class Report:
     def __init__(self, is_quiet: bool = False) -> None:
         self.is_quiet = is_quiet
         self.done = 0
+        self.videos = 0
         self.rows = 0
         self.failures: list[str] = []
         self._shown: list[str] = []
+        self._left_out = 0
 
     def add(self, picture: str, rows: Iterable[tuple[float, str, Sequence[float]]]) -> None:
         """Score, name and place of all that was found in a picture that is done."""
@@ -45,6 +48,24 @@ class Report:
             if not self.is_quiet and len(self._shown) < _SHOWN_ROWS:
                 where = [round(value) for value in place]
                 self._shown.append(f"{picture:24} {score:5.2f}  {name}  {where}")
+            else:
+                self._left_out += 1
+
+    def add_video(self, line: str, rows: int) -> None:
+        """A video that is done: what is told of it, and how much was found in it."""
+        self.done += 1
+        self.videos += 1
+        self.rows += rows
+        if not self.is_quiet:
+            self._shown.append(line)
+
+    @property
+    def looked_into(self) -> str:
+        """How many pictures and videos were done."""
+        pictures, videos = self.done - self.videos, f"{self.videos} video(s)"
+        if not self.videos:
+            return f"{pictures} picture(s)"
+        return f"{pictures} picture(s) and {videos}" if pictures else videos
 
     @contextmanager
     def collected(self, path: str) -> Iterator[None]:
@@ -79,8 +100,8 @@ class Report:
         """
         if not self.is_quiet:
             say(*self._shown)
-            if self.rows > len(self._shown):
-                say(f"... and {self.rows - len(self._shown)} more")
+            if self._left_out:
+                say(f"... and {self._left_out} more")
             if self.done:
                 say(summary)
         if not self.failures:
@@ -88,5 +109,6 @@ class Report:
         for reason in self.failures:
             say_error(reason)
         total = self.done + len(self.failures)
-        say(f"{self.done} of {total} pictures were done", file=sys.stderr)
+        kind = "files" if self.videos else "pictures"
+        say(f"{self.done} of {total} {kind} were done", file=sys.stderr)
         return EXIT_PARTLY_DONE if self.done else EXIT_USER_ERROR

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fgclip_det.io.json_files import parse_json, read_json_lines, to_json
+from fgclip_det.io.json_files import parse_json, to_json
 
 try:
     import fcntl
@@ -52,9 +52,15 @@ class ResumableLines:
         """
         if self._end:
             self._cut()
-            lines = (value for _, value in read_json_lines(self.path))
-            next(lines)
-            yield from lines
+            left = self._end
+            # A line at a time: hours of a video do not fit into memory.
+            with self.path.open("rb") as stream:
+                for number, line in enumerate(stream, 1):
+                    left -= len(line)
+                    if left < 0:
+                        return
+                    if number > 1:
+                        yield parse_json(line, f"line {number} of {str(self.path)!r}")
 
     def append(self, results: list[Any]) -> None:
         """Write results, one a line; one that fails leaves the file for the next to mend.

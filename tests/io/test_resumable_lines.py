@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,25 @@ def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     lines.remove()
     lines.append([2])
     assert list(lines) == list(ResumableLines(path, "key")) == [2]
+
+
+def test_lines_are_read_one_at_a_time(tmp_path: Path) -> None:
+    lines = ResumableLines(tmp_path / "a", "key")
+    lines.append([{"text": "x" * 10_000, "number": number} for number in range(2000)])
+    tracemalloc.start()
+    try:
+        assert [line["number"] for line in lines] == list(range(2000))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_added_meanwhile_is_not_read(tmp_path: Path) -> None:
+    lines = ResumableLines(tmp_path / "a", "key")
+    lines.append([1, 2])
+    found = []
+    for line in lines:
+        found.append(line)
+        lines.append([line + 10])
+    assert found == [1, 2]
+    assert list(lines) == [1, 2, 11, 12]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_EXTENSIONS = (
     ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
     ".webm", ".wmv",
 )  # fmt: skip
+_WEBCAM = re.compile(r"webcam(?::\d+)?")
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -17,6 +19,11 @@ def is_video(path: str | os.PathLike) -> bool:
     if is_url(name):
         name = name.partition("#")[0].partition("?")[0]
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def is_webcam(source: str | os.PathLike) -> bool:
+    """Whether it names a camera: "webcam", or "webcam:1" for the second."""
+    return _WEBCAM.fullmatch(os.fspath(source)) is not None
 
 
 def is_url(path: object) -> bool:

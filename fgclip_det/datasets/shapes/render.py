@@ -105,7 +105,7 @@ _OUTLINES: dict[str, np.ndarray] = {
 _HOLES: dict[str, np.ndarray] = {"ring": _circle(0.46)}
 
 
-def _geometry(
+def outline_of(
     rng: np.random.Generator, shape: str, size: float
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Outline (V, 2), hole (V, 2) or None, and size (2,), in px from the box's top left."""
@@ -167,7 +167,7 @@ def _mask(outline: np.ndarray, hole: np.ndarray | None, shape: tuple[int, int]) 
     return np.asarray(mask, dtype=np.float32)
 
 
-def _paint(
+def paint(
     rng: np.random.Generator,
     canvas: np.ndarray,
     composition: Composition,
@@ -193,7 +193,7 @@ def _paint(
     window += color
 
 
-def _background(rng: np.random.Generator) -> tuple[np.ndarray, str, int]:
+def paint_background(rng: np.random.Generator) -> tuple[np.ndarray, str, int]:
     """Canvas (H, W, 3) float32 in 0..255, its brightness word, and its number of lines."""
     level = rng.uniform(125, 180)
     word = "dark grey" if level < 143 else "grey" if level < 162 else "light grey"
@@ -227,7 +227,7 @@ def _place(
         for composition in compositions:
             for _ in range(40):
                 size = max(rng.uniform(low, high) * shrink, low)
-                outline, hole, extent = _geometry(rng, composition.shape, size)
+                outline, hole, extent = outline_of(rng, composition.shape, size)
                 corner = rng.uniform(1.0, IMAGE_SIZE - 1.0 - extent)
                 box = (*corner.tolist(), *(corner + extent).tolist())
                 if all(_iou(box, other[2]) < MAX_IOU for other in placed):
@@ -257,10 +257,10 @@ def render(rng: np.random.Generator, compositions: list[Composition]) -> Scene:
     """
     if len(compositions) not in SIZE_RANGES:
         raise ValueError(f"cannot draw {len(compositions)} objects: give 1 to {len(SIZE_RANGES)}")
-    canvas, background, num_lines = _background(rng)
+    canvas, background, num_lines = paint_background(rng)
     placed = _place(rng, compositions)
     for composition, (outline, hole, _) in zip(compositions, placed, strict=True):
-        _paint(rng, canvas, composition, outline, hole)
+        paint(rng, canvas, composition, outline, hole)
     canvas += rng.normal(0, 3.0, (IMAGE_SIZE, IMAGE_SIZE, 1)).astype(np.float32)
     image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
     objects = tuple(

@@ -9,8 +9,8 @@ from fgclip_det.datasets.shapes.render import (
     SHAPES,
     Composition,
     _iou,
-    _paint,
     _place,
+    paint,
     render,
 )
 
@@ -52,7 +52,7 @@ def test_box_is_tight_to_the_painted_pixels(shape):
         composition = Composition("red", "plain", shape)
         ((outline, hole, box),) = _place(rng, [composition])
         canvas = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
-        _paint(rng, canvas, composition, outline, hole)
+        paint(rng, canvas, composition, outline, hole)
         ys, xs = np.nonzero(canvas[..., 0])
         painted = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
         # A painted pixel may be covered in part only, or a thin tip fall between two samples.
@@ -65,7 +65,7 @@ def test_ring_has_a_hole_and_a_circle_none():
         composition = Composition("white", "plain", shape)
         ((outline, hole, box),) = _place(rng, [composition])
         canvas = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
-        _paint(rng, canvas, composition, outline, hole)
+        paint(rng, canvas, composition, outline, hole)
         centre = canvas[int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)]
         assert bool(centre.sum() > 0) == filled
 
@@ -78,7 +78,7 @@ def test_pattern_adds_a_second_tone(color):
         composition = Composition(color, pattern, "square")
         ((outline, hole, box),) = _place(rng, [composition])
         canvas = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
-        _paint(rng, canvas, composition, outline, hole)
+        paint(rng, canvas, composition, outline, hole)
         y, x = int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)
         spreads[pattern] = np.ptp(canvas[y - 8 : y + 8, x - 8 : x + 8].sum(axis=2))
     assert spreads["plain"] < 1
