@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="of a scene (default: 60)")
     parser.add_argument("--seeds", type=int, default=2, help="of each scene (default: 2)")
     parser.add_argument("--lines", type=int, default=20_000, help="frames of lines alone")
-    parser.add_argument("--drawn", type=int, default=4000, help="frames that are drawn too")
+    parser.add_argument("--drawn", type=int, default=3000, help="frames that are drawn too")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
