@@ -56,7 +56,8 @@ test-transformers4: setup
 	@PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(BIN)/python -c "import transformers as t; \
 	  print('transformers', t.__version__); assert t.__version__.startswith('4.57.')"
 	PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(PYTEST) tests/hub tests/encoders tests/vocabulary \
-	  tests/models/hub_families tests/models/detectors/test_hub_detector.py tests/apis/test_masks.py
+	  tests/models/hub_families tests/models/detectors/test_hub_detector.py tests/apis/test_masks.py \
+	  tests/test_cli_photos.py
 
 doctor: setup
 	$(BIN)/fgclip-det doctor
