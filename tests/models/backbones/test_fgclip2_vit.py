@@ -110,5 +110,5 @@ def test_encoder_from_sizes():
     assert backbone(torch.zeros(1, 3, 16, 24)).grid == (2, 3)
     with pytest.raises(ValueError, match=r"sizes of an FGCLIP2Config: .*image_size"):
         build_encoder({**encoder, "vision": {**vision, "image_size": 16}})
-    with pytest.raises(ValueError, match="'FGCLIP3': 'FGCLIP' or 'FGCLIP2'"):
+    with pytest.raises(ValueError, match="'FGCLIP3': 'FGCLIP', 'FGCLIP2'"):
         build_encoder({**encoder, "type": "FGCLIP3"})
