@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def look_into(
     # Answers call an address by what a terminal may see of it.
     names = {name_of(path): name for path, name in names.items()}
     # A disk takes as long as a small network: one picture is written while the next is looked into.
-    with ThreadPoolExecutor(1) as writer:
+    # Closed, so that the bar ends its line before an error has one.
+    with closing(stream), ThreadPoolExecutor(1) as writer:
         pending: _Written | None = None
         for answer in stream:
             with report.collected(answer.image_path):
