@@ -19,6 +19,7 @@ from pycocotools import mask as mask_codec
 
 import fgclip_det
 from fgclip_det.apis import inferencer
+from fgclip_det.apis.answers import Stream
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.apis.inputs import picture_lists
@@ -188,14 +189,7 @@ def test_options_reach_the_inferencer(monkeypatch: pytest.MonkeyPatch, tmp_path:
             seen["options"] = options
             none = torch.zeros(0)
             answer = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, images[0])
-            return _Iterated([answer], np.zeros((6, 8, 3), np.uint8))
-
-    class _Iterated:
-        def __init__(self, answers: list, pixels: np.ndarray) -> None:
-            self.answers, self.pixels, self.failures = answers, pixels, []
-
-        def __iter__(self) -> object:
-            return iter(self.answers)
+            return Stream((pair for pair in [(answer, np.zeros((6, 8, 3), np.uint8))]), [])
 
     monkeypatch.setattr(inferencer, "OpenVocabInferencer", Stub)
     out = ("--no-save-vis", "--out-dir", tmp_path / "out")
