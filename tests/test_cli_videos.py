@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("av")
-pytest.importorskip("trackers")
-
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.cli import main
 from fgclip_det.cli.report import Report

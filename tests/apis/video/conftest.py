@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,6 @@ from torch.nn import functional as F
 
 from fgclip_det.apis.detections import Detections
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
-
-av = pytest.importorskip("av")
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("trackers")
-
 from fgclip_det.apis.video.detection import detect_video
 from fgclip_det.apis.video.looking import stream_video
 from tests.apis.video.conftest import ColourDetector, av, squares, write_frames

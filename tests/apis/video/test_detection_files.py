@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("trackers")
-
 from fgclip_det.apis.video import source
 from fgclip_det.apis.video.detection import detect_video
 from tests.apis.video.conftest import ColourDetector, av

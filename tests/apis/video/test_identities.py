@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("av")
-pytest.importorskip("trackers")
-
 from benchmarks.video import RATE, SCENES, identity_shares
 from fgclip_det.apis import OpenVocabInferencer, detect_video
 from fgclip_det.apis.video.writer import written_video

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("trackers")
-
 from fgclip_det.apis.video.tracking import ObjectTracker
 
 SIZE = np.array([-20.0, -20.0, 20.0, 20.0])
