@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 import fgclip_det
-from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detections import Detections, rounded
 from fgclip_det.apis.drawing.visualization import draw_detections
 from fgclip_det.apis.inputs.kinds import is_url
 from fgclip_det.cli.outputs import check_folder, path_text, source_text, write_drawing, write_result
@@ -20,8 +20,6 @@ from fgclip_det.io import read_json, replaced_text, to_json
 
 # All results of a run, in order, a line each.
 LINES = "results.jsonl"
-# Beyond these digits a box, in pixels, and a score are noise.
-_BOX_DIGITS, _SCORE_DIGITS = 2, 4
 
 
 class Results:
@@ -148,19 +146,6 @@ class Results:
         if self._lines is None:
             self._lines = self._stack.enter_context(replaced_text(self.out_dir / LINES))
         self._lines.write(line)
-
-
-def rounded(told: dict[str, Any]) -> dict[str, Any]:
-    """What `Detections.to_dict` tells, with boxes of 0.01 pixels and scores of 4 digits."""
-    found = [
-        {
-            **row,
-            "score": round(row["score"], _SCORE_DIGITS),
-            "box": [round(value, _BOX_DIGITS) for value in row["box"]],
-        }
-        for row in told["detections"]
-    ]
-    return {**told, "detections": found}
 
 
 def about_run(detector: Any, model: str, threshold: float) -> dict[str, Any]:

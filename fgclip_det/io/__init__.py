@@ -28,7 +28,7 @@ from fgclip_det.io.picture_headers import (
     read_header,
     undo_tiff_turn,
 )
-from fgclip_det.io.regular_files import open_regular, read_bytes, read_text
+from fgclip_det.io.regular_files import open_regular, read_bytes, read_text, sha256_of
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.io.tensor_headers import TensorHeader, read_tensor_header
 
@@ -60,6 +60,7 @@ __all__ = [
     "replaced_files",
     "replaced_folder",
     "replaced_text",
+    "sha256_of",
     "to_json",
     "to_rgb",
     "undo_tiff_turn",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import os
 import stat
@@ -92,6 +93,23 @@ def read_text(path: str | os.PathLike, what: str = "file", max_bytes: int | None
             "it as UTF-8"
         )
     return text
+
+
+def sha256_of(path: str | os.PathLike, what: str = "file") -> str:
+    """Hex digits of the checksum of a file, of which a piece is in memory at a time.
+
+    Args:
+        path: The file.
+        what: What it is, for messages.
+
+    Raises:
+        ValueError: See `open_regular`.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, what) as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def free_memory() -> int:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import ExifTags
+from torchvision.ops import nms
 
-from fgclip_det.io import open_regular, quoted
+from fgclip_det.io import quoted, sha256_of
 from fgclip_det.io.images import opened_picture
 from fgclip_det.io.picture_headers import read_header
 
 Frame = Literal["stored", "shown"]
 SPLITS = ("train", "val")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,6 @@ def orientation_of(path: Path) -> int:
     return entry if entry in range(2, 9) else 1
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digits of the checksum of a picture's file.
-
-    Raises:
-        ValueError: It cannot be read.
-    """
-    digest = hashlib.sha256()
-    with open_regular(path, "picture") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def one_label_each(
     boxes: np.ndarray, scores: np.ndarray, names: np.ndarray, iou_threshold: float
 ) -> np.ndarray:
@@ -161,19 +149,9 @@ def one_label_each(
         (K,) int, rows that are kept, best first.
     """
     order = np.lexsort((np.arange(len(scores)), names, -scores))
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    areas = sides.prod(axis=1)
-    kept: list[int] = []
-    for row in order.tolist():
-        others = boxes[kept]
-        inner = np.minimum(others[:, 2:], boxes[row, 2:]) - np.maximum(
-            others[:, :2], boxes[row, :2]
-        )
-        inner = np.maximum(inner, 0).prod(axis=1)
-        union = np.maximum(areas[kept] + areas[row] - inner, np.finfo(float).tiny)
-        if not (inner / union > iou_threshold).any():
-            kept.append(row)
-    return np.array(kept, dtype=int)
+    # Where scores are equal, torchvision's order is that of the rows.
+    ranked = torch.from_numpy(boxes[order]), torch.from_numpy(scores[order])
+    return order[nms(*ranked, iou_threshold).numpy()]
 
 
 def read_thresholds(
@@ -234,4 +212,4 @@ def read_picture_facts(path: Path) -> tuple[str, int]:
         ValueError: It is not.
     """
     read_header(path)
-    return sha256_of(path), orientation_of(path)
+    return sha256_of(path, "picture"), orientation_of(path)

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fgclip_det.apis.argument_checks import check_batch_size
-from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detections import BOX_DIGITS, SCORE_DIGITS, Detections
 from fgclip_det.apis.inferencer import OpenVocabInferencer
 from fgclip_det.apis.inputs.picture_lists import find_images
 from fgclip_det.apis.labelling.labels import (
@@ -21,14 +21,11 @@ from fgclip_det.apis.labelling.labels import (
     one_label_each,
     read_picture_facts,
     read_thresholds,
-    sha256_of,
 )
-from fgclip_det.io import ResumableLines, parse_json, quoted, read_json_lines, to_json
+from fgclip_det.io import ResumableLines, parse_json, quoted, read_json_lines, sha256_of, to_json
 from fgclip_det.vocabulary import TextEmbeddings
 
 LINES = "labels.jsonl"
-# Of a label's box and score, in files.
-_BOX_DIGITS, _SCORE_DIGITS = 2, 4
 # A box that is thinner trains nothing, and is no box to some readers.
 _LEAST_SIDE = 1.0
 
@@ -209,7 +206,7 @@ def _to_do(
             continue
         try:
             before = done.get(name)
-            if before is not None and sha256_of(path) == before.sha256:
+            if before is not None and sha256_of(path, "picture") == before.sha256:
                 found[name] = before
                 continue
             checksum, orientation = read_picture_facts(path)
@@ -247,11 +244,11 @@ def _labelled(
 def _kept(answer: Detections, settings: LabelSettings) -> Iterable[Label]:
     """Boxes inside the picture, above the threshold of their name, one for each object."""
     limit = [answer.width, answer.height] * 2
-    boxes = answer.boxes.double().numpy().round(_BOX_DIGITS).clip(0, limit)
+    boxes = answer.boxes.double().numpy().round(BOX_DIGITS).clip(0, limit)
     scores, names = answer.scores.double().numpy(), answer.labels.numpy()
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) if len(boxes) else np.zeros(0)
     is_good = (scores >= np.array(settings.thresholds)[names]) & (sides >= _LEAST_SIDE)
     boxes, scores, names = boxes[is_good], scores[is_good], names[is_good]
     for row in one_label_each(boxes, scores, names, settings.iou_threshold):
-        score = round(float(scores[row]), _SCORE_DIGITS)
+        score = round(float(scores[row]), SCORE_DIGITS)
         yield Label(int(names[row]), score, tuple(boxes[row].tolist()))

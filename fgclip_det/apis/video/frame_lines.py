@@ -8,13 +8,10 @@ from typing import Any
 
 import torch
 
-from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detections import Detections, rounded
 from fgclip_det.apis.video.source import VideoFrame
 from fgclip_det.apis.video.tracking import UNKNOWN, ObjectTracker
 from fgclip_det.io import open_regular, parse_json
-
-# Beyond these digits a box, in pixels, and a score are noise.
-_BOX_DIGITS, _SCORE_DIGITS = 2, 4
 
 
 def to_line(frame: VideoFrame, found: Detections, tracker: ObjectTracker | None) -> dict[str, Any]:
@@ -31,12 +28,7 @@ def to_line(frame: VideoFrame, found: Detections, tracker: ObjectTracker | None)
         ``box`` (xyxy, in pixels of the frame) and, with a tracker, ``id``: None where an object is
         seen for the first time.
     """
-    boxes = [[round(value, _BOX_DIGITS) for value in box] for box in found.boxes.tolist()]
-    scores = [round(value, _SCORE_DIGITS) for value in found.scores.tolist()]
-    rows = [
-        {"name": name, "score": score, "box": box}
-        for name, score, box in zip(found.names, scores, boxes, strict=True)
-    ]
+    rows = rounded(found.to_dict())["detections"]
     line = {
         "frame": frame.index,
         "time_s": frame.time_s,

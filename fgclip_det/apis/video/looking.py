@@ -18,12 +18,11 @@ from fgclip_det.apis.inferencer import OpenVocabInferencer
 from fgclip_det.apis.video.frame_lines import replay, to_detections, to_line
 from fgclip_det.apis.video.source import VideoFrame, VideoSource
 from fgclip_det.apis.video.tracking import ObjectTracker
-from fgclip_det.io import open_regular
+from fgclip_det.io import sha256_of
 from fgclip_det.vocabulary import TextEmbeddings
 
 # Of the way results are made: what another version left half done is not gone on with.
 _VERSION = 1
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class Looking:
         told = [
             _VERSION,
             # What a camera saw is not seen again: no earlier run is gone on with.
-            secrets.token_hex(16) if video.is_live else _content(video.source),
+            secrets.token_hex(16) if video.is_live else sha256_of(video.source, "video"),
             [video.every, self.score_thr, self.track, self.tile],
             self.overlap if self.tile is not None else None,
             [detector.weights_hash, detector.model.encoder.fingerprint],
@@ -153,11 +152,3 @@ def stream_video(
         (frame, to_detections(line, looking.vocabulary, video.source))
         for frame, line, _ in looking.lines(video)
     )
-
-
-def _content(path: str) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path, "video") as stream:
-        while piece := stream.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -6,6 +6,8 @@ import math
 import warnings
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from fgclip_det.apis.video.packages import needed
 
@@ -76,13 +78,10 @@ class ObjectTracker:
 def _owners(boxes: np.ndarray) -> np.ndarray:
     """(M,) row of the first box that has the same place; its own where there is none."""
     owners = np.arange(len(boxes))
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    given = torch.from_numpy(boxes)
+    overlaps = box_iou(given, given).numpy()
     for row in range(1, len(boxes)):
-        low = np.maximum(boxes[:row, :2], boxes[row, :2])
-        high = np.minimum(boxes[:row, 2:], boxes[row, 2:])
-        shared = np.prod(np.maximum(high - low, 0), axis=1)
-        joined = areas[:row] + areas[row] - shared
-        same = np.flatnonzero((shared > _SAME * joined) & (owners[:row] == np.arange(row)))
+        same = np.flatnonzero((overlaps[row, :row] > _SAME) & (owners[:row] == np.arange(row)))
         if len(same):
             owners[row] = same[0]
     return owners
