@@ -20,7 +20,8 @@ _USAGE = re.compile(r"^[\w.-]+( \w+)?: error: ")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Lines of progress, the sum that follows the errors of single pictures, and demo's last one.
 _OTHER = re.compile(
-    r"^(\d+ of \d+ pictures were done|the bundled model knows .*"
+    r"^(\d+ of \d+ pictures were done"
+    r"|the bundled model knows coloured shapes alone; for photographs: fgclip-det detect"
     r"|[\w ]+: *\d+(%|it|\w* \[).*|usage: .*| +.*|)$"
 )
 # MMEngine logs to stderr, and asks compilers for their versions.
