@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import Sam2Config, Sam2Model, Sam2Processor
-from transformers.utils import logging
 
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import resolve_device
@@ -26,6 +25,7 @@ from fgclip_det.encoders.pretrained import (
 )
 from fgclip_det.hub import resolve_directory
 from fgclip_det.io import one_line, quoted
+from fgclip_det.models.hub_families.loading import quiet
 
 DEFAULT_MODEL = "facebook/sam2.1-hiera-tiny"
 _PROCESSOR_NAME = "preprocessor_config.json"
@@ -230,18 +230,15 @@ def _read_processor(directory: Path, config: Sam2Config) -> Sam2Processor:
     """It resizes pictures to a square, and boxes likewise."""
     where = repr(str(directory))
     read_config(directory / _PROCESSOR_NAME)
-    level = logging.get_verbosity()
-    # The file names the processor of videos, of which this one is a part.
-    logging.set_verbosity_error()
     try:
-        processor = Sam2Processor.from_pretrained(directory, local_files_only=True)
+        # The file names the processor of videos, of which this one is a part, as a log would say.
+        with quiet():
+            processor = Sam2Processor.from_pretrained(directory, local_files_only=True)
     except Exception as error:
         raise ValueError(
             f"{where} has a {_PROCESSOR_NAME} that transformers cannot read ({one_line(error)}): "
             "copy it again"
         ) from error
-    finally:
-        logging.set_verbosity(level)
     # transformers leaves out what a file does not say, or calls it None.
     stated = processor.image_processor.size
     sizes = {name: getattr(stated, "get", lambda _: None)(name) for name in ("height", "width")}

@@ -19,9 +19,10 @@ from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import name_of, named_images
 from fgclip_det.cli.arguments.common import read_vocabulary
-from fgclip_det.cli.outputs import FOLDERS, path_text
+from fgclip_det.cli.outputs import FOLDERS
 from fgclip_det.cli.report import Report
 from fgclip_det.cli.results import Results, about_run
+from fgclip_det.io import path_text
 from fgclip_det.vocabulary import Vocabulary
 
 # What was found in a picture, and the writing of it.

@@ -18,10 +18,10 @@ from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.picture_lists import named_images
 from fgclip_det.apis.region_texts import encode_texts
 from fgclip_det.cli.arguments.common import check_asked, read_vocabulary
-from fgclip_det.cli.outputs import FOLDERS, check_folder, path_text, write_drawing, write_result
+from fgclip_det.cli.outputs import FOLDERS, check_folder, write_drawing, write_result
 from fgclip_det.cli.report import Report
 from fgclip_det.encoders import load_encoder
-from fgclip_det.io import read_image
+from fgclip_det.io import path_text, read_image
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -20,8 +19,10 @@ from fgclip_det.apis.labelling.formats import check_names
 from fgclip_det.apis.labelling.labels import by_split, read_thresholds
 from fgclip_det.apis.labelling.run import Labels, label_folder
 from fgclip_det.cli.arguments.common import read_vocabulary
-from fgclip_det.exit_codes import EXIT_PARTLY_DONE, EXIT_USER_ERROR, say, say_error
-from fgclip_det.io import check_writable, quoted, read_json
+from fgclip_det.cli.outputs import check_folder
+from fgclip_det.cli.report import tell_failures
+from fgclip_det.exit_codes import say
+from fgclip_det.io import quoted, read_json
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _BUNDLED_NAME = "bundled"
@@ -51,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"no folder {str(folder)!r}: name the one that holds the pictures")
     if os.path.realpath(folder) == os.path.realpath(out):
         raise ValueError(f"--out {str(out)!r} is the folder of the pictures: name another")
-    _make_folder(out)
+    check_folder(out, arguments.out, "--out")
+    out.mkdir(parents=True, exist_ok=True)
     detector = _detector(arguments)
     detector.set_vocabulary(vocabulary)
     if arguments.negatives is not None:
@@ -72,17 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         share, seed = arguments.val_share, arguments.seed
         write_data_set(out, folder, labels, formats, share, seed, arguments.review)
     return _tell(arguments, labels, formats)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        check_writable(out)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"--out {str(out)!r} cannot be written to ({reason}): name another"
-        ) from error
 
 
 def _detector(arguments: argparse.Namespace) -> inferencer.OpenVocabInferencer:
@@ -148,10 +139,4 @@ def _tell(arguments: argparse.Namespace, labels: Labels, formats: list[str]) -> 
         )
         if arguments.review:
             say(f"look at the least certain: {Path(arguments.out) / REVIEW / 'index.html'}")
-    if not labels.failures:
-        return 0
-    for reason in labels.failures:
-        say_error(reason)
-    total = len(labels.pictures) + len(labels.failures)
-    say(f"{len(labels.pictures)} of {total} pictures were done", file=sys.stderr)
-    return EXIT_PARTLY_DONE if labels.pictures else EXIT_USER_ERROR
+    return tell_failures(labels.failures, len(labels.pictures))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 
 from fgclip_det.apis.inputs.kinds import is_url
 from fgclip_det.apis.inputs.piped import STANDARD_INPUT
 from fgclip_det.exit_codes import UNSAFE
-from fgclip_det.io import check_writable, write_bytes, write_image
+from fgclip_det.io import check_writable, path_text, to_json, write_bytes, write_image
 
 # What commands write below OUT, and never take for pictures.
 FOLDERS = ("preds", "vis", "heatmaps")
@@ -21,8 +23,13 @@ FOLDERS = ("preds", "vis", "heatmaps")
 _LONGEST_NAME = 255
 
 
-def check_folder(folder: Path, out_dir: str) -> None:
+def check_folder(folder: Path, given: str, option: str = "--out-dir") -> None:
     """Find out before the work is done, and without leaving a trace, whether it can be written to.
+
+    Args:
+        folder: Where results go.
+        given: What was typed.
+        option: Behind which option.
 
     Raises:
         ValueError: It cannot.
@@ -35,7 +42,7 @@ def check_folder(folder: Path, out_dir: str) -> None:
         if is_file:
             reason = f"{error.filename!r} is a file, not a folder"
         raise ValueError(
-            f"--out-dir {out_dir!r} cannot be written to ({reason}): name another"
+            f"{option} {given!r} cannot be written to ({reason}): name another"
         ) from error
 
 
@@ -71,7 +78,7 @@ def write_result(
         OSError: It cannot be written.
     """
     mine = _identity(picture)
-    for candidate in _candidates(name, mine, suffix):
+    for candidate in candidates(name, mine, suffix):
         path = folder / f"{candidate}{suffix}"
         if drawing_of is not None and _is_foreign(drawing_of(candidate), path, picture):
             continue
@@ -106,9 +113,15 @@ def write_drawing(path: Path, image: Image.Image, result: Path) -> None:
         raise
 
 
-def path_text(path: str) -> str:
-    """A path as text: bytes of it that are no UTF-8 are escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def print_line(values: Mapping[str, Any], where: str) -> None:
+    """Print a JSON line at once, in ASCII, so that any terminal takes it and obeys nothing in it.
+
+    Raises:
+        ValueError: It holds what JSON does not know; `where` says what it is.
+    """
+    line = to_json(values, where).replace("\x7f", "\\u007f")
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def source_text(picture: str) -> str:
@@ -139,8 +152,14 @@ def _is_of(path: Path, mine: str, owner_of: Callable[[Path], str]) -> bool:
         return False
 
 
-def _candidates(name: str, mine: str, suffix: str) -> Iterator[str]:
-    """Names that can be written, from the wanted one to one that no other picture has."""
+def candidates(name: str, mine: str, suffix: str) -> Iterator[str]:
+    """Names that can be written, from the wanted one to one that nothing else has.
+
+    Args:
+        name: Wanted name, without its ending; parts are divided by "/".
+        mine: What tells the picture or video from others.
+        suffix: The longest ending.
+    """
     way, stem = os.path.split(UNSAFE.sub("_", name))
     if os.path.join(way, stem) == name and len((stem + suffix).encode()) <= _LONGEST_NAME:
         yield name

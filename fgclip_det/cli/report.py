@@ -104,11 +104,20 @@ class Report:
                 say(f"... and {self._left_out} more")
             if self.done:
                 say(summary)
-        if not self.failures:
-            return 0
-        for reason in self.failures:
-            say_error(reason)
-        total = self.done + len(self.failures)
-        kind = "files" if self.videos else "pictures"
-        say(f"{self.done} of {total} {kind} were done", file=sys.stderr)
-        return EXIT_PARTLY_DONE if self.done else EXIT_USER_ERROR
+        return tell_failures(self.failures, self.done, "files" if self.videos else "pictures")
+
+
+def tell_failures(failures: Sequence[str], done: int, kind: str = "pictures") -> int:
+    """Print why some were not done, where there are such; returns the exit code.
+
+    Args:
+        failures: A reason for each.
+        done: How many were done.
+        kind: What they are.
+    """
+    if not failures:
+        return 0
+    for reason in failures:
+        say_error(reason)
+    say(f"{done} of {done + len(failures)} {kind} were done", file=sys.stderr)
+    return EXIT_PARTLY_DONE if done else EXIT_USER_ERROR

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +14,14 @@ import fgclip_det
 from fgclip_det.apis.detections import Detections, rounded
 from fgclip_det.apis.drawing.visualization import draw_detections
 from fgclip_det.apis.inputs.kinds import is_url
-from fgclip_det.cli.outputs import check_folder, path_text, source_text, write_drawing, write_result
-from fgclip_det.io import read_json, replaced_text, to_json
+from fgclip_det.cli.outputs import (
+    check_folder,
+    print_line,
+    source_text,
+    write_drawing,
+    write_result,
+)
+from fgclip_det.io import path_text, read_json, replaced_text, to_json
 
 # All results of a run, in order, a line each.
 LINES = "results.jsonl"
@@ -115,10 +120,7 @@ class Results:
             if self.with_lines:
                 self._append(f"{to_json(told, where, ensure_ascii=False)}\n")
         if self.to_stdout:
-            # In ASCII, so that any terminal takes it and obeys nothing in it.
-            line = to_json(told, where).replace("\x7f", "\\u007f")
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            print_line(told, where)
 
     def _write_files(
         self, name: str, answer: Detections, data: bytes, pixels: np.ndarray | None

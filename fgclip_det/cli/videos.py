@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,11 @@ from fgclip_det.apis.video.detection import VideoResult, detect_video
 from fgclip_det.apis.video.frame_lines import read_lines
 from fgclip_det.apis.video.looking import Looking
 from fgclip_det.apis.video.source import VideoSource
-from fgclip_det.cli.outputs import check_folder, path_text
+from fgclip_det.cli.outputs import candidates, check_folder, print_line
 from fgclip_det.cli.report import Report
-from fgclip_det.exit_codes import UNSAFE
-from fgclip_det.io import read_json, to_json
+from fgclip_det.io import path_text, read_json
 
-# Of most file systems, in bytes, less the longest ending.
-_LONGEST_NAME = 255 - len(".jsonl.part")
+_LONGEST_ENDING = ".jsonl.part"
 
 
 def run_videos(
@@ -109,11 +105,7 @@ def _print(path: str, detector: Any, settings: dict[str, Any]) -> int:
 
 
 def _print_line(path: str, line: Mapping[str, Any]) -> None:
-    # In ASCII, so that any terminal takes it and obeys nothing in it.
-    text = to_json({"video": path_text(path), **line}, f"a result of {path!r}")
-    text = text.replace("\x7f", "\\u007f")
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    print_line({"video": path_text(path), **line}, f"a result of {path!r}")
 
 
 def _told(result: VideoResult) -> str:
@@ -139,19 +131,11 @@ def _free_name(path: str, name: str, folder: Path, taken: set[str]) -> str:
     if is_webcam(path):
         name = f"{name.replace(':', '-')}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     mine = path_text(os.path.realpath(path))
-    way, stem = os.path.split(UNSAFE.sub("_", name))
-    is_short = len(stem.encode(errors="replace")) <= _LONGEST_NAME
-    if (
-        os.path.join(way, stem) != name
-        or not is_short
-        or name in taken
-        or _is_foreign(folder / f"{name}.video.json", mine)
-    ):
-        mark = f"-{hashlib.sha256(mine.encode()).hexdigest()[:8]}"
-        cut = stem.encode()[: _LONGEST_NAME - len(mark)].decode(errors="ignore")
-        name = os.path.join(way, f"{cut}{mark}")
-    taken.add(name)
-    return name
+    for candidate in candidates(name, mine, _LONGEST_ENDING):
+        if candidate not in taken and not _is_foreign(folder / f"{candidate}.video.json", mine):
+            taken.add(candidate)
+            return candidate
+    raise FileExistsError(f"all names for the results of {path!r} are taken")
 
 
 def _is_foreign(about: Path, mine: str) -> bool:

@@ -20,7 +20,7 @@ from fgclip_det.io.images import (
     write_image,
 )
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines, to_json
-from fgclip_det.io.messages import listed, one_line, quoted
+from fgclip_det.io.messages import listed, one_line, path_text, quoted
 from fgclip_det.io.pickles import read_pickle
 from fgclip_det.io.picture_headers import (
     PictureHeader,
@@ -47,6 +47,7 @@ __all__ = [
     "one_line",
     "open_regular",
     "parse_json",
+    "path_text",
     "quoted",
     "read_bytes",
     "read_header",

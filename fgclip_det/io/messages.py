@@ -37,6 +37,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def path_text(path: str) -> str:
+    """A path as text: bytes of it that are no UTF-8 are escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def listed(items: Collection[Any], what: str, joint: str = ", ") -> str:
     """The first five of some things; all of more than five stand in a file that is named.
 

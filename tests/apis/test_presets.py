@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fgclip_det.apis import presets
+from fgclip_det.cli.arguments import common
 from tests.messages import says
 
 
@@ -37,3 +38,7 @@ def test_parts() -> None:
     detector, encoder = presets.preset_parts("fast")
     assert detector == ("detector", "ustc-community/dfine-small-obj365", None)
     assert encoder == ("encoder", "qihoo360/fg-clip2-base", None)
+
+
+def test_the_command_line_knows_the_same_presets() -> None:
+    assert common.PRESETS == presets.PRESETS

@@ -28,6 +28,7 @@ from fgclip_det.exit_codes import printable
 from fgclip_det.io import (
     ResumableLines,
     check_writable,
+    path_text,
     read_json,
     replaced_text,
     to_json,
@@ -217,7 +218,7 @@ class _Run:
     def _about(self, key: str) -> dict[str, Any]:
         video, looking = self.video, self.looking
         return {
-            "video": video.source if video.is_live else _path_text(video.source),
+            "video": video.source if video.is_live else path_text(os.path.realpath(video.source)),
             "width": video.width,
             "height": video.height,
             "rate": video.rate,
@@ -290,8 +291,3 @@ def _noted_stop(is_live: bool) -> Iterator[list[int]]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _path_text(path: str) -> str:
-    """An absolute path as text: bytes of it that are no UTF-8 are escapes."""
-    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")

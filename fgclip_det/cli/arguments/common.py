@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
+# As `apis.presets` has them, whose import takes too long for --help.
+PRESETS = ("default", "balanced", "fast")
 _BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
 
 

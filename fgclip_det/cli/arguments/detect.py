@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import add_device_arguments, add_words
-
-PRESETS = ("default", "balanced", "fast")
+from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_words
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

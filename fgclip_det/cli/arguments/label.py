@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_words
+
 _FORMATS = ("coco", "yolo", "labelstudio", "cvat")
-_PRESETS = ("default", "balanced", "fast")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,9 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "OUT/manifest.json. Run again with the same settings it goes on where it was cut off.",
     )
     label.add_argument("folder", metavar="FOLDER", help="folder of the pictures")
-    words = label.add_mutually_exclusive_group(required=True)
-    words.add_argument("--texts", help="'a red mug. a blue plate', 'mug, plate', a file, or coco")
-    words.add_argument("--vocabulary", metavar="FILE", help="file of names: a line each, or JSON")
+    add_words(label, required=True)
     label.add_argument("--negatives", metavar="TEXTS", help="competes for boxes, is not reported")
     label.add_argument(
         "--format",
@@ -31,11 +30,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     label.add_argument("--out", required=True, metavar="DIR", help="where all is written")
     choice = label.add_mutually_exclusive_group()
-    choice.add_argument("--preset", choices=_PRESETS, help="detector (default: default)")
+    choice.add_argument("--preset", choices=PRESETS, help="detector (default: default)")
     choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
     label.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
-    label.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
-    label.add_argument("--device", help="cpu, cuda, cuda:0 (default: cuda where there is one)")
+    add_device_arguments(label)
     label.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
     label.add_argument(
         "--thresholds",

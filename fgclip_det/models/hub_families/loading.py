@@ -90,7 +90,7 @@ def read_network(
     """
     where = repr(str(directory))
     stored = stored_shapes(directory)  # transformers says less of files that are missing or cut off
-    with _translated(where, f"be built as a {checkpoint.model_type}"), _quiet():
+    with _translated(where, f"be built as a {checkpoint.model_type}"), quiet():
         config = checkpoint.network.config_class.from_pretrained(directory, local_files_only=True)
         for key, value in (changes or {}).items():
             setattr(config, key, value)
@@ -127,7 +127,7 @@ def read_processor(directory: Path) -> tuple[Callable[..., Any], dict[str, Any]]
     settings = read_config(directory / present[0])
     # Deprecated in 5, and the default there.
     fast = {} if _IS_5 else {"use_fast": True}
-    with _translated(where, "give a processor of pictures"), _quiet():
+    with _translated(where, "give a processor of pictures"), quiet():
         processor = AutoImageProcessor.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, **fast
         )
@@ -143,7 +143,7 @@ def read_tokenizer(directory: Path) -> Callable[[str], Any]:
         ValueError: There is none, or it cannot be read.
     """
     where = repr(str(directory))
-    with _translated(where, "give a tokenizer"), _quiet():
+    with _translated(where, "give a tokenizer"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         )
@@ -199,7 +199,7 @@ def _translated(where: str, aim: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without log lines and bars of transformers, whose settings are then as they were."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
