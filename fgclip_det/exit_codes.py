@@ -29,7 +29,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -41,6 +41,8 @@ EXIT_CLOSED = 141
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_NOTES = 20
 _LONGEST_ERROR = 1800
+# Seconds, after which an interrupt that got lost is sent again.
+_SOON = 0.02
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _VIDEO = ("av", "supervision", "trackers")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
@@ -202,11 +204,32 @@ def _noted_interrupts() -> Iterator[list[int]]:
     if not is_ours or threading.current_thread() is not threading.main_thread():
         yield seen
         return
+    hook, timers = sys.unraisablehook, list[threading.Timer]()
+
+    def send_again(lost: Any) -> None:
+        # Where an object is being deleted, Python drops what is raised, and goes on.
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        timers.append(threading.Timer(_SOON, _interrupt_main_thread))
+        timers[-1].start()
+
     signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = send_again
     try:
         yield seen
     finally:
+        sys.unraisablehook = hook
+        for timer in timers:
+            timer.cancel()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):  # which wakes it; Windows has none
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _outcome(

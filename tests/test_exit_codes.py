@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -240,3 +241,21 @@ def test_packages_for_videos_name_their_extra_once() -> None:
     advice = import_advice(bare)
     assert advice.endswith("pip install 'fgclip_det[video]'")
     assert import_advice(ImportError(advice, name="av")) == advice
+
+
+def test_an_interrupt_while_an_object_is_deleted_is_not_lost(capsys: pytest.CaptureFixture) -> None:
+    """Python says "Exception ignored" there, and would go on."""
+
+    class Deleted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    def work() -> None:
+        Deleted()
+        time.sleep(60)
+
+    started = time.monotonic()
+    assert run_tool(work) == 130
+    assert time.monotonic() - started < 50
+    assert capsys.readouterr().err == "error: interrupted\n"
