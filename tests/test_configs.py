@@ -203,6 +203,9 @@ def test_predict_gives_boxes_inside_the_picture(config: Config) -> None:
     model = MODELS.build(config.model).eval()
     if not isinstance(model, BaseDetector):
         pytest.skip("trains an encoder, predicts no boxes")
+    if isinstance(model, OpenVocabWrapper) and hasattr(model.detector, "level_embed"):
+        # Memory that nobody wrote until then, now and then NaN.
+        torch.nn.init.normal_(model.detector.level_embed)
     with torch.no_grad():
         results = model(**_batch(model, training=False), mode="predict")
     assert len(results) == 2

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,15 @@ def test_ctrl_c_behind_another_error_is_one(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
+@pytest.fixture
+def python_listens() -> Iterator[None]:
+    """Python answers Ctrl-C, whatever listened before, as another test's command may leave it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_listens")
 def test_ctrl_c_that_compiled_code_takes_for_its_own_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -214,13 +224,8 @@ def test_ctrl_c_that_compiled_code_takes_for_its_own_error(
             signal.raise_signal(signal.SIGINT)
         raise ValueError("could not determine the shape")
 
-    # Whatever listened before, as another test's command may have left it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert run_tool(fail) == 130
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert run_tool(fail) == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
@@ -243,6 +248,7 @@ def test_packages_for_videos_name_their_extra_once() -> None:
     assert import_advice(ImportError(advice, name="av")) == advice
 
 
+@pytest.mark.usefixtures("python_listens")
 def test_an_interrupt_while_an_object_is_deleted_is_not_lost(capsys: pytest.CaptureFixture) -> None:
     """Python says "Exception ignored" there, and would go on."""
 
