@@ -4,10 +4,11 @@ The rule, of which no word is part, so that regions stay for any question:
 
 1. The picture as a whole and each tile are proposed for; boxes move into the picture's pixels. The
    whole picture is there for what is larger than the overlap, which no tile need hold entire.
-2. A box with a side on an inner border of its tile is *cut*. It is dropped where the box of another
-   tile or of the whole picture, itself not cut, holds nearly all of it (intersection over the cut
-   box's own area, the "IoS" of sliced inference: Akyon et al., "Slicing Aided Hyper Inference",
-   arXiv 2202.06934), goes beyond that border, and is about as sure.
+2. A box with a side on an inner border of its tile is *cut*. It is dropped where it is what that
+   tile shows of a box of another tile or of the whole picture (IoU above 0.4 with the other's part
+   in the tile), itself not cut, which goes beyond that border, and is about as sure. To lie inside
+   another is not enough: a large box of the whole picture holds all that is small in it. Of what
+   no view holds entire, the part of each tile stays.
 3. A box that another tile shows more whole, farther from that tile's inner borders, is dropped
    where that tile has a box of the same (IoU above 0.5); so is one of the whole picture where a
    tile holds it. So an object has the boxes, and the embeddings, of the tile in which it lies
@@ -33,8 +34,8 @@ from fgclip_det.models.regions.regions import Regions
 
 SMALLEST_TILE = 32
 # Sides this near to a border of a tile are on it; detectors seldom meet it to the pixel.
-_ON_BORDER = 0.02
-_MOSTLY = 0.8
+_ON_BORDER = 0.04
+_PART = 0.4
 _AS_SURE = 0.5
 _SAME = 0.5
 # Rows of a matrix of overlaps that exist at a time.
@@ -163,7 +164,7 @@ def _joined(views: Sequence[Regions], windows: Sequence[Window], tiling: Tiling)
     view = view.to(boxes.device)
     places = boxes.new_tensor([list(window) for window in windows])
     outer = _outside(boxes, places[view], boxes.new_tensor(list(whole)))
-    dropped = _covered(boxes, sure, view, outer)
+    dropped = _parts(boxes, sure, view, places, outer)
     dropped |= _shown_better(boxes, view, places, boxes.new_tensor(list(whole)))
     kept = (~dropped).nonzero().squeeze(1)
     found = _concatenated(views)[kept]
@@ -192,26 +193,34 @@ def _outside(boxes: Tensor, places: Tensor, whole: Tensor) -> Tensor:
     return ((boxes - places).abs() <= near) & ((places - whole).abs() > 0)
 
 
-def _covered(boxes: Tensor, sure: Tensor, view: Tensor, outer: Tensor) -> Tensor:
-    """(K,) bool: cut boxes that are mostly inside an entire one of another view."""
+def _parts(boxes: Tensor, sure: Tensor, view: Tensor, places: Tensor, outer: Tensor) -> Tensor:
+    """(K,) bool: cut boxes that are what their tile shows of an entire one of another view."""
     dropped = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    fuller = (~outer.any(dim=1)).nonzero().squeeze(1)
-    # Towards the border that cuts it, a fuller box goes on.
+    entire = (~outer.any(dim=1)).nonzero().squeeze(1)
+    # Towards a border that cuts it, an entire box goes on.
     signs = boxes.new_tensor([-1, -1, 1, 1])
     for rows in _chunks(outer.any(dim=1).nonzero().squeeze(1)):
-        own = boxes[rows]
-        near = fuller[_touching(boxes[fuller], own[:, :2].amin(dim=0), own[:, 2:].amax(dim=0))]
-        other = boxes[near]
-        corners = torch.maximum(own[:, None, :2], other[None, :, :2])
-        ends = torch.minimum(own[:, None, 2:], other[None, :, 2:])
-        shared = (ends - corners).clamp(min=0).prod(dim=2)
-        area = (own[:, 2:] - own[:, :2]).prod(dim=1)
-        beyond = ((other[None] - own[:, None]) * signs > 0) | ~outer[rows][:, None]
-        holds = (shared >= _MOSTLY * area[:, None]) & beyond.all(dim=2)
-        holds &= view[near][None] != view[rows][:, None]
-        holds &= sure[near][None] >= _AS_SURE * sure[rows][:, None]
-        dropped[rows] = holds.any(dim=1)
+        own, tile = boxes[rows, None], places[view[rows], None]
+        near = entire[_touching(boxes[entire], own[..., :2].amin(0), own[..., 2:].amax(0))]
+        other = boxes[None, near]
+        shown = _intersection(other, tile)
+        shared = _area(_intersection(own, shown))
+        is_part = shared > _PART * (_area(own) + _area(shown) - shared)
+        is_part &= (((other - own) * signs > 0) & outer[rows, None]).any(dim=2)
+        is_part &= view[None, near] != view[rows, None]
+        is_part &= sure[None, near] >= _AS_SURE * sure[rows, None]
+        dropped[rows] = is_part.any(dim=1)
     return dropped
+
+
+def _intersection(boxes: Tensor, others: Tensor) -> Tensor:
+    """What both hold, (..., 4); where that is nothing, of no area by `_area`."""
+    corners = torch.maximum(boxes[..., :2], others[..., :2])
+    return torch.cat([corners, torch.minimum(boxes[..., 2:], others[..., 2:])], dim=-1)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
 
 
 def _chunks(rows: Tensor) -> Sequence[Tensor]:

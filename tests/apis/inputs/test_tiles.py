@@ -83,3 +83,34 @@ def test_nothing_found_is_no_region() -> None:
     tiling = Tiling(100, 0.5)
     windows = tile_windows(150, 100, tiling)
     assert len(join(seen([]), [seen([]), seen([])], windows, (100, 150), tiling)) == 0
+
+
+def test_what_is_inside_a_large_box_is_no_part_of_it() -> None:
+    tiling, size = Tiling(100, 0.5), (100, 150)
+    windows = tile_windows(150, 100, tiling)
+    # Cut by the first tile, and seen by no other; nearly all is in the whole picture's box.
+    cut, large = [80, 40, 100, 60], [5, 5, 145, 95]
+    found = join(seen([large]), [seen([cut]), seen([])], windows, size, tiling)
+    assert found.boxes.tolist() == [large, cut]
+    # What the tile shows of the large box is dropped.
+    found = join(seen([large]), [seen([[5, 5, 100, 95]]), seen([])], windows, size, tiling)
+    assert found.boxes.tolist() == [large]
+
+
+def test_a_box_in_the_corner_of_its_tile_gives_way_too() -> None:
+    tiling, size = Tiling(100, 0.5), (150, 150)
+    windows = tile_windows(150, 150, tiling)
+    # The third tile, (0, 50, 100, 150), cuts it at its right; above, it touches a border that the
+    # entire one does not pass.
+    tiles = [seen([]), seen([]), seen([[84, 2, 100, 22]], mark=2), seen([[34, 6, 60, 25]], mark=3)]
+    assert windows[2:] == [Window(0, 50, 100, 150), Window(50, 50, 150, 150)]
+    found = join(seen([]), tiles, windows, size, tiling)
+    assert found.region_embeddings.flatten().tolist() == [3]
+
+
+def test_a_side_a_few_pixels_from_the_border_is_on_it() -> None:
+    tiling, size = Tiling(100, 0.5), (100, 150)
+    windows = tile_windows(150, 100, tiling)
+    tiles = [seen([[80, 40, 97, 60]]), seen([[30, 40, 80, 60]], mark=1)]
+    found = join(seen([]), tiles, windows, size, tiling)
+    assert found.region_embeddings.flatten().tolist() == [1]
