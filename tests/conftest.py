@@ -168,6 +168,8 @@ def cached_detector(bundled_detector, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(inferencer, "OpenVocabInferencer", lambda *_: bundled_detector)
     monkeypatch.setattr(bundled_detector, "texts", None)
+    monkeypatch.setattr(bundled_detector, "negatives", None)
+    monkeypatch.setattr(bundled_detector, "builtin_negatives", None)
     monkeypatch.setattr(bundled_detector.model.encoder, "_warned_truncation", False)
     return bundled_detector
 

@@ -96,6 +96,17 @@ def _vocabulary(path: Path) -> list[str]:
     return json.loads((path / "preds" / f"{STEM}.json").read_text("utf-8"))["vocabulary"]
 
 
+def test_negatives_of_a_preset_stay(
+    cached_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(cached_detector, "set_negatives", asked.append)
+    told = ["demo", str(PICTURE), "--model", "photos", "--texts", "a ring"]
+    told += ["--out-dir", str(tmp_path)]
+    assert main(told) == 0 and asked == []
+    assert main([*told, "--negatives", "a star"]) == 0 and len(asked) == 1
+
+
 def test_reads_prompts_behind_bars(cached_detector, tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
     file.write_text("# mine\nball | a red circle | a circle\nbox\n", encoding="utf-8")

@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model, arguments.weights, arguments.encoder, device
     )
     detector.set_vocabulary(vocabulary)
-    detector.set_negatives(negatives)
+    # A preset has negatives of its own.
+    if negatives is not None:
+        detector.set_negatives(negatives)
     report = Report()
     with results:
         look_into(detector, names, arguments, results, report)
