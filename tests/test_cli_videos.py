@@ -38,7 +38,6 @@ def arguments(out: Path | None, **changed: object) -> argparse.Namespace:
         "labels": "short",
         "tile": None,
         "overlap": None,
-        "masks": False,
         "json": False,
         "quiet": False,
     }
@@ -135,12 +134,21 @@ def test_one_that_fails_does_not_stop_the_others(
 def test_what_cannot_be_done_is_refused_first(
     clip: Path, detector: ColourDetector, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="--masks is for pictures"):
-        run_videos(detector, [str(clip)], arguments(tmp_path / "out", masks=True), Report())
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match=r"--out-dir .* cannot be written to"):
         run_videos(detector, [str(clip)], arguments(tmp_path / "file"), Report())
     assert detector.calls == 0
+
+
+def test_masks_of_videos_are_refused_before_anything_is_loaded(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delattr("fgclip_det.apis.inferencer.OpenVocabInferencer")
+    picture = sorted((BUNDLED / "images").glob("*.png"))[0]
+    given = [str(picture), str(clip), "--masks", "--out-dir", str(tmp_path / "out")]
+    assert main(["detect", *given, "--texts", "a red circle"]) == 2
+    assert "error: --masks is for pictures" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_takes_videos_and_pictures_together(

@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_video(arguments)
     out_dir = _out_dir(arguments)
     videos = _videos(arguments.images)
+    if videos and arguments.masks:
+        raise ValueError("--masks is for pictures: leave it out where videos are named")
     pictures = _pictures(arguments, out_dir, videos)
     vocabulary = read_vocabulary(arguments)
     negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)

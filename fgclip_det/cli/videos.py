@@ -36,15 +36,13 @@ def run_videos(
         detector: An `OpenVocabInferencer` that knows what is looked for.
         videos: Files, or "webcam"; where it is a mapping, with the names of their results.
         arguments: With `out_dir` (None for no files), `every`, `score_thr`, `no_track`,
-            `no_save_vis`, `labels`, `tile`, `overlap`, `masks`, `json` and `quiet`.
+            `no_save_vis`, `labels`, `tile`, `overlap`, `json` and `quiet`.
         report: What is told of them.
 
     Raises:
-        ValueError: Masks are asked for, or `out_dir` cannot be written to.
+        ValueError: `out_dir` cannot be written to.
         OSError: The disk is full.
     """
-    if arguments.masks:
-        raise ValueError("--masks is for pictures: leave it out where videos are named")
     out_dir = None if arguments.out_dir is None else Path(arguments.out_dir)
     if out_dir is None and not arguments.json:
         out_dir = Path("outputs")
