@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import sys
 import warnings
@@ -59,7 +60,8 @@ def write_result(
 
     A name that is taken by another picture's result, or that is too long or holds what no terminal
     should see, is told apart by 8 hex digits of the picture's path. Whoever writes a name first has
-    it: a second command that writes into the same folder finds it taken.
+    it: a second command that writes into the same folder finds it taken. Pictures of the standard
+    input, which have no path, are numbered.
 
     Args:
         folder: Where to; it is made if missing, as are folders that `name` names.
@@ -77,8 +79,8 @@ def write_result(
     Raises:
         OSError: It cannot be written.
     """
-    mine = _identity(picture)
-    for candidate in candidates(name, mine, suffix):
+    mine, is_piped = _identity(picture), picture == STANDARD_INPUT
+    for candidate in _numbered(name) if is_piped else candidates(name, mine, suffix):
         path = folder / f"{candidate}{suffix}"
         if drawing_of is not None and _is_foreign(drawing_of(candidate), path, picture):
             continue
@@ -86,7 +88,7 @@ def write_result(
         try:
             write_bytes(path, data, is_new=True)
         except (FileExistsError, IsADirectoryError):
-            if not _is_of(path, mine, owner_of):
+            if is_piped or not _is_of(path, mine, owner_of):
                 continue
             write_bytes(path, data)
         if candidate != name:
@@ -150,6 +152,11 @@ def _is_of(path: Path, mine: str, owner_of: Callable[[Path], str]) -> bool:
         return _identity(owner_of(path)) == mine
     except (ValueError, OSError):
         return False
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def candidates(name: str, mine: str, suffix: str) -> Iterator[str]:
