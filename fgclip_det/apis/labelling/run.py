@@ -103,7 +103,7 @@ def label_folder(
     limits = read_thresholds(asked.vocabulary.names, score_thr, thresholds)
     settings = LabelSettings(tuple(asked.vocabulary.names), tuple(limits), iou_threshold)
     root, out = Path(folder), Path(out)
-    paths = _pictures(root, out)
+    paths = folder_pictures(root, out)
     told = run_settings(detector, settings)
     _check_same_run(out / LINES, told)
     key = to_json(told, "the run's settings")
@@ -124,8 +124,12 @@ def label_folder(
     return labels
 
 
-def _pictures(root: Path, out: Path) -> list[Path]:
-    """Pictures below a folder, without those where results go."""
+def folder_pictures(root: Path, out: Path) -> list[Path]:
+    """Pictures below a folder, without those where results go.
+
+    Raises:
+        ValueError: There is no such folder, or no picture in it.
+    """
     if not root.is_dir():
         raise ValueError(f"no folder {str(root)!r}: name the one that holds the pictures")
     # Not `Path.resolve`, which takes links that go round for a bug: whoever reads them says so.
@@ -141,13 +145,14 @@ def _pictures(root: Path, out: Path) -> list[Path]:
 
 def run_settings(detector: OpenVocabInferencer, settings: LabelSettings) -> dict[str, Any]:
     """All that labels depend on but the pictures, by what it is called in messages."""
-    asked = detector.encode()
+    asked, builtin = detector.encode(), detector.builtin_negatives
     return {
         "names": list(settings.names),
         "words": _words(asked),
         "thresholds": list(settings.thresholds),
         "IoU of one object": settings.iou_threshold,
         "negatives": None if detector.negatives is None else _words(detector.negatives),
+        "built-in negatives": builtin and f"{builtin.vocabulary.hash} {builtin.max_cosine}",
         "detector": detector.weights_hash,
     }
 

@@ -22,6 +22,7 @@ class StubDetector:
 
     weights_hash = "00"
     negatives = None
+    builtin_negatives = None
 
     def __init__(self, texts, rows=((0, 0.9, (2, 3, 12, 13)),), stop_after: int | None = None):
         self.vocabulary = Vocabulary.parse(texts)

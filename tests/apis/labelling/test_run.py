@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgclip_det.apis.labelling.run import LINES, label_folder
+from fgclip_det.vocabulary import Vocabulary
 from tests.apis.labelling.stub import StubDetector
 
 
@@ -117,6 +119,22 @@ def test_another_run_is_refused(
     with pytest.raises(ValueError, match=f"begun with other .*{told}.*name another"):
         label_folder(detector, pictures, out, progress=False, **options)
     assert (out / LINES).read_bytes() == kept and detector.seen == []
+
+
+def test_other_names_that_compete_unseen_are_refused(pictures: Path, out: Path) -> None:
+    def label(words: str | None, max_cosine: float = 0.9) -> None:
+        detector = StubDetector("cat")
+        if words is not None:
+            detector.builtin_negatives = SimpleNamespace(
+                vocabulary=Vocabulary.parse(words), max_cosine=max_cosine
+            )
+        label_folder(detector, pictures, out, progress=False)
+
+    label("dog. fish")
+    label("dog. fish")
+    for other in (("dog. fish", 0.8), ("dog. bird",), (None,)):
+        with pytest.raises(ValueError, match="begun with other built-in negatives"):
+            label(*other)
 
 
 def test_pictures_that_fail_are_listed(pictures: Path, out: Path) -> None:
