@@ -152,6 +152,19 @@ def test_names_that_a_format_cannot_hold(
     assert not out.exists()
 
 
+def test_pictures_that_a_format_cannot_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "a\x01b.png")
+    assert label(folder, out, "--format", "cvat", "--format", "coco") == 2
+    said = capsys.readouterr().err.strip()
+    assert "cvat cannot hold the picture 'a\\x01b.png'" in said and "\n" not in said
+    assert not out.exists()
+    assert label(folder, out, "--format", "coco") == 0
+
+
 def test_other_words_are_refused(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

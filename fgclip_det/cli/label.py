@@ -15,9 +15,9 @@ from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.labelling.data_set import REVIEW, check_val_share, write_data_set
-from fgclip_det.apis.labelling.formats import check_names
+from fgclip_det.apis.labelling.formats import check_files, check_names
 from fgclip_det.apis.labelling.labels import by_split, read_thresholds
-from fgclip_det.apis.labelling.run import Labels, label_folder
+from fgclip_det.apis.labelling.run import Labels, folder_pictures, label_folder
 from fgclip_det.cli.arguments.common import read_vocabulary
 from fgclip_det.cli.outputs import check_folder
 from fgclip_det.cli.report import tell_failures
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"no folder {str(folder)!r}: name the one that holds the pictures")
     if os.path.realpath(folder) == os.path.realpath(out):
         raise ValueError(f"--out {str(out)!r} is the folder of the pictures: name another")
+    check_files(formats, (str(path.relative_to(folder)) for path in folder_pictures(folder, out)))
     check_folder(out, arguments.out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     detector = _detector(arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from fgclip_det.apis.labelling.formats import coco, cvat, label_studio, yolo
@@ -46,6 +46,20 @@ def check_names(formats: Collection[str], names: Sequence[str]) -> None:
                     f"{kind} cannot hold the name {quoted(name)}, which begins or ends with a "
                     "space: write it without"
                 )
+
+
+def check_files(formats: Collection[str], files: Iterable[str]) -> None:
+    """Find out before the work whether formats can hold the names of pictures.
+
+    Raises:
+        ValueError: One cannot.
+    """
+    for file in files if "cvat" in formats else ():
+        if not is_xml(file):
+            raise ValueError(
+                f"cvat cannot hold the picture {quoted(file)}, whose name has a control character: "
+                "rename it, or ask for another format"
+            )
 
 
 def write_labels(out: Path, formats: Collection[str], splits: LabelSplits) -> None:
