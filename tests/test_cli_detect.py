@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,6 +147,38 @@ def test_a_run_that_ends_early_leaves_the_lines_of_the_one_before(
     assert detect(pictures, "--no-save-vis", "--out-dir", out) == 1
     assert (out / "results.jsonl").read_bytes() == before
     assert not list(out.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("with_drawings", [False, True])
+def test_a_disk_that_is_slow_for_a_while_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_drawings: bool
+) -> None:
+    looked, seen, is_free = 0, [], threading.Event()
+
+    def answers():
+        nonlocal looked
+        none = torch.zeros(0)
+        for number in range(6):
+            looked += 1
+            # Pictures that are drawn do not wait: they are large.
+            if looked == (2 if with_drawings else 5):
+                is_free.set()
+            found = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, f"{number}")
+            yield found, np.zeros((6, 8, 3), np.uint8)
+
+    def write(name: str, answer: Detections, pixels: np.ndarray | None) -> None:
+        assert is_free.wait(20) and (pixels is not None) == with_drawings
+        seen.append((name, looked))
+
+    made = results.Results(tmp_path, with_drawings)
+    monkeypatch.setattr(made, "write", write)
+    detector = SimpleNamespace(stream=lambda *_, **__: Stream(answers(), []))
+    told = command.Report(is_quiet=True)
+    settings = SimpleNamespace(score_thr=0, batch_size=1)
+    command.look_into(detector, {f"{n}": f"{n}" for n in range(6)}, settings, made, told)
+    assert [name for name, _ in seen] == list("012345") and told.done == 6 and not told.failures
+    if with_drawings:
+        assert all(before <= int(name) + 3 for name, before in seen)
 
 
 def test_folders_below_can_be_left_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import deque
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -27,6 +28,8 @@ from fgclip_det.vocabulary import Vocabulary
 
 # What was found in a picture, and the writing of it.
 _Written = tuple[Detections, Future]
+# Results, a few kB each, that wait for a disk that is slow once in a while.
+_WAITING = 16
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,27 +126,28 @@ def look_into(
     )
     # Answers call an address by what a terminal may see of it.
     names = {name_of(path): name for path, name in names.items()}
-    # A disk takes as long as a small network: one picture is written while the next is looked into.
+    # A disk takes as long as a small network: pictures are written while the next are looked into.
+    waiting: deque[_Written] = deque()
+    # Pictures that are drawn, and masks, do not heap up in memory.
+    most = 1 if results.with_drawings or with_masks else _WAITING
     # Closed, so that the bar ends its line before an error has one.
     with closing(stream), ThreadPoolExecutor(1) as writer:
-        pending: _Written | None = None
         for answer in stream:
             with report.collected(answer.image_path):
                 if with_masks:
                     answer = predictor.with_masks(answer, stream.pixels)
                 name = names[answer.image_path]
-                written = writer.submit(results.write, name, answer, stream.pixels)
-                # No more than one waits, so that pictures do not heap up in memory.
-                pending, before = (answer, written), pending
-                _tell(report, names, before)
-        _tell(report, names, pending)
+                pixels = stream.pixels if results.with_drawings else None
+                waiting.append((answer, writer.submit(results.write, name, answer, pixels)))
+            if len(waiting) > most:
+                _tell(report, names, waiting.popleft())
+        for written in waiting:
+            _tell(report, names, written)
     report.failures += (reason for _, reason in stream.failures)
 
 
-def _tell(report: Report, names: dict[str, str], written: _Written | None) -> None:
+def _tell(report: Report, names: dict[str, str], written: _Written) -> None:
     """Report a picture once its results are written."""
-    if written is None:
-        return
     answer, done = written
     path = answer.image_path
     with report.collected(path):
