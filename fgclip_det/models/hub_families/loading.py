@@ -24,6 +24,10 @@ _PROCESSOR_NAMES = ("preprocessor_config.json", "processor_config.json")
 _IS_5 = int(transformers.__version__.split(".")[0]) >= 5
 # Buffers that hold nothing that the sizes do not say; some releases store them.
 _DERIVED = (".position_ids", ".num_batches_tracked")
+# No published number of a config that is no side of a tensor is above it; ids of texts apart.
+_LARGEST = 10_000
+_IDS = ("_id", "_ids", "2label", "2id")
+_COUNTS = ("layers", "depths", "blocks")
 
 
 class Checkpoint(NamedTuple):
@@ -90,6 +94,7 @@ def read_network(
     """
     where = repr(str(directory))
     stored = stored_shapes(directory)  # transformers says less of files that are missing or cut off
+    _check_sizes(checkpoint.config, stored, where)
     with _translated(where, f"be built as a {checkpoint.model_type}"), quiet():
         config = checkpoint.network.config_class.from_pretrained(directory, local_files_only=True)
         for key, value in (changes or {}).items():
@@ -148,6 +153,37 @@ def read_tokenizer(directory: Path) -> Callable[[str], Any]:
             directory, local_files_only=True, trust_remote_code=False
         )
     return functools.partial(tokenizer, return_tensors="pt", return_token_type_ids=True)
+
+
+def _check_sizes(
+    config: Mapping[str, Any], stored: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    """Refuse sizes that no tensor has, before memory is asked for anything of them."""
+    longest = max((side for shape in stored.values() for side in shape), default=0)
+    for name, value in _whole_numbers(config):
+        if name.endswith(_COUNTS) and value > len(stored):
+            held = f"holds {len(stored)} tensors"
+        elif value > max(longest, _LARGEST):
+            held = f"holds no tensor with a side of more than {longest}"
+        else:
+            continue
+        raise ValueError(
+            f"{quoted(name)} of {where} is {quoted(value)}, but it {held}: copy weights and config "
+            "from one place"
+        )
+
+
+def _whole_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Each whole number of a config, under the key that it, or its list, has."""
+    if type(value) is int:
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not key.endswith(_IDS):
+                yield from _whole_numbers(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _whole_numbers(inner, name)
 
 
 def _check_whole(

@@ -151,6 +151,35 @@ def test_heads_that_a_config_ties_stay_tied(tmp_path):
     assert first.equal(second)
 
 
+@pytest.mark.parametrize(
+    ("family", "way", "value"),
+    [
+        ("owlv2", ("vision_config", "hidden_size"), 10**9),
+        ("owlv2", ("vision_config", "image_size"), 10**9),
+        ("owlv2", ("text_config", "num_hidden_layers"), 1000),
+        ("owlv2", ("projection_dim",), 10**30),
+        ("rt_detr", ("decoder_layers",), 10**6),
+        ("rt_detr", ("backbone_config", "depths"), [1, 1, 10**6, 1]),
+        ("rt_detr", ("num_queries",), 10**9),
+        ("d_fine", ("d_model",), 10**9),
+        ("grounding-dino", ("text_config", "max_position_embeddings"), 10**9),
+    ],
+)
+def test_absurd_sizes_are_refused_before_anything_is_built(
+    tmp_path, monkeypatch, family, way, value
+):
+    write_tiny(family, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    part = config
+    for key in way[:-1]:
+        part = part[key]
+    part[way[-1]] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.delattr(getattr(transformers, KNOWN[family]), "__init__")
+    with pytest.raises(ValueError, match=f"'{way[-1]}' of .*copy weights and config"):
+        read_family(tmp_path, prompt_of(family))
+
+
 def test_a_network_is_frozen_and_in_eval_mode(tiny):
     family, directory = tiny
     read = read_family(directory, prompt_of(family))
