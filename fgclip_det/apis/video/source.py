@@ -163,7 +163,7 @@ class VideoSource:
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         av = needed("av")
-        broken, packets = 0, container.demux(stream)
+        broken, damaged, packets = 0, 0, container.demux(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -185,8 +185,12 @@ class VideoSource:
             yield from frames
             if packet is None:
                 break
+            # Of a transport stream that lacks pieces; the decoder makes up what it can.
+            damaged += packet.is_corrupt
         if broken and self.problem is None:
             self.problem = f"{broken} of its packets cannot be decoded"
+        if damaged and self.problem is None:
+            self.problem = f"{damaged} of its packets are damaged"
 
     def _compare(self, count: int, start: float, last: float) -> None:
         """Warn of a video that is shorter than it says, or broken otherwise."""

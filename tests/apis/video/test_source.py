@@ -156,6 +156,19 @@ def _sound(path: Path) -> None:
         stream.writeframes(bytes(16000))
 
 
+def test_pieces_that_a_transport_stream_lacks_are_told(tmp_path: Path) -> None:
+    path = write_frames(tmp_path / "clip.ts", squares(60))
+    source = VideoSource(path)
+    assert len(list(source)) == 60 and source.problem is None
+    data = path.read_bytes()
+    middle = len(data) // 2 // 188 * 188
+    path.write_bytes(data[:middle] + data[middle + 6 * 188 :])
+    source = VideoSource(path)
+    with pytest.warns(UserWarning, match="1 of its packets are damaged"):
+        frames = list(source)
+    assert 40 < len(frames) < 60
+
+
 def test_a_file_of_sound_is_refused(tmp_path: Path) -> None:
     _sound(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"a\.mp4' holds no pictures, but audio: name a video"):
