@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from fgclip_det import compat  # first: mends what the next imports need
+
+# isort: split
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
@@ -18,7 +22,6 @@ from mmengine.registry import init_default_scope
 
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.presets import preset_name, preset_path
-from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
 from fgclip_det.hub import HubNotReachable
 from fgclip_det.models import OpenVocabTwoStageDetector, OpenVocabWrapper
@@ -89,7 +92,7 @@ def check_weights(settings: Mapping, weights: str | os.PathLike | None) -> None:
         ValueError: See `load_checkpoint_file`, or it is missing.
     """
     if weights is not None:
-        load_checkpoint_file(weights)
+        compat.load_checkpoint_file(weights)
     elif not _has_weights(settings):
         raise ValueError("this config needs a checkpoint: name it behind the config")
 
@@ -171,7 +174,7 @@ def _build(cls: type[OpenVocabDetector], cfg: ConfigDict) -> OpenVocabDetector:
 
 
 def _load_weights(detector: OpenVocabDetector, path: str | os.PathLike) -> None:
-    checkpoint = load_checkpoint_file(path)
+    checkpoint = compat.load_checkpoint_file(path)
     try:
         detector.load_state_dict(checkpoint.get("state_dict", checkpoint), strict=True)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:

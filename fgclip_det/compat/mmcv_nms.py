@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
+
+from . import torchvision_ops
 
 NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
 
@@ -28,7 +29,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     if offset:
         # Width + 1 on both sides of the IoU is the same as moving the far corner by one pixel.
         boxes = boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
-    return torchvision.ops.nms(boxes, scores, float(iou_threshold))
+    return torchvision_ops.nms(boxes, scores, float(iou_threshold))
 
 
 def softnms(

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torchvision
 from torch import Tensor
 
 from fgclip_det import ops as _fgclip_ops  # noqa: F401  registers torch.ops.fgclip_det
@@ -99,7 +98,8 @@ def _deform_conv(
     # A sample at NaN is outside the picture for mmcv's kernel; torchvision's reads any memory.
     offset = offset.float().nan_to_num(nan=_OUTSIDE, posinf=_OUTSIDE, neginf=-_OUTSIDE)
     with torch.autocast(input.device.type, enabled=False):
-        return torchvision.ops.deform_conv2d(
+        # Late: see `torchvision_ops`.
+        return importlib.import_module("torchvision.ops").deform_conv2d(
             input.float(),
             offset,
             weight.float(),

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
+
+from fgclip_det.encoders.activations import build_activation
 
 
 class TowerConfig(Protocol):
@@ -62,7 +63,7 @@ class MLP(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int, hidden_act: str) -> None:
         super().__init__()
-        self.activation = ACT2FN[hidden_act]
+        self.activation = build_activation(hidden_act)
         self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.fc2 = nn.Linear(intermediate_size, hidden_size)
 

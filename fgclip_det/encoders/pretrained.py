@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fgclip_det.encoders.sizes import check_stored
 from fgclip_det.io import (
@@ -94,15 +95,31 @@ def read_model(
         key: shape for header in _read_headers(directory).values() for key, shape in header.items()
     }
     check_stored(config, shapes, f"the weights in {where}")
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         # Of shapes alone: the config may ask for more than the weights, or this machine, hold.
         given = complete({key: torch.empty(shape) for key, shape in shapes.items()})
         model = build()
         check_fit(model, given, where)
     # Each number is in the weights: drawing others first would take most of the time.
-    model.to_empty(device="cpu")
+    # `to_empty` does this, by way of the meta device's kernels: see `_Undrawn`.
+    model._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
     load_strictly(model, complete(read_weights(directory)), where)
     return model.eval().requires_grad_(False)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no normal numbers on the meta device, where to draw them brings torch's compiler.
+
+    That device's Python kernels, of normal numbers and of most arithmetic, import it: as much as
+    torch itself. So the models do no arithmetic where they are built.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is nn.init.normal_:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from transformers.activations import ACT2FN
-
+from fgclip_det.encoders.activations import is_activation
 from fgclip_det.io import quoted
 
 _Config = TypeVar("_Config")
@@ -47,7 +46,7 @@ def check_sizes(config: Any) -> None:
                 raise ValueError(
                     f"{field.name} of {owner} is {quoted(value)}, no number from {low} to {high}"
                 )
-        elif field.type == "str" and not (isinstance(value, str) and value in ACT2FN):
+        elif field.type == "str" and not is_activation(value):
             raise ValueError(f"unknown {field.name} {quoted(value)} in {owner}")
     if hasattr(config, "num_attention_heads") and config.hidden_size % config.num_attention_heads:
         raise ValueError(

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
+from fgclip_det.compat import box_iou
 from fgclip_det.models.regions.regions import Regions
 
 SMALLEST_TILE = 32

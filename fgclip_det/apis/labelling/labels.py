@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import ExifTags
-from torchvision.ops import nms
 
+from fgclip_det.compat import nms
 from fgclip_det.io import quoted, sha256_of
 from fgclip_det.io.images import opened_picture
 from fgclip_det.io.picture_headers import read_header

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from fgclip_det.encoders import pretrained
 from fgclip_det.encoders.baselines.plain_clip import complete_plain_clip
@@ -86,10 +87,11 @@ class FGCLIP(DualEncoder):
         return self.config.vision.image_size
 
     @property
-    def image_processor(self) -> CLIPImageProcessor:
+    def image_processor(self) -> transformers.CLIPImageProcessor:
         """Square resize and normalisation, as FG-CLIP's own evaluation does it."""
         side = {"height": self.image_size, "width": self.image_size}
-        return CLIPImageProcessor(
+        # By its package: the name alone brings torchvision, which nothing else here needs.
+        return transformers.CLIPImageProcessor(
             size=side,
             do_center_crop=False,
             image_mean=list(self.image_mean),

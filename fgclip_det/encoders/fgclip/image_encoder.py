@@ -21,7 +21,8 @@ class PatchEmbeddings(nn.Module):
         self.patch_size = config.patch_size
         self.table_grid = config.grid
         width = config.hidden_size
-        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.class_embedding, std=width**-0.5)
         self.patch_embedding = nn.Conv2d(
             3, width, config.patch_size, stride=config.patch_size, bias=False
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, Siglip2ImageProcessor
+from transformers import PreTrainedTokenizerBase
 
 from fgclip_det.encoders import pretrained
 from fgclip_det.encoders.baselines.plain_siglip import complete_plain_siglip
@@ -63,7 +65,7 @@ class FGCLIP2(DualEncoder):
         self.longtext_head = nn.Linear(text_width, config.projection_dim)
         self.boxtext_head = nn.Linear(text_width, config.projection_dim)
         # Where SigLIP starts its training; no verb below needs them.
-        self.logit_scale = nn.Parameter(torch.full((1,), 10.0).log())
+        self.logit_scale = nn.Parameter(torch.full((1,), math.log(10.0)))
         self.logit_bias = nn.Parameter(torch.full((1,), -10.0))
 
     @classmethod
@@ -98,9 +100,10 @@ class FGCLIP2(DualEncoder):
         return self.config.vision.grid[0] * self.patch_size
 
     @property
-    def image_processor(self) -> Siglip2ImageProcessor:
+    def image_processor(self) -> transformers.Siglip2ImageProcessor:
         """Resize to a number of patches with the aspect ratio kept, normalise, flatten, pad."""
-        return Siglip2ImageProcessor(
+        # By its package: the name alone brings torchvision, which nothing else here needs.
+        return transformers.Siglip2ImageProcessor(
             patch_size=self.patch_size,
             max_num_patches=self.config.vision.num_patches,
             image_mean=list(self.image_mean),

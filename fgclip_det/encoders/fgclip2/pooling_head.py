@@ -40,7 +40,8 @@ class PoolingHead(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.probe = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.probe = nn.Parameter(torch.empty(1, 1, width))
+        nn.init.normal_(self.probe, std=width**-0.5)
         self.attention = ProbeAttention(width, config.num_attention_heads)
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act)

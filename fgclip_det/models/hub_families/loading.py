@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from torch import nn
-from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.utils import logging
 
 from fgclip_det.encoders.pretrained import CONFIG_NAME, read_config, stored_shapes
@@ -133,7 +132,7 @@ def read_processor(directory: Path) -> tuple[Callable[..., Any], dict[str, Any]]
     # Deprecated in 5, and the default there.
     fast = {} if _IS_5 else {"use_fast": True}
     with _translated(where, "give a processor of pictures"), quiet():
-        processor = AutoImageProcessor.from_pretrained(
+        processor = transformers.AutoImageProcessor.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, **fast
         )
     # Of a picture three pixels wide, its channels could be guessed to be anywhere.
@@ -149,7 +148,7 @@ def read_tokenizer(directory: Path) -> Callable[[str], Any]:
     """
     where = repr(str(directory))
     with _translated(where, "give a tokenizer"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         )
     return functools.partial(tokenizer, return_tensors="pt", return_token_type_ids=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
+
+from fgclip_det.compat import nms
 
 
 def select_boxes(

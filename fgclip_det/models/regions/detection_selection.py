@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torchvision.ops import nms
+
+from fgclip_det.compat import nms
 
 # The first round of non-maximum suppression looks at this many candidates for each detection
 # that may be given.
