@@ -1,6 +1,16 @@
-"""Vocabularies: names, prompts and groups, and their labelled text embeddings."""
+"""Vocabularies: names, prompts and groups, their labelled text embeddings, and what competes."""
 
+from fgclip_det.vocabulary.attributes import Attributes
+from fgclip_det.vocabulary.competition import Competition, Competitors
+from fgclip_det.vocabulary.region_bank import RegionBank
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
-__all__ = ["TextEmbeddings", "Vocabulary"]
+__all__ = [
+    "Attributes",
+    "Competition",
+    "Competitors",
+    "RegionBank",
+    "TextEmbeddings",
+    "Vocabulary",
+]

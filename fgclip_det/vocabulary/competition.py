@@ -1,0 +1,361 @@
+"""What competes unseen with each name that is asked for, whatever else is asked."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fgclip_det.io import one_line, quoted
+from fgclip_det.ops.finite import check_finite
+from fgclip_det.vocabulary.attributes import Attributes
+from fgclip_det.vocabulary.kept_texts import KeptTexts
+from fgclip_det.vocabulary.region_bank import RegionBank
+from fgclip_det.vocabulary.same_words import is_kind_of, same_words
+from fgclip_det.vocabulary.text_embeddings import TextEmbeddings, TextEncoder
+from fgclip_det.vocabulary.vocabulary import LONGEST_TEXT, Vocabulary
+from fgclip_det.vocabulary.wording import check_wording, worded
+
+# Results that are kept, and their rows together.
+_MOST_KEPT, _MOST_ROWS = 8, 100_000
+# Synonyms that a name may have in the bank under other words.
+_MOST_ALIKE = 5
+# Names whose cosines with the bank are there at once.
+_BLOCK = 1024
+# Above it the encoder cannot tell an exchanged phrase from the name: it cut both before the
+# attribute, or does not know its words.
+_INDISTINCT = 1 - 1e-6
+
+
+# Compared by identity: a generated == would fail on the tensors.
+@dataclass(frozen=True, eq=False)
+class Competitors:
+    """The competitors of C names that are asked for: of each its own, never reported.
+
+    A name's competitors are the bank without what says the same as the name, and its exchanges.
+
+    Attributes:
+        texts: N texts: the M names of the bank, then distinct phrases with one attribute exchanged.
+        embeddings: (N, D) float32, unit length.
+        bank_size: M.
+        excluded: (X, 2) int64, sorted pairs (name, row of the bank) that do not compete: the row
+            says the same as the name, or as one of its exchanges, which stands for it.
+        exchanges: (E, 2) int64 pairs (name, row from M on), sorted by name.
+        encoder_fingerprint: Of the encoder that made the embeddings.
+        region_bank: Regions that tell how near a name is to whatever there is; None for none.
+        names: (C, D) float32, unit length, the names in the wording that they are judged in; None
+            where that is how they were asked for.
+    """
+
+    texts: tuple[str, ...]
+    embeddings: Tensor
+    bank_size: int
+    excluded: Tensor
+    exchanges: Tensor
+    encoder_fingerprint: str
+    region_bank: RegionBank | None = None
+    names: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def to(self, device: torch.device | str) -> Competitors:
+        """The same with the numbers on `device`."""
+        return replace(
+            self,
+            embeddings=self.embeddings.to(device),
+            excluded=self.excluded.to(device),
+            exchanges=self.exchanges.to(device),
+            names=None if self.names is None else self.names.to(device),
+        )
+
+    def subset(self, names: Sequence[int] | Tensor) -> Competitors:
+        """Those of some of the C names: the bank, and the phrases that these names need.
+
+        Args:
+            names: Their distinct rows; the first becomes name 0.
+        """
+        device = self.exchanges.device
+        names = torch.as_tensor(names, dtype=torch.int64, device=device)
+        pairs = _renamed(self.exchanges, names)
+        needed, rows = pairs[:, 1].unique(return_inverse=True)
+        kept = torch.cat([torch.arange(self.bank_size, device=device), needed])
+        return replace(
+            self,
+            texts=tuple(self.texts[row] for row in kept.tolist()),
+            embeddings=self.embeddings[kept],
+            excluded=_renamed(self.excluded, names),
+            exchanges=torch.stack([pairs[:, 0], rows + self.bank_size], dim=1),
+            names=None if self.names is None else self.names[names.to(self.names.device)],
+        )
+
+
+class Competition:
+    """Finds the competitors of names; keeps what it encoded.
+
+    The bank holds the names of vocabularies, encoded in one plain sentence, as what users ask for
+    is. For each name by itself those that say the same do not compete: they have the same words
+    (see `same_words`), are kinds of it (see `is_kind_of`), or are among the five nearest and their
+    cosine is above a bound. More than those few would leave nothing where all texts are alike to an
+    encoder.
+
+    The exchanges of a name are made of its first prompt (see `Attributes.exchanges`), and encoded
+    in its sentences.
+
+    Args:
+        encoder: Of what is asked for.
+        vocabularies: Any forms that `Vocabulary.parse` takes; none for no bank.
+        max_cosine: That bound, in [-1, 1]; 1 leaves it to the words.
+        attributes: The lists, or a file that `Attributes.load` reads; "packaged" for the package's,
+            None for no exchanges.
+        cache_dir: Folder that keeps the embeddings of the bank; None for none.
+        max_exchanges: The most of one name. Memory is at most ``C * max_exchanges * D`` float32,
+            for names that share none.
+        region_bank: Regions with which names are compared beside, or their file; None for none.
+        wording: Sentence such as "a {}" in which names without an article are judged, and compete;
+            None for as they are typed.
+
+    Raises:
+        ValueError: A vocabulary, the lists or the regions cannot be read, a number is no such
+            bound, or the regions are another encoder's.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        vocabularies: Iterable[Any] = ("coco", "lvis"),
+        max_cosine: float = 0.9,
+        attributes: Attributes | str | os.PathLike | None = "packaged",
+        cache_dir: str | os.PathLike | None = None,
+        max_exchanges: int = 24,
+        region_bank: RegionBank | str | os.PathLike | None = None,
+        wording: str | None = None,
+    ) -> None:
+        is_number = isinstance(max_cosine, int | float) and not isinstance(max_cosine, bool)
+        if not is_number or not -1 <= max_cosine <= 1:
+            raise ValueError(f"max_cosine of negatives is {quoted(max_cosine)}: give -1 to 1")
+        if type(max_exchanges) is not int or max_exchanges < 0:
+            raise ValueError(
+                f"max_exchanges of negatives is {quoted(max_exchanges)}: give a whole number from "
+                "0 on"
+            )
+        check_wording(wording)
+        self.wording = wording
+        self.max_cosine = max_cosine
+        self.max_exchanges = max_exchanges
+        bank = _joined(vocabularies)
+        self.bank = None if bank is None else worded(bank, wording)
+        self.attributes = _attributes(attributes)
+        if isinstance(region_bank, str | os.PathLike):
+            region_bank = RegionBank.load(region_bank)
+        if region_bank is not None:
+            region_bank.check_encoder(encoder.fingerprint)
+        self.region_bank = region_bank
+        self._encoder = encoder
+        self._cache_dir = cache_dir
+        self._bank: TextEmbeddings | None = None
+        self._phrases = KeptTexts(encoder)
+        self._rows_of_words = _rows_of_words(self.bank)
+        self._words_of_heads = defaultdict(list)
+        for words in self._rows_of_words:
+            self._words_of_heads[words.split()[-1] if words.split() else ""].append(words)
+        # By identity: embeddings are compared by it, and a vocabulary is encoded once.
+        self._kept: dict[int, tuple[TextEmbeddings, Competitors]] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides who competes, as JSON knows it: hashes, and numbers."""
+        settings: dict[str, Any] = {
+            "bank": self.bank and self.bank.hash,
+            "attributes": self.attributes and self.attributes.hash,
+            "max_cosine": self.max_cosine,
+            "max_exchanges": self.max_exchanges,
+        }
+        if self.region_bank is not None:
+            settings["region_bank"] = self.region_bank.hash
+        if self.wording is not None:
+            settings["wording"] = self.wording
+        return settings
+
+    def against(self, asked: TextEmbeddings) -> Competitors:
+        """Competitors of all that is asked for, on the device of its embeddings.
+
+        Found once for the same object: the next picture is asked in the same words.
+
+        Raises:
+            ValueError: The embeddings are another encoder's, or hold NaN or an infinity.
+        """
+        asked.check_encoder(self._encoder.fingerprint)
+        if id(asked) not in self._kept:
+            check_finite({"embeddings": asked.embeddings}, "what is asked for")
+            made = self._made(asked)
+            rows = len(made) + sum(len(other) for _, other in self._kept.values())
+            while self._kept and (len(self._kept) >= _MOST_KEPT or rows > _MOST_ROWS):
+                rows -= len(self._kept.pop(next(iter(self._kept)))[1])
+            # With what is asked for, so that no other object takes its id.
+            self._kept[id(asked)] = asked, made
+        return self._kept[id(asked)][1]
+
+    @torch.no_grad()
+    def _made(self, asked: TextEmbeddings) -> Competitors:
+        vocabulary = worded(asked.vocabulary, self.wording)
+        names = None
+        if vocabulary is not asked.vocabulary:
+            names = self._judged(vocabulary, asked.text_length).to(asked.embeddings)
+        judged = asked.embeddings if names is None else names
+        words = [
+            {same_words(word) for word in (name, *prompts)}
+            for name, prompts in zip(asked.names, asked.prompts, strict=True)
+        ]
+        bank = self._bank_embeddings().to(asked.embeddings)
+        size = len(bank)
+        excluded = {
+            (number, row)
+            for number, said in enumerate(words)
+            for word in said
+            for row in self._rows_that_say(word)
+        }
+        excluded |= _alike(judged, bank, self.max_cosine)
+        rows: dict[str, int] = {}
+        pairs: list[tuple[int, int]] = []
+        for number, (said, prompts) in enumerate(zip(words, vocabulary.prompts, strict=True)):
+            for phrase in self._exchanges(prompts[0], said):
+                pairs.append((number, rows.setdefault(phrase, size + len(rows))))
+        embeddings = self._phrases.encode(list(rows), asked.templates, asked.text_length)
+        embeddings = torch.cat([bank, embeddings.to(bank)])
+        exchanges = _distinct_pairs(_pairs(pairs, bank.device), judged, embeddings)
+        same = [self._rows_of_words.get(same_words(phrase), ()) for phrase in rows]
+        for number, row in exchanges.tolist():
+            excluded.update((number, other) for other in same[row - size])
+        return Competitors(
+            (*(self.bank or ()), *rows),
+            embeddings,
+            size,
+            _pairs(sorted(excluded), bank.device),
+            exchanges,
+            asked.encoder_fingerprint,
+            self.region_bank,
+            names,
+        )
+
+    def _rows_that_say(self, words: str) -> list[int]:
+        """Rows of the bank that say the same as a name, or are kinds of it."""
+        alike = self._words_of_heads.get(words.split()[-1] if words.split() else "", ())
+        kinds = [other for other in alike if is_kind_of(other, words)]
+        return [row for other in {words, *kinds} for row in self._rows_of_words.get(other, ())]
+
+    def _judged(self, vocabulary: Vocabulary, text_length: str) -> Tensor:
+        """(C, D) of unit length, the mean of each name's prompts, which are kept."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(chain(*vocabulary.prompts)))}
+        encoded = self._phrases.encode(list(rows), vocabulary.templates, text_length)
+        means = [encoded[[rows[text] for text in said]].mean(dim=0) for said in vocabulary.prompts]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    def _exchanges(self, prompt: str, said: set[str]) -> list[str]:
+        if self.attributes is None:
+            return []
+        return [
+            phrase
+            for phrase in self.attributes.exchanges(prompt, self.max_exchanges)
+            if same_words(phrase) not in said and len(phrase) <= LONGEST_TEXT
+        ]
+
+    def _bank_embeddings(self) -> Tensor:
+        """(M, D) on the encoder's device."""
+        if self.bank is None:
+            return torch.zeros(0, self._encoder.projection_dim)
+        if self._bank is None or self._bank.encoder_fingerprint != self._encoder.fingerprint:
+            self._bank = self._encoded_bank(self.bank)
+        return self._bank.embeddings
+
+    def _encoded_bank(self, bank: Vocabulary) -> TextEmbeddings:
+        length = getattr(self._encoder, "region_text_length", "short")
+        if self._cache_dir is not None:
+            try:
+                Path(self._cache_dir).mkdir(parents=True, exist_ok=True)
+                return TextEmbeddings.encode(bank, self._encoder, length, cache_dir=self._cache_dir)
+            except OSError as error:
+                warnings.warn(
+                    f"{str(self._cache_dir)!r} cannot keep the embeddings of negatives "
+                    f"({one_line(error)}): they are made anew each time",
+                    stacklevel=2,
+                )
+        return TextEmbeddings.encode(bank, self._encoder, length)
+
+
+def _attributes(attributes: Attributes | str | os.PathLike | None) -> Attributes | None:
+    if attributes is None or isinstance(attributes, Attributes):
+        return attributes
+    return Attributes.load(None if attributes == "packaged" else attributes)
+
+
+def _joined(vocabularies: Iterable[Any]) -> Vocabulary | None:
+    """The names of several, each once, in one plain sentence."""
+    if isinstance(vocabularies, str):
+        vocabularies = [vocabularies]
+    prompts: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
+    for spec in vocabularies:
+        vocabulary = Vocabulary.parse(spec)
+        for name, said in zip(vocabulary.names, vocabulary.prompts, strict=True):
+            if same_words(name) not in seen:
+                prompts[name] = said
+                seen.add(same_words(name))
+    return Vocabulary(tuple(prompts), tuple(prompts.values())) if prompts else None
+
+
+def _rows_of_words(bank: Vocabulary | None) -> dict[str, list[int]]:
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    if bank is not None:
+        for row, (name, prompts) in enumerate(zip(bank.names, bank.prompts, strict=True)):
+            for word in {same_words(word) for word in (name, *prompts)}:
+                rows[word].append(row)
+    return dict(rows)
+
+
+def _alike(asked: Tensor, bank: Tensor, max_cosine: float) -> set[tuple[int, int]]:
+    """Pairs (name, row of the bank), the row being near to that name and above the bound."""
+    found: set[tuple[int, int]] = set()
+    for start in range(0, len(asked), _BLOCK):
+        cosines = asked[start : start + _BLOCK].to(bank) @ bank.T
+        nearest = cosines.topk(min(_MOST_ALIKE, len(bank)), dim=1)
+        name, place = (nearest.values > max_cosine).nonzero(as_tuple=True)
+        rows = nearest.indices[name, place]
+        found.update(zip((name + start).tolist(), rows.tolist(), strict=True))
+    return found
+
+
+def _distinct_pairs(pairs: Tensor, asked: Tensor, embeddings: Tensor) -> Tensor:
+    """The pairs (name, row) whose embeddings the encoder can tell from another."""
+    if not len(pairs):
+        return pairs
+    cosines = [
+        (asked[part[:, 0]].to(embeddings) * embeddings[part[:, 1]]).sum(dim=1)
+        for part in pairs.split(_BLOCK)
+    ]
+    return pairs[torch.cat(cosines) < _INDISTINCT]
+
+
+def _pairs(pairs: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    return torch.tensor(list(pairs), dtype=torch.int64, device=device).reshape(-1, 2)
+
+
+def _renamed(pairs: Tensor, names: Tensor) -> Tensor:
+    """The pairs of some names, by their places in `names`."""
+    if not len(pairs):
+        return pairs
+    places = torch.full((int(pairs[:, 0].max()) + 1,), -1, device=pairs.device)
+    inside = names < len(places)
+    places[names[inside]] = torch.arange(len(names), device=pairs.device)[inside]
+    found = places[pairs[:, 0]]
+    kept = torch.stack([found, pairs[:, 1]], dim=1)[found >= 0]
+    return kept[kept[:, 0].argsort(stable=True)]

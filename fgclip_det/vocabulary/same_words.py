@@ -1,0 +1,35 @@
+"""When two names say the same, or one is a kind of the other."""
+
+from __future__ import annotations
+
+import re
+
+_NO_LETTERS = re.compile(r"[\W_]+")
+_REMARK = re.compile(r"_?\([^)]*\)")
+_ARTICLES = ("a ", "an ", "the ")
+
+
+def same_words(word: str) -> str:
+    """A name's form in which those that say the same are equal.
+
+    The same but for articles, case, plurals, and remarks in brackets.
+    """
+    text = _NO_LETTERS.sub(" ", _REMARK.sub(" ", word.casefold())).strip()
+    for article in _ARTICLES:
+        text = text.removeprefix(article)
+    # Both sides lose it, so that it may be wrong.
+    return text.removesuffix("s") or word
+
+
+def is_kind_of(words: str, general: str) -> bool:
+    """Whether a name is of a kind of what another says: "cyan striped ring" of "a cyan ring".
+
+    It has the same last word, and all words of the other. So a "dog collar" is no kind of dog, and
+    a "hot dog" passes for one.
+
+    Args:
+        words: A form that `same_words` gives.
+        general: Another.
+    """
+    kind, wanted = words.split(), general.split()
+    return bool(wanted) and kind[-1:] == wanted[-1:] and {*wanted} <= {*kind}
