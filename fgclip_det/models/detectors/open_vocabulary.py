@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fgclip_det.encoders import FGCLIP
 from fgclip_det.encoders.pretrained import fingerprint
+from fgclip_det.models.detectors.calibrated import Calibrated
 from fgclip_det.models.regions.image_vocabularies import (
     CaptionEmbeddings,
     RegionClassifier,
@@ -23,6 +24,7 @@ from fgclip_det.models.regions.image_vocabularies import (
 )
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary.competition import Competitors
 
 # Settings that decide nothing once a detector is trained.
 _OF_TRAINING = ("init_cfg", "pretrained", "train_cfg")
@@ -30,7 +32,7 @@ _OF_TRAINING = ("init_cfg", "pretrained", "train_cfg")
 Texts = TextEmbeddings | Vocabulary | str | os.PathLike | Sequence[str]
 
 
-class OpenVocabulary:
+class OpenVocabulary(Calibrated):
     """Mixed into a detector of MMDetection's that has `encoder`, `propose`, `region_classifier`."""
 
     encoder: FGCLIP
@@ -127,36 +129,54 @@ class OpenVocabulary:
         regions: Sequence[Regions],
         text_embeddings: TextEmbeddings | Sequence[TextEmbeddings],
         rescale: bool = True,
+        competitors: Competitors | Sequence[Competitors] | None = None,
+        contradictory: Tensor | Sequence[Tensor] | None = None,
+        one_name: bool = False,
+        counts: Sequence[int] | None = None,
     ) -> list[InstanceData]:
         """Detections in regions.
+
+        Without `competitors`, scores are shares among the names that are asked for. With them,
+        they are shares among these too, what fits one of them better is not detected, and where
+        the detector has a calibration the detections are chosen by ``confidences``.
 
         Args:
             regions: One for each image, from `propose`.
             text_embeddings: What to look for, in all images or one for each.
             rescale: Whether boxes are wanted in pixels of the original picture; otherwise they
                 are in pixels of the network input.
+            competitors: Of the names, see `Competition`; None for none.
+            contradictory: (P, 2) int64 pairs of names of which an object has only one; None for
+                none. As `competitors`, of all images or one for each.
+            one_name: Whether a place has one name only, whatever the config says.
+            counts: Of each image how many names are asked for, those that `competitors` are of.
+                Names beyond are negatives: what fits one better is not detected. None for all.
 
         Returns:
-            For each image ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64
-            rows of its text embeddings, ``regions`` (M,) int64 rows of its regions.
+            For each image ``bboxes`` (M, 4) xyxy, ``scores`` (M,), ``labels`` (M,) int64 rows of
+            its text embeddings, ``regions`` (M,) int64 rows of its regions, and with competitors
+            and a calibration ``confidences`` (M,) in [0, 1], or where that has no fitted curve
+            ``evidence`` (M,); by falling confidence, evidence, or else score.
 
         Raises:
-            ValueError: Not as many text embeddings as images, or those or the regions are another
-                encoder's.
+            ValueError: Not as many text embeddings, competitors or pairs as images, or some or the
+                regions are another encoder's.
         """
-        if isinstance(text_embeddings, TextEmbeddings):
-            texts = [text_embeddings] * len(regions)
-        else:
-            texts = list(text_embeddings)
-        if len(texts) != len(regions):
-            raise ValueError(f"{len(texts)} text embeddings for {len(regions)} images")
+        texts = _one_each(text_embeddings, TextEmbeddings, len(regions), "text embeddings")
+        rivals = _one_each(competitors, Competitors | None, len(regions), "competitors")
+        pairs = _one_each(contradictory, Tensor | None, len(regions), "contradictory pairs")
+        numbers = _one_each(counts, int | None, len(regions), "counts")
         for image in regions:
             image.check_encoder(self.encoder.fingerprint)
-        distinct = {id(text): text for text in texts}
-        ready = {key: self._ready(text) for key, text in distinct.items()}
+        # By identity: what is asked of all images is made ready once.
+        ready: dict[tuple[int, ...], dict[str, Any]] = {}
+        for count, *three in zip(numbers, texts, rivals, pairs, strict=True):
+            key = tuple(map(id, three))
+            if key not in ready:
+                ready[key] = self.ready_to_classify(*three, one_name, count)
         return [
-            self.region_classifier.classify(image, **ready[id(text)], rescale=rescale)
-            for image, text in zip(regions, texts, strict=True)
+            self.region_classifier.classify(image, **ready[tuple(map(id, three))], rescale=rescale)
+            for image, *three in zip(regions, texts, rivals, pairs, strict=True)
         ]
 
     def predict(
@@ -171,7 +191,12 @@ class OpenVocabulary:
         ``bboxes`` of all regions, in the frame of the detections, with objectness as ``scores``.
 
         Samples with ``vocabularies`` (`FGOVDDataset`) get ``vocabulary_predictions`` instead, from
-        one `propose`: a list of what `classify_vocabularies` yields.
+        one `propose`: a list of what `classify_vocabularies` yields. Samples with ``text``
+        (`D3Dataset`), a list of phrases each, are asked those, and labels are places in it.
+
+        Scores are those of the benchmarks' protocols: nothing competes but the names. Where there
+        is a calibration, detections are the same, and each has its confidence beside its score, but
+        for those of phrases.
         """
         regions = self.propose(batch_inputs, batch_data_samples)
         if "vocabularies" in batch_data_samples[0]:
@@ -182,13 +207,30 @@ class OpenVocabulary:
                 )
                 sample.vocabulary_predictions = list(found)
             return batch_data_samples
-        detections = self.classify(regions, self.text_embeddings, rescale)
+        if "text" in batch_data_samples[0]:
+            phrases = [sample.text for sample in batch_data_samples]
+            detections = [
+                self._classify_phrases(image, own, rescale)
+                for image, own in zip(regions, phrases, strict=True)
+            ]
+        else:
+            detections = self.classify(regions, self.text_embeddings, rescale)
+            if self.calibration is not None:
+                self.add_figures(detections, regions, self.text_embeddings)
         if self.test_cfg.get("keep_proposals", False):
             for sample, image in zip(batch_data_samples, regions, strict=True):
                 x, y = image.image_meta.get("scale_factor", (1, 1))[:2] if rescale else (1, 1)
                 boxes = scale_boxes(image.boxes, (1 / x, 1 / y))
                 sample.proposals = InstanceData(bboxes=boxes, scores=image.objectness)
         return self.add_pred_to_datasample(batch_data_samples, detections)
+
+    def _classify_phrases(
+        self, regions: Regions, phrases: Sequence[str], rescale: bool
+    ) -> InstanceData:
+        if isinstance(phrases, str) or not phrases:
+            raise ValueError(f"a picture comes with the text {phrases!r}: give a list of phrases")
+        embeddings, is_base = self.captions.rows(phrases)
+        return self.region_classifier.classify(regions, embeddings, is_base, rescale=rescale)
 
     def _ready(self, texts: TextEmbeddings) -> dict[str, Tensor]:
         """Text embeddings as the second stage takes them, on the detector's device."""
@@ -214,6 +256,19 @@ class OpenVocabulary:
             self._training_texts = texts.embeddings[texts.is_base(self._base_names())]
         self._training_texts = self._training_texts.to(self.encoder.device)
         return self._training_texts
+
+
+def _one_each(given: Any, kind: Any, count: int, what: str) -> list[Any]:
+    """What is given for all images, or one for each, as one for each.
+
+    Raises:
+        ValueError: There are not as many as images.
+    """
+    if isinstance(given, kind):
+        return [given] * count
+    if len(given) != count:
+        raise ValueError(f"{len(given)} {what} for {count} images")
+    return list(given)
 
 
 def _told(settings: Any) -> Any:

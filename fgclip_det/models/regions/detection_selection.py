@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.compat import nms
+from fgclip_det.compat import box_iou, nms
 
 # The first round of non-maximum suppression looks at this many candidates for each detection
 # that may be given.
@@ -19,74 +21,99 @@ _CANDIDATES_PER_DETECTION = 20
 _MAX_JOINT_CANDIDATES = 20_000
 
 
+class Ranked(NamedTuple):
+    """What detections are chosen by, and what is told of them.
+
+    Attributes:
+        rank: (K, C) float32.
+        values: (K, C) each, by what they are called in the result.
+    """
+
+    rank: Tensor
+    values: Mapping[str, Tensor]
+
+
 def select_detections(
     boxes: Tensor,
-    scores: Tensor | Iterable[Tensor],
+    scores: Tensor | Iterable[Tensor | Ranked],
     score_thr: float,
     iou_threshold: float,
     max_per_img: int,
     class_agnostic: bool = False,
+    contradictory: Tensor | None = None,
 ) -> InstanceData:
-    """Best detections of one image after non-maximum suppression, by falling score.
+    """Best detections of one image after non-maximum suppression, by falling rank.
 
     Args:
         boxes: (K, 4) float32, xyxy; each may be detected as several categories.
         scores: (K, C) float32, or blocks (k, C) of its rows, one after another; at least one.
-        score_thr: Only scores above it become candidates.
+            Scores are their own rank.
+        score_thr: Only those of a rank above it become candidates.
         iou_threshold: A candidate that overlaps a better one by more than this is dropped.
         max_per_img: At most so many detections.
         class_agnostic: Whether candidates of other categories count as better ones too.
+        contradictory: (P, 2) int64 pairs of categories, whose candidates count as better ones of
+            each other. None for none.
 
     Returns:
-        ``bboxes`` (M, 4), ``scores`` (M,), ``labels`` (M,) int64 columns of `scores`, ``regions``
-        (M,) int64 rows of `boxes`.
+        ``bboxes`` (M, 4), ``scores`` (M,) or the values of `Ranked`, ``labels`` (M,) int64 columns
+        of `scores`, ``regions`` (M,) int64 rows of `boxes`.
 
     Raises:
-        ValueError: A score is NaN, which no threshold could be told from an unlikely one.
+        ValueError: A rank is NaN, which no threshold could be told from an unlikely one.
     """
     blocks = [scores] if isinstance(scores, Tensor) else scores
-    rows, columns, values = _candidates(blocks, score_thr, class_agnostic)
+    rows, columns, ranks, values = _candidates(blocks, score_thr, class_agnostic)
     groups = torch.zeros_like(columns) if class_agnostic else columns
+    if class_agnostic or contradictory is None or not len(contradictory):
+        suppress = _nms
+    else:
+        pairs = contradictory.to(columns.device)
+        suppress = partial(_nms_of_contradictions, pairs=pairs, most=max_per_img)
     # Greedy suppression never looks at worse candidates, so that the first `max_per_img`
     # survivors among the best candidates are those among all.
     count = _CANDIDATES_PER_DETECTION * max_per_img
     while True:
-        order = _best(values, count)
-        keep = _nms(boxes[rows[order]], values[order], groups[order], iou_threshold)
-        if len(keep) >= max_per_img or count >= len(values):
+        order = _best(ranks, count)
+        keep = suppress(boxes[rows[order]], ranks[order], groups[order], iou_threshold)
+        if len(keep) >= max_per_img or count >= len(ranks):
             break
         count *= 2
     kept = order[keep[:max_per_img]]
     return InstanceData(
-        bboxes=boxes[rows[kept]], scores=values[kept], labels=columns[kept], regions=rows[kept]
+        bboxes=boxes[rows[kept]],
+        **{name: value[kept] for name, value in values.items()},
+        labels=columns[kept],
+        regions=rows[kept],
     )
 
 
 def _candidates(
-    blocks: Iterable[Tensor], score_thr: float, class_agnostic: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and values, each (M,), of the scores above a threshold, row by row."""
+    blocks: Iterable[Tensor | Ranked], score_thr: float, class_agnostic: bool
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """Rows, columns, ranks and values, each (M,), of what ranks above a threshold, row by row."""
     found, start = [], 0
-    for scores in blocks:
+    for block in blocks:
+        rank, values = block if isinstance(block, Ranked) else (block, {"scores": block})
         # The largest of several numbers is NaN if one of them is.
-        if scores.numel() and scores.max().isnan():
+        if rank.numel() and rank.max().isnan():
             raise ValueError(
-                f"scores of {int(scores.isnan().any(dim=1).sum())} of {len(scores)} boxes are NaN: "
+                f"scores of {int(rank.isnan().any(dim=1).sum())} of {len(rank)} boxes are NaN: "
                 "the weights of the detector or the encoder, or the text embeddings, hold NaN or "
                 "infinite values"
             )
-        if class_agnostic and scores.numel():
+        if class_agnostic and rank.numel():
             # Of one box in several categories only the best can survive.
-            best, columns = scores.max(dim=1)
+            best, columns = rank.max(dim=1)
             rows = (best > score_thr).nonzero().squeeze(1)
-            columns, values = columns[rows], best[rows]
+            columns = columns[rows]
         else:
-            rows, columns = (scores > score_thr).nonzero(as_tuple=True)
-            values = scores[rows, columns]
-        found.append((rows + start, columns, values))
-        start += len(scores)
-    rows, columns, values = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return rows, columns, values
+            rows, columns = (rank > score_thr).nonzero(as_tuple=True)
+        own = [matrix[rows, columns] for matrix in (rank, *values.values())]
+        found.append((rows + start, columns, *own))
+        start += len(rank)
+    rows, columns, ranks, *told = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return rows, columns, ranks, dict(zip(values, told, strict=True))
 
 
 def _best(values: Tensor, count: int) -> Tensor:
@@ -114,3 +141,22 @@ def _nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) ->
     boxes = boxes.double()
     offsets = groups.double() * (boxes.max() - boxes.min() + 1)
     return nms(boxes + offsets[:, None], scores.double(), iou_threshold).sort().values
+
+
+def _nms_of_contradictions(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, pairs: Tensor, most: int
+) -> Tensor:
+    """`_nms` where (P, 2) pairs of groups suppress each other too; of these, the `most` best."""
+    pairs = torch.cat([pairs, pairs.flip(1)])
+    involved = torch.isin(groups, pairs)
+    others = (~involved).nonzero().squeeze(1)
+    kept = [others[_nms(boxes[others], scores[others], groups[others], iou_threshold)]]
+    left = involved.nonzero().squeeze(1)
+    # One after another: whom a dropped one would have dropped may stay.
+    while len(left) and len(kept) <= most:
+        best, left = left[:1], left[1:]
+        kept.append(best)
+        against = torch.cat([groups[best], pairs[pairs[:, 0] == groups[best], 1]])
+        overlaps = box_iou(boxes[best].double(), boxes[left].double())[0] > iou_threshold
+        left = left[~(overlaps & torch.isin(groups[left], against))]
+    return torch.cat(kept).sort().values

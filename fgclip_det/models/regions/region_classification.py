@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from fgclip_det.calibration import Calibration
 from fgclip_det.encoders.picture_frames import boxes_in_cells
-from fgclip_det.models.regions.detection_selection import select_detections
+from fgclip_det.models.regions.competition import Evidence, Judged
+from fgclip_det.models.regions.detection_selection import Ranked, select_detections
 from fgclip_det.models.regions.regions import Regions
+from fgclip_det.models.regions.rivals import Rivals
 from fgclip_det.ops import roi_align
+from fgclip_det.vocabulary.competition import Competitors
+
+_Scored = TypeVar("_Scored")
 
 # Scores of one image that exist at a time; a few matrices of this size, 64 MB each, do.
 _SCORES_AT_ONCE = 1 << 24
@@ -44,40 +52,200 @@ def pool_tokens(
     return F.normalize(pooled.flatten(1).float(), dim=-1)
 
 
+class Figure(NamedTuple):
+    """A figure of detections that is made of their evidence.
+
+    Attributes:
+        name: What it is called in the detections.
+        of: (K, C) features, by name, to (K, C) float32 in [0, 1].
+        weights: What each feature is worth, by its name; None where that is not known.
+    """
+
+    name: str
+    of: Callable[[Mapping[str, Tensor]], Tensor]
+    weights: Mapping[str, float] | None = None
+
+    @classmethod
+    def from_calibration(cls, calibration: Calibration) -> Figure:
+        """``confidences``, or ``evidence`` where no curve was fitted that makes it confidence."""
+        weights = dict(zip(calibration.features, calibration.weights, strict=True))
+        if calibration.is_fitted:
+            return cls("confidences", calibration.confidence, weights)
+        return cls("evidence", calibration.evidence, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """Who competes with the names that are asked for, and what is reported.
+
+    Attributes:
+        competitors: Of each name; None for nothing but the other names.
+        figure: By what detections are chosen in place of the score; only with competitors.
+        contradictory: (P, 2) int64 pairs of names of which an object has one; where boxes of both
+            overlap, the better is reported. None for none.
+        one_name: Whether a place has one name only, whatever ``test_cfg.nms`` says.
+        count: How many names are asked for; those beyond are negatives. None for all.
+    """
+
+    competitors: Competitors | Rivals | None = None
+    figure: Figure | None = None
+    contradictory: Tensor | None = None
+    one_name: bool = False
+    count: int | None = None
+
+    def ready(self, text_embeddings: Tensor) -> Rules:
+        """The same with `Rivals`, for (C, D) texts.
+
+        Raises:
+            ValueError: The competitors are those of other texts.
+        """
+        if self.competitors is None:
+            return self
+        weights = None if self.figure is None else self.figure.weights
+        rivals = Rivals.of(self.competitors, text_embeddings, self.count, weights)
+        return replace(self, competitors=rivals)
+
+
+NO_RULES = Rules()
+
+
 def classify_regions(
-    score: Callable[[Regions], Tensor],
+    score: Callable[[Regions], Tensor | Judged],
     regions: Regions,
     num_texts: int,
     test_cfg: Mapping[str, Any],
     rescale: bool,
+    rules: Rules = NO_RULES,
+    one_label: bool = False,
 ) -> InstanceData:
     """Detections of one image.
 
+    They are chosen by the rules' figure where they have one, else by score; regions that a
+    competitor of a name fits better are not detected as it.
+
     Args:
-        score: (k, C) scores of k of the regions.
+        score: (k, C) scores of k of the regions, or where names have competitors what is judged.
         regions: Of the image.
         num_texts: C.
         test_cfg: ``score_thr``, ``nms`` with ``iou_threshold`` and perhaps ``class_agnostic``,
             ``max_per_img``: see `select_detections`.
         rescale: Whether boxes are wanted in pixels of the original picture.
+        rules: With `Rivals` where `score` judges.
+        one_label: Whether a region is detected only as the best of its names.
 
     Returns:
-        ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64 columns of the
-        scores, ``regions`` (M,) int64 rows of `regions`.
+        ``bboxes`` (M, 4) xyxy, ``scores`` (M,), ``labels`` (M,) int64 columns of the scores,
+        ``regions`` (M,) int64 rows of `regions`, and the rules' figure (M,); by falling figure, or
+        where there is none score. Where names have competitors, ``best`` in its metainfo.
+
+    Raises:
+        ValueError: A score is NaN, or there is a figure and nothing competes with a name.
     """
     suppression = test_cfg["nms"]
+    blocks = _score_blocks(score, regions, _columns(rules, num_texts))
+    best = BestOfEach()
     detections = select_detections(
         regions.boxes,
-        _score_blocks(score, regions, num_texts),
+        (_ranked(block, rules, one_label, best) for block in blocks),
         score_thr=test_cfg["score_thr"],
         iou_threshold=suppression["iou_threshold"],
         # Each view of a picture in tiles may show as much as a picture.
         max_per_img=test_cfg["max_per_img"] * regions.image_meta.get("tiling", {}).get("views", 1),
-        class_agnostic=suppression.get("class_agnostic", False),
+        class_agnostic=rules.one_name or suppression.get("class_agnostic", False),
+        contradictory=rules.contradictory,
     )
     if rescale:
         detections.bboxes = to_original(detections.bboxes, regions.image_meta)
+    if best.ranks is not None:
+        detections.set_metainfo({"best": best})
     return detections
+
+
+@dataclass(eq=False)
+class BestOfEach:
+    """The region that is most like each name, beaten or not.
+
+    Attributes:
+        ranks: (C,) float32, by what detections are chosen; None before any region was judged.
+        scores: (C,) float32, its score.
+        regions: (C,) int64, its row.
+    """
+
+    ranks: Tensor | None = None
+    scores: Tensor | None = None
+    regions: Tensor | None = None
+    _seen: int = 0
+
+    def add(self, rank: Tensor, scores: Tensor) -> None:
+        """The next (k, C) regions."""
+        if len(rank):
+            ranks, rows = rank.max(dim=0)
+            found = ranks, scores.gather(0, rows[None])[0], rows + self._seen
+            if self.ranks is not None:
+                before = self.ranks, self.scores, self.regions
+                is_better = ranks > self.ranks
+                found = tuple(map(partial(torch.where, is_better), found, before))
+            self.ranks, self.scores, self.regions = found
+            self._seen += len(rank)
+
+
+def figures_of(
+    judge: Callable[[Regions], Judged], regions: Regions, labels: Tensor, rules: Rules
+) -> Tensor:
+    """The rules' figure of detections that were chosen without it.
+
+    Args:
+        judge: Judges k regions.
+        regions: M, of each detection one.
+        labels: (M,) int64, names of the detections.
+        rules: With `Rivals` and a figure.
+
+    Returns:
+        (M,) float32.
+    """
+    blocks = _score_blocks(judge, regions, _columns(rules, 1))
+    found = torch.cat([_figures(block.evidence, rules) for block in blocks])
+    return found.gather(1, labels[:, None]).squeeze(1)
+
+
+def _ranked(
+    scored: Tensor | Judged, rules: Rules, one_label: bool, best: BestOfEach
+) -> Tensor | Ranked:
+    if isinstance(scored, Tensor):
+        return _only_best(scored) if one_label else scored
+    rank, values = scored.scores, {"scores": scored.scores}
+    if rules.figure is not None:
+        rank = values[rules.figure.name] = _figures(scored.evidence, rules)
+    best.add(rank, scored.scores)
+    # What is NaN is left to be refused.
+    rank = rank.masked_fill(scored.evidence.beaten & (rank >= 0), -1.0)
+    return Ranked(_only_best(rank) if one_label else rank, values)
+
+
+def _figures(evidence: Evidence, rules: Rules) -> Tensor:
+    alone = sum(values.isinf().any(dim=0) for values in evidence.features.values()) > 0
+    alone = alone[: rules.competitors.count]
+    if alone.any():
+        raise ValueError(
+            f"nothing competes with {int(alone.sum())} of {len(alone)} names, so that there is no "
+            "evidence of them: give the competition a bank of names, see Competition"
+        )
+    return rules.figure.of(evidence.features)
+
+
+def _columns(rules: Rules, num_texts: int) -> int:
+    """Columns of the widest matrix, in numbers of four bytes."""
+    if rules.competitors is None:
+        return num_texts
+    return 2 * max(num_texts, rules.competitors.most_columns)
+
+
+def _only_best(scores: Tensor) -> Tensor:
+    """(K, C) scores with all but the first of the largest ones of each row below any threshold."""
+    if not scores.numel():
+        return scores
+    best, columns = scores.max(dim=1, keepdim=True)
+    return torch.full_like(scores, -1.0).scatter_(1, columns, best)
 
 
 def to_original(boxes: Tensor, meta: Mapping[str, Any]) -> Tensor:
@@ -91,9 +259,9 @@ def to_original(boxes: Tensor, meta: Mapping[str, Any]) -> Tensor:
 
 
 def _score_blocks(
-    score: Callable[[Regions], Tensor], regions: Regions, num_texts: int
-) -> Iterator[Tensor]:
+    score: Callable[[Regions], _Scored], regions: Regions, columns: int
+) -> Iterator[_Scored]:
     """Scores of some regions after another, so that memory has a bound for any vocabulary."""
-    rows = max(1, _SCORES_AT_ONCE // max(1, num_texts))
+    rows = max(1, _SCORES_AT_ONCE // max(1, columns))
     for start in range(0, max(1, len(regions)), rows):
         yield score(regions[start : start + rows])

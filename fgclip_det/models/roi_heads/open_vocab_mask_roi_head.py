@@ -14,6 +14,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from fgclip_det.models.regions.region_classification import NO_RULES, Rules
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.roi_heads.open_vocab_roi_head import OpenVocabRoIHead
 
@@ -98,7 +99,12 @@ class OpenVocabMaskRoIHead(OpenVocabRoIHead):
         ]
 
     def classify(
-        self, regions: MaskRegions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
+        self,
+        regions: MaskRegions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        rescale: bool = True,
+        rules: Rules = NO_RULES,
     ) -> InstanceData:
         """Detections of one image, as of `OpenVocabRoIHead`, with ``masks``.
 
@@ -106,7 +112,7 @@ class OpenVocabMaskRoIHead(OpenVocabRoIHead):
             Also ``masks`` (M, H, W) bool, of the size of the original picture, or where not
             `rescale` of the network input without its padding.
         """
-        detections = super().classify(regions, text_embeddings, is_base, rescale)
+        detections = super().classify(regions, text_embeddings, is_base, rescale, rules)
         meta = regions.image_meta
         shape = meta.get("ori_shape", meta["img_shape"]) if rescale else meta["img_shape"]
         # Boxes and the size of the canvas are in one frame already: nothing is left to scale.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -15,11 +15,29 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.regions.region_classification import classify_regions, kept_meta, pool_tokens
+from fgclip_det.models.regions.competition import (
+    Evidence,
+    Judged,
+    Source,
+    Stream,
+    StreamMaker,
+    beaten,
+    log_odds_and_shares,
+    log_ratio,
+)
+from fgclip_det.models.regions.region_classification import (
+    NO_RULES,
+    Rules,
+    classify_regions,
+    kept_meta,
+    pool_tokens,
+)
 from fgclip_det.models.regions.regions import Regions
-from fgclip_det.models.roi_heads.score_fusion import ensemble_of_logits
+from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.roi_heads.score_fusion import encoder_weight, ensemble_of_logits
 from fgclip_det.models.roi_heads.settings import check_test_cfg
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
+from fgclip_det.vocabulary.competition import Competitors
 
 
 @MODELS.register_module()
@@ -65,6 +83,7 @@ class OpenVocabRoIHead(StandardRoIHead):
         check_test_cfg(self.test_cfg)
         embed_dim = self.bbox_head.fc_embed.out_features
         self.vlm_classifier = ZeroShotClassifier(embed_dim, self.test_cfg["vlm_temperature"])
+        self._stream_maker = StreamMaker()
 
     def set_background(self, embedding: Tensor) -> None:
         """Take (D,), the text embedding of "background", as it or as where training starts."""
@@ -173,15 +192,92 @@ class OpenVocabRoIHead(StandardRoIHead):
         """See `pool_tokens`; `propose` gives tokens of unit length."""
         return pool_tokens(tokens, grid, stride, boxes)
 
-    def score(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Tensor:
-        """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool."""
+    def score(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        competitors: Competitors | Rivals | None = None,
+    ) -> Tensor:
+        """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool.
+
+        Args:
+            regions: K of one image.
+            text_embeddings: (C, D).
+            is_base: (C,) bool.
+            competitors: What else competes with each text; None for nothing.
+        """
+        cfg = self.test_cfg
+        if competitors is not None:
+            return self.judge(regions, text_embeddings, is_base, competitors).scores
         det = self.bbox_head.classifier(regions.detector_embeddings, text_embeddings)
         vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
-        cfg = self.test_cfg
         return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
 
+    @torch.no_grad()
+    def streams(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rivals: Rivals
+    ) -> dict[str, Stream]:
+        """Logits of the "detector" and the "encoder"; arguments as of `score`."""
+        cfg = self.test_cfg
+        weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=text_embeddings.double())
+        det, vlm = self.bbox_head.classifier, self.vlm_classifier
+        sources = {
+            "detector": Source(
+                regions.detector_embeddings, det.temperature, 1 - weight, det.background_embedding
+            ),
+            "encoder": Source(
+                regions.region_embeddings, vlm.temperature, weight, vlm.background_embedding
+            ),
+        }
+        return self._stream_maker(sources, text_embeddings, rivals)
+
+    @torch.no_grad()
+    def judge(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        competitors: Competitors | Rivals,
+    ) -> Judged:
+        """Scores with competition, and evidence; arguments as of `score`.
+
+        Raises:
+            ValueError: The competitors are those of other texts.
+        """
+        rivals = Rivals.of(competitors, text_embeddings)
+        streams = self.streams(regions, text_embeddings, is_base, rivals)
+        features, shares = {}, []
+        for name, stream in streams.items():
+            features[name], share = log_odds_and_shares(stream, rivals)
+            shares.append(share)
+        scores = torch.lerp(*shares, streams["encoder"].weight).exp_()
+        objectness = log_ratio(regions.objectness)[:, None]
+        features["objectness"] = objectness.expand_as(scores)
+        features |= rivals.places(regions, text_embeddings)
+        return Judged(scores.float(), Evidence(features, beaten(streams, rivals)))
+
+    def evidence_settings(self) -> dict[str, Any]:
+        """Settings that evidence depends on; what is learned is told by the weights."""
+        return {"vlm_temperature": self.test_cfg["vlm_temperature"]}
+
+    def evidence(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        competitors: Competitors | Rivals,
+    ) -> Evidence:
+        """What speaks for each text, whatever else is asked; arguments as of `score`."""
+        return self.judge(regions, text_embeddings, is_base, competitors).evidence
+
     def classify(
-        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rescale: bool = True
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        rescale: bool = True,
+        rules: Rules = NO_RULES,
     ) -> InstanceData:
         """Detections of one image.
 
@@ -190,16 +286,19 @@ class OpenVocabRoIHead(StandardRoIHead):
             text_embeddings: (C, D).
             is_base: (C,) bool.
             rescale: Whether boxes are wanted in pixels of the original picture.
+            rules: Who competes, and what is reported.
 
         Returns:
-            ``bboxes`` (M, 4) xyxy, ``scores`` (M,) falling, ``labels`` (M,) int64 rows of
-            `text_embeddings`, ``regions`` (M,) int64 rows of `regions`.
+            See `classify_regions`; labels are rows of `text_embeddings`.
         """
+        rules = rules.ready(text_embeddings)
 
-        def score(some: Regions) -> Tensor:
-            return self.score(some, text_embeddings, is_base)
+        def score(some: Regions) -> Tensor | Judged:
+            if rules.competitors is None:
+                return self.score(some, text_embeddings, is_base)
+            return self.judge(some, text_embeddings, is_base, rules.competitors)
 
-        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale)
+        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale, rules)
 
     def _pool(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
         return self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois.float())

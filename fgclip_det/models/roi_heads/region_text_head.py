@@ -11,9 +11,20 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.regions.region_classification import classify_regions
+from fgclip_det.models.regions.competition import (
+    Evidence,
+    Judged,
+    Source,
+    Stream,
+    StreamMaker,
+    beaten,
+    log_odds_and_shares,
+    log_ratio,
+)
+from fgclip_det.models.regions.region_classification import NO_RULES, Rules, classify_regions
 from fgclip_det.models.regions.regions import Regions
-from fgclip_det.models.roi_heads.score_fusion import geometric_score_ensemble
+from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.roi_heads.score_fusion import encoder_weight, geometric_score_ensemble
 from fgclip_det.models.roi_heads.settings import (
     check_bool,
     check_number,
@@ -21,6 +32,7 @@ from fgclip_det.models.roi_heads.settings import (
     check_test_cfg,
 )
 from fgclip_det.models.roi_heads.zero_shot_classifier import cosine_logits
+from fgclip_det.vocabulary.competition import Competitors
 
 _FUSIONS = ("geometric_mean", "ensemble")
 _TEST_CFG: dict[str, Any] = {
@@ -88,6 +100,7 @@ class RegionTextHead(BaseModule):
         self.alpha = alpha
         self.beta = beta
         self.one_label = one_label
+        self._stream_maker = StreamMaker()
         self.test_cfg = _completed("test_cfg", {} if test_cfg is None else test_cfg, _TEST_CFG)
         self.test_cfg["nms"] = _completed("test_cfg.nms", self.test_cfg["nms"], _TEST_CFG["nms"])
         check_test_cfg(self.test_cfg)
@@ -98,6 +111,7 @@ class RegionTextHead(BaseModule):
         text_embeddings: Tensor,
         is_base: Tensor,
         classes: Tensor | None = None,
+        competitors: Competitors | Rivals | None = None,
     ) -> Tensor:
         """Fused scores.
 
@@ -108,6 +122,7 @@ class RegionTextHead(BaseModule):
             classes: (C,) int64, which column of ``class_scores`` each text has, -1 for none, as of
                 `TextEmbeddings.find`; None where that is not known: then each has ``objectness``
                 for its probability.
+            competitors: What else competes with each text; None for nothing.
 
         Returns:
             (K, C) float32 in [0, 1].
@@ -116,9 +131,66 @@ class RegionTextHead(BaseModule):
             ValueError: The embeddings differ in D, `is_base` is not of bools, or "ensemble" has
                 `classes` and lacks ``class_scores``.
         """
+        if competitors is not None:
+            return self.judge(regions, text_embeddings, is_base, competitors, classes).scores
         logits = cosine_logits(regions.region_embeddings, text_embeddings, self.temperature)
         det, vlm = self._detector_scores(regions, classes), logits.softmax(dim=-1)
         return geometric_score_ensemble(det, vlm, self.alpha, self.beta, is_base)
+
+    @torch.no_grad()
+    def streams(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rivals: Rivals
+    ) -> dict[str, Stream]:
+        """Logits of the "encoder"; arguments as of `score`."""
+        weight = encoder_weight(self.alpha, self.beta, is_base, like=text_embeddings.double())
+        source = Source(regions.region_embeddings, self.temperature, weight)
+        return self._stream_maker({"encoder": source}, text_embeddings, rivals)
+
+    @torch.no_grad()
+    def judge(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        competitors: Competitors | Rivals,
+        classes: Tensor | None = None,
+    ) -> Judged:
+        """Scores with competition, and evidence; arguments as of `score`.
+
+        The evidence of "ensemble" has the logit of the detector's own probability, "detector",
+        where `classes` are known.
+
+        Raises:
+            ValueError: See `score`, or the competitors are those of other texts.
+        """
+        rivals = Rivals.of(competitors, text_embeddings)
+        streams = self.streams(regions, text_embeddings, is_base, rivals)
+        odds, shares = log_odds_and_shares(streams["encoder"], rivals)
+        det = self._detector_scores(regions, classes)
+        scores = geometric_score_ensemble(
+            det, shares.exp_().float(), self.alpha, self.beta, is_base
+        )
+        features = {"encoder": odds}
+        if self.fusion == "ensemble" and classes is not None:
+            features["detector"] = log_ratio(det)
+        features["objectness"] = log_ratio(regions.objectness)[:, None].expand_as(odds)
+        features |= rivals.places(regions, text_embeddings)
+        return Judged(scores, Evidence(features, beaten(streams, rivals)))
+
+    def evidence_settings(self) -> dict[str, Any]:
+        """Settings that evidence depends on."""
+        return {"temperature": self.temperature, "fusion": self.fusion}
+
+    def evidence(
+        self,
+        regions: Regions,
+        text_embeddings: Tensor,
+        is_base: Tensor,
+        competitors: Competitors | Rivals,
+        classes: Tensor | None = None,
+    ) -> Evidence:
+        """What speaks for each text, whatever else is asked; arguments as of `score`."""
+        return self.judge(regions, text_embeddings, is_base, competitors, classes).evidence
 
     def classify(
         self,
@@ -127,6 +199,7 @@ class RegionTextHead(BaseModule):
         is_base: Tensor,
         rescale: bool = True,
         classes: Tensor | None = None,
+        rules: Rules = NO_RULES,
     ) -> InstanceData:
         """Detections of one image.
 
@@ -137,6 +210,7 @@ class RegionTextHead(BaseModule):
             rescale: Whether boxes are wanted in pixels of the original picture, from
                 ``regions.image_meta``.
             classes: See `score`.
+            rules: Who competes, and what is reported.
 
         Returns:
             See `classify_regions`; labels are rows of `text_embeddings`.
@@ -144,12 +218,22 @@ class RegionTextHead(BaseModule):
         Raises:
             ValueError: See `score`.
         """
+        rules = rules.ready(text_embeddings)
 
-        def score(some: Regions) -> Tensor:
-            scores = self.score(some, text_embeddings, is_base, classes)
-            return _only_best(scores) if self.one_label else scores
+        def score(some: Regions) -> Tensor | Judged:
+            if rules.competitors is None:
+                return self.score(some, text_embeddings, is_base, classes)
+            return self.judge(some, text_embeddings, is_base, rules.competitors, classes)
 
-        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale)
+        return classify_regions(
+            score,
+            regions,
+            len(text_embeddings),
+            self.test_cfg,
+            rescale,
+            rules,
+            one_label=self.one_label,
+        )
 
     def _detector_scores(self, regions: Regions, classes: Tensor | None) -> Tensor:
         """(K, C) or, for all texts the same, (K, 1)."""
@@ -175,11 +259,3 @@ def _completed(name: str, given: Any, defaults: Mapping[str, Any]) -> dict[str, 
             f"{name} has {', '.join(sorted(unknown))}: it takes {', '.join(defaults)} alone"
         )
     return {**defaults, **given}
-
-
-def _only_best(scores: Tensor) -> Tensor:
-    """(K, C) scores with all but the first of the largest ones of each row below any threshold."""
-    if not scores.numel():
-        return scores
-    best, columns = scores.max(dim=1, keepdim=True)
-    return torch.full_like(scores, -1.0).scatter_(1, columns, best)

@@ -30,7 +30,7 @@ def geometric_score_ensemble(
     Raises:
         ValueError: A weight lies outside [0, 1], or `is_base` is not of bools.
     """
-    weight = _encoder_weight(alpha, beta, is_base, like=det_scores)
+    weight = encoder_weight(alpha, beta, is_base, like=det_scores)
     return det_scores ** (1 - weight) * vlm_scores**weight
 
 
@@ -55,13 +55,13 @@ def ensemble_of_logits(
     Raises:
         ValueError: A weight lies outside [0, 1], or `is_base` is not of bools.
     """
-    weight = _encoder_weight(alpha, beta, is_base, like=det_logits)
+    weight = encoder_weight(alpha, beta, is_base, like=det_logits)
     det, vlm = (logits.log_softmax(dim=-1)[:, :-1] for logits in (det_logits, vlm_logits))
     return torch.lerp(det, vlm, weight).exp_()
 
 
-def _encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) -> Tensor:
-    """(C,) weight of the encoder, on the device and in the dtype of `like`."""
+def encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) -> Tensor:
+    """(C,) weight of the encoder, `alpha` or `beta`, on the device and in the dtype of `like`."""
     check_number("alpha", alpha, 0, 1)
     check_number("beta", beta, 0, 1)
     if is_base.dtype != torch.bool:

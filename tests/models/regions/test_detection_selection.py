@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from fgclip_det.models.regions.detection_selection import select_detections
+from fgclip_det.models.regions.detection_selection import Ranked, select_detections
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [20.0, 20, 30, 30]])
 SCORES = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.3, 0.2]])
@@ -43,13 +43,14 @@ def test_nothing_to_select_from(shape, class_agnostic):
     assert got.labels.dtype == torch.int64
 
 
-def greedy(boxes, scores, iou_threshold, class_agnostic):
+def greedy(boxes, scores, iou_threshold, class_agnostic, contradictory=()):
     """All survivors by the definition: one candidate after another."""
     iou = box_iou(boxes, boxes)
+    contrary = {*contradictory, *((two, one) for one, two in contradictory)}
     kept = []
     order = scores.flatten().argsort(descending=True, stable=True)
     for row, column in [divmod(int(i), scores.shape[1]) for i in order]:
-        rivals = [r for r, c in kept if class_agnostic or c == column]
+        rivals = [r for r, c in kept if class_agnostic or c == column or (c, column) in contrary]
         if not any(iou[row, r] > iou_threshold for r in rivals):
             kept.append((row, column))
     return kept
@@ -103,3 +104,51 @@ def test_of_equal_scores_the_first_are_looked_at(monkeypatch):
     got = select(torch.cat([corners, corners + 10], dim=1), scores, max_per_img=5)
     assert triples(got)[:2] == [(5, 1, 0.75), (6, 0, 0.75)]
     assert triples(got)[2:] == [(0, 0, 0.5), (0, 1, 0.5), (0, 2, 0.5)]
+
+
+@pytest.mark.parametrize("max_per_img", [3, 30, 500])
+@pytest.mark.parametrize(
+    "contradictory", [[], [(1, 4)], [(4, 1), (1, 4), (1, 1)], [(0, 1), (2, 1), (3, 5)]]
+)
+def test_contradictory_categories_by_the_definition(contradictory, max_per_img, monkeypatch):
+    monkeypatch.setattr(f"{ROOM}._CANDIDATES_PER_DETECTION", 2)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 10], dim=1)
+    scores = torch.rand(40, 6, generator=generator)
+    expected = greedy(boxes, scores, 0.4, False, contradictory)[:max_per_img]
+    pairs = torch.tensor(contradictory, dtype=torch.int64).reshape(-1, 2)
+    settings = dict(score_thr=0.0, iou_threshold=0.4, max_per_img=max_per_img)
+    got = select_detections(boxes, scores, contradictory=pairs, **settings)
+    assert list(zip(got.regions.tolist(), got.labels.tolist(), strict=True)) == expected
+    if contradictory and max_per_img == 500:
+        assert len(got) < len(greedy(boxes, scores, 0.4, False))
+
+
+def test_whom_a_dropped_one_would_have_dropped_may_stay():
+    # Of three boxes in a row each overlaps the next alone.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
+    scores = torch.tensor([[0.9, 0.0], [0.0, 0.8], [0.0, 0.7]])
+    pairs = torch.tensor([[0, 1]])
+    got = select(boxes, scores, iou_threshold=0.3, contradictory=pairs)
+    assert triples(got) == [(0, 0, 0.9), (2, 1, 0.7)]
+    assert triples(select(boxes, scores, iou_threshold=0.3)) == [(0, 0, 0.9), (1, 1, 0.8)]
+
+
+def test_equal_ranks_of_contradictory_categories_leave_the_first():
+    scores = torch.tensor([[0.5, 0.5]])
+    got = select(BOXES[:1], scores, contradictory=torch.tensor([[1, 0]]))
+    assert triples(got) == [(0, 0, 0.5)]
+
+
+def test_values_go_with_what_they_are_ranked_by():
+    def ranked(scores):
+        return Ranked(scores, {"scores": 1 - scores, "confidences": scores / 2})
+
+    got = select(scores=map(ranked, SCORES.split([2, 1])))
+    places = zip(got.regions.tolist(), got.labels.tolist(), strict=True)
+    assert [*places] == [(0, 0), (1, 1), (2, 0), (2, 1)]
+    torch.testing.assert_close(got.scores, 1 - torch.tensor([0.9, 0.7, 0.3, 0.2]))
+    torch.testing.assert_close(got.confidences, torch.tensor([0.9, 0.7, 0.3, 0.2]) / 2)
+    agnostic = select(scores=[ranked(SCORES)], class_agnostic=True)
+    torch.testing.assert_close(agnostic.confidences, torch.tensor([0.45, 0.15]))

@@ -1,0 +1,198 @@
+"""Who competes with whom, as tensors that the logits of regions are summed by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fgclip_det.models.regions.regions import Regions
+from fgclip_det.vocabulary import RegionBank
+from fgclip_det.vocabulary.competition import Competitors
+
+# Texts whose cosine lacks less than this of 1 are one text.
+_ONE_TEXT = 1e-6
+# Values of embeddings that tell most of them apart.
+_FIRST = 32
+# Cosines that exist at a time.
+_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """The competitors of C names; M are the bank's, N - M are exchanged phrases.
+
+    Attributes:
+        bank: (M, D) float32.
+        exchanged: (N - M, D) float64 of unit length.
+        excluded: (X, 2) int64, distinct pairs of a name and a row of `bank` that do not compete.
+        exchanges: (E, 2) int64, distinct pairs of a name and a row of `exchanged` that compete.
+        kept: (G, M) bool, each set of rows of the bank that competes with some name, once.
+        kept_of: (C,) int64, which of them competes with each name.
+        most_excluded: The most rows of the bank that a name excludes.
+        asked: (N,) bool, competitors that are asked for themselves.
+        count: How many of the C are asked for; those beyond are negatives.
+        region_bank: Of the competitors; None for none.
+        weights: What each stream is worth for who fits better, by its name; None for what it
+            counts in the fusion of scores.
+        competes: (E,) bool, which of `exchanges` compete; None for all.
+        names: (B, D) float64 of unit length, the first of the C in the wording that they are judged
+            in; None where that is how they were asked for.
+    """
+
+    bank: Tensor
+    exchanged: Tensor
+    excluded: Tensor
+    exchanges: Tensor
+    kept: Tensor
+    kept_of: Tensor
+    most_excluded: int
+    asked: Tensor
+    count: int
+    region_bank: RegionBank | None = None
+    weights: Mapping[str, float] | None = None
+    competes: Tensor | None = None
+    names: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        competitors: Competitors | Rivals,
+        text_embeddings: Tensor,
+        asked_for: int | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> Rivals:
+        """Competitors made ready for the names that they were made for.
+
+        Args:
+            competitors: What is ready already stays as it is.
+            text_embeddings: (C, D) of the names, of any length each; perhaps followed by names
+                that they were not made for: the bank competes with these too.
+            asked_for: How many are asked for; None for all.
+            weights: See `Rivals`.
+
+        Raises:
+            ValueError: They were made for more names, or their embeddings have other sizes.
+        """
+        if isinstance(competitors, Rivals):
+            return competitors
+        device = text_embeddings.device
+        competitors = competitors.to(device)
+        count, embeddings = len(text_embeddings), competitors.embeddings
+        if embeddings.shape[1] != text_embeddings.shape[1]:
+            raise ValueError(
+                f"competitors of {embeddings.shape[1]} values for texts of "
+                f"{text_embeddings.shape[1]}: make them with the detector's own encoder"
+            )
+        excluded, exchanges = (
+            _distinct(pairs, count, len(embeddings))
+            for pairs in (competitors.excluded, competitors.exchanges)
+        )
+        size = competitors.bank_size
+        kept, kept_of = _sets(excluded, count, size)
+        return cls(
+            bank=embeddings[:size],
+            exchanged=F.normalize(embeddings[size:].double(), dim=-1),
+            excluded=excluded,
+            exchanges=exchanges - exchanges.new_tensor([0, size]),
+            kept=kept,
+            kept_of=kept_of,
+            most_excluded=size - int(kept.sum(dim=1).min()),
+            asked=_among(embeddings, text_embeddings),
+            region_bank=competitors.region_bank,
+            count=count if asked_for is None else asked_for,
+            weights=weights,
+            names=None
+            if competitors.names is None
+            else F.normalize(competitors.names.double(), dim=-1),
+        )
+
+    def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:
+        """Evidence (K, C) float64 by the bank of regions; none where there is no bank."""
+        if self.region_bank is None:
+            return {}
+        texts = text_embeddings
+        if self.names is not None:
+            texts = torch.cat([self.names.to(texts), texts[len(self.names) :]])
+        features = self.region_bank.features(regions, texts)
+        return {name: values.double() for name, values in features.items()}
+
+    @property
+    def most_columns(self) -> int:
+        """Of the matrices that come up for each region, the columns of the widest."""
+        return max(
+            len(self.bank), len(self.exchanged), len(self.exchanges), len(self.excluded), len(self)
+        )
+
+    def __len__(self) -> int:
+        return len(self.kept_of)
+
+    @cached_property
+    def is_in_order(self) -> bool:
+        """Whether each exchanged phrase competes once, in the order of `exchanges`."""
+        rows = self.exchanges[:, 1]
+        return len(rows) == len(self.exchanged) and rows.equal(torch.arange(len(rows)).to(rows))
+
+    @cached_property
+    def unasked(self) -> Rivals:
+        """Those that are not asked for themselves; the very same where none is."""
+        if not self.asked.any():
+            return self
+        bank, exchanged = self.asked.tensor_split([len(self.bank)])
+        competes = ~exchanged[self.exchanges[:, 1]]
+        return replace(self, kept=self.kept & ~bank, competes=competes)
+
+
+def _distinct(pairs: Tensor, names: int, rows: int) -> Tensor:
+    """(P, 2) pairs of a name and a row, each once and rising.
+
+    Raises:
+        ValueError: One is of a name that is not there.
+    """
+    codes = (pairs[:, 0] * rows + pairs[:, 1]).unique()
+    found = torch.stack([codes // max(rows, 1), codes % max(rows, 1)], dim=1)
+    if len(found) and int(found[-1, 0]) >= names:
+        raise ValueError(
+            f"competitors of name {int(found[-1, 0])} for {names} names: make them for what is "
+            "asked for"
+        )
+    return found
+
+
+def _sets(excluded: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """See `Rivals.kept` and `Rivals.kept_of`; names with the same excluded rows share a set."""
+    rows: dict[int, list[int]] = defaultdict(list)
+    for name, row in excluded.tolist():
+        rows[name].append(row)
+    places: dict[tuple[int, ...], int] = {(): 0}
+    named = [places.setdefault(tuple(rows.get(name, ())), len(places)) for name in range(count)]
+    kept_of = torch.tensor(named, dtype=torch.int64, device=excluded.device)
+    kept = torch.ones(len(places), size, dtype=torch.bool, device=excluded.device)
+    kept[kept_of[excluded[:, 0]], excluded[:, 1]] = False
+    return kept, kept_of
+
+
+def _among(embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+    """(N,) bool, which of (N, D) embeddings of unit length are among (C, D).
+
+    Those are looked at that are as near in their first values as they are to be in all.
+    """
+    texts = F.normalize(text_embeddings.float(), dim=-1)
+    few = texts[:, :_FIRST]
+    few = torch.cat([few, -few.square().sum(dim=1, keepdim=True) / 2], dim=1).T
+    found = torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    rows = max(1, _AT_ONCE // max(1, len(texts)))
+    for start in range(0, len(embeddings), rows):
+        some = embeddings[start : start + rows, :_FIRST].float()
+        half = some.square().sum(dim=1, keepdim=True) / 2
+        # Half of a squared distance is 1 minus the cosine; twice that leaves room for rounding.
+        near = F.pad(some, (0, 1), value=1.0) @ few >= half - 2 * _ONE_TEXT
+        here, there = near.nonzero(as_tuple=True)
+        cosines = (embeddings[start + here].float() * texts[there]).sum(dim=1)
+        found[start + here[cosines > 1 - _ONE_TEXT]] = True
+    return found
