@@ -1,6 +1,7 @@
 """Datasets, registered into ``mmdet.registry``, and the generator of Shapes."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.datasets.d3 import D3Dataset
 from fgclip_det.datasets.fg_ovd import FGOVDDataset
 from fgclip_det.datasets.image_files import check_images
 from fgclip_det.datasets.one_class import OneClass
@@ -8,6 +9,7 @@ from fgclip_det.datasets.ov_coco import OVCocoDataset
 from fgclip_det.datasets.region_captions import RegionCaptionDataset, collate_region_captions
 
 __all__ = [
+    "D3Dataset",
     "FGOVDDataset",
     "OVCocoDataset",
     "OneClass",

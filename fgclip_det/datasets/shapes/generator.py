@@ -9,8 +9,10 @@ Splits, each from its own random stream:
   image-text encoder, which has met the words of novel classes too.
 - ``train`` is for the detector and shows base compositions only.
 - ``val`` shows all 192 compositions, about equally often.
+- ``presence_val`` and ``presence_test``, made where they are asked for, are more of the like.
 
-The last three exist as files of FG-OVD too: see `shapes_fg_ovd.fg_ovd_files`.
+``pretrain_val``, ``train`` and ``val`` exist as files of FG-OVD too: see `fg_ovd.fg_ovd_files`. All
+that show all compositions to a detector exist as queries too: see `presence.presence_file`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from fgclip_det.datasets.shapes.captions import (
     short_caption,
 )
 from fgclip_det.datasets.shapes.fg_ovd import fg_ovd_files
+from fgclip_det.datasets.shapes.presence import presence_file
 from fgclip_det.datasets.shapes.render import (
     COLORS,
     IMAGE_SIZE,
@@ -58,6 +61,7 @@ __all__ = [
     "DEFAULT_SPLITS",
     "IMAGE_SIZE",
     "PATTERNS",
+    "PRESENCE_SPLITS",
     "SHAPES",
     "Composition",
     "Scene",
@@ -71,12 +75,16 @@ __all__ = [
 # Raise it whenever the same seed gives other pictures or files, so that old ones are not reused.
 GENERATOR_VERSION = 1
 DEFAULT_SPLITS: dict[str, int] = {"pretrain": 8000, "pretrain_val": 200, "train": 2000, "val": 400}
+PRESENCE_SPLITS = ("presence_val", "presence_test")
 _STREAMS = {"pretrain": 1, "pretrain_val": 2, "train": 3, "val": 4}
+_STREAMS |= {"presence_val": 5, "presence_test": 6}
 _SETTINGS = "settings.json"
 _PAIRS = ("pretrain", "pretrain_val")
-_COCO = ("train", "val")
+_COCO = ("train", "val", *PRESENCE_SPLITS)
 _FG_OVD = ("pretrain_val", "val")
 _FG_OVD_SUBSETS = ("pretrain_val", "train", "val")
+_PRESENCE = ("pretrain_val", "val", *PRESENCE_SPLITS)
+_DERIVED = {*_FG_OVD_SUBSETS, *_PRESENCE}
 
 
 def compositions() -> list[Composition]:
@@ -279,27 +287,31 @@ def _generate_split(root: Path, split: str, num_images: int, seed: int, workers:
             write_text(root / "annotations" / name, text)
 
 
-def _fg_ovd_files(root: Path, split: str) -> tuple[Path, list[PreparedFile]]:
-    """Files of FG-OVD that are made of a split on disk, and their folder."""
+def _derived_files(root: Path, split: str) -> Iterator[tuple[str, Path, list[PreparedFile]]]:
+    """Kind, folder and content of the files that are made of a split on disk."""
     if split in _COCO:
         coco = read_json(root / "annotations" / f"{split}.json", max_bytes=None)
     else:
         lines = read_json_lines(root / "annotations" / f"{split}.jsonl")
         coco = _to_coco([record for _, record in lines])
     seed = read_json(root / split / _SETTINGS)["seed"]
-    folder, files = fg_ovd_files(coco, split, lambda one: not is_novel(one), seed)
-    return root / "fg_ovd" / folder, files
+    if split in _FG_OVD_SUBSETS:
+        folder, files = fg_ovd_files(coco, split, lambda one: not is_novel(one), seed)
+        yield "fg_ovd", root / "fg_ovd" / folder, files
+    if split in _PRESENCE:
+        yield "presence", root / "annotations", [presence_file(coco, split, seed)]
 
 
-def _update_fg_ovd(root: Path, split: str) -> bool:
-    """Writes those files unless they are there; whether it did."""
-    made = _fg_ovd_files(root, split)
-    try:
-        check_files(*made)
-    except ValueError:
-        write_files(*made)
-        return True
-    return False
+def _update_derived(root: Path, split: str) -> list[str]:
+    """Writes those files unless they are there; the kinds that it wrote."""
+    written = []
+    for kind, folder, files in _derived_files(root, split):
+        try:
+            check_files(folder, files)
+        except ValueError:
+            write_files(folder, files)
+            written.append(kind)
+    return written
 
 
 def generate(
@@ -319,7 +331,8 @@ def generate(
         workers: Number of processes; 0 works in this one.
 
     Returns:
-        The names of the splits that were written anew, and "fg_ovd" if its files were.
+        The names of the splits that were written anew, and "fg_ovd" and "presence" if files of
+        these kinds were.
 
     Raises:
         ValueError: A split is unknown, a number of pictures is below 1, the seed or the number of
@@ -340,8 +353,10 @@ def generate(
             continue
         _generate_split(root, split, num_images, seed, workers)
         written.append(split)
-    if any([_update_fg_ovd(root, split) for split in splits if split in _FG_OVD_SUBSETS]):
-        written.append("fg_ovd")
+    derived = {
+        kind for split in splits if split in _DERIVED for kind in _update_derived(root, split)
+    }
+    written += sorted(derived)
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / "vocabulary.json", vocabulary())
     return written
@@ -376,5 +391,6 @@ def check(root: str | Path, splits: Iterable[str] = tuple(DEFAULT_SPLITS)) -> No
     if read_json(root / "vocabulary.json") != vocabulary():
         raise ValueError(f"{root / 'vocabulary.json'} is not the vocabulary of Shapes: {remedy}")
     for split in splits:
-        if split in _FG_OVD_SUBSETS:
-            check_files(*_fg_ovd_files(root, split))
+        if split in _DERIVED:
+            for _, folder, files in _derived_files(root, split):
+                check_files(folder, files)
