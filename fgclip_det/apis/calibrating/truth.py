@@ -1,0 +1,139 @@
+"""What is in pictures: from an annotation file, or nothing of what is looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fgclip_det.datasets.annotation_files import (
+    AnnotationFile,
+    image_file_name,
+    read_annotations,
+)
+from fgclip_det.datasets.image_files import check_image_paths
+from fgclip_det.io import listed
+from fgclip_det.vocabulary import TextEmbeddings
+
+# A box is right where it overlaps a true one of its name by at least this.
+RIGHT_IOU = 0.5
+_NO_BOXES = np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class KnownPicture:
+    """A picture, and all boxes of what is looked for.
+
+    Attributes:
+        path: Its file.
+        size: Width and height in pixels that the boxes are in; None where there are none.
+        boxes: By row of the texts (N, 4) float32, xyxy, in pixels of the picture as stored.
+        crowds: As `boxes`, around groups: what is in them is neither right nor wrong.
+    """
+
+    path: str
+    size: tuple[int, int] | None = None
+    boxes: Mapping[int, np.ndarray] = field(default_factory=dict)
+    crowds: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    def verdicts(self, boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which boxes are right, and which count.
+
+        Args:
+            boxes: (M, 4) float32, xyxy.
+            labels: (M,) int64, rows of the texts.
+
+        Returns:
+            Twice (M,) bool. A second box of one object is right too: it is no false alarm.
+        """
+        right = np.zeros(len(boxes), bool)
+        counts = np.ones(len(boxes), bool)
+        for label in np.unique(labels):
+            own = labels == label
+            true = self.boxes.get(int(label), _NO_BOXES)
+            overlap, _ = _overlaps(boxes[own], true)
+            right[own] = (overlap >= RIGHT_IOU).any(axis=1)
+            _, inside = _overlaps(boxes[own], self.crowds.get(int(label), _NO_BOXES))
+            counts[own] = right[own] | ~(inside >= RIGHT_IOU).any(axis=1)
+        return right, counts
+
+
+def known_pictures(
+    file: str | os.PathLike, folder: str | os.PathLike, texts: TextEmbeddings
+) -> list[KnownPicture]:
+    """Pictures of an annotation file, in its order.
+
+    Args:
+        file: COCO-style; every object of the names is annotated in each of its pictures.
+        folder: That its file names are relative to.
+        texts: Names that are looked for: categories of the file, articles and case aside.
+
+    Raises:
+        ValueError: The file cannot be read or lists no pictures, a picture is missing, or a name is
+            no category.
+    """
+    truth = read_annotations(file)
+    if not truth.images:
+        raise ValueError(f"{str(file)!r} lists no pictures: give one that does")
+    paths = {i["id"]: str(Path(folder) / image_file_name(i)) for i in truth.images}
+    check_image_paths(paths.values())
+    labels = _labels(truth, texts)
+    boxes: dict[int, dict[int, list]] = {number: {} for number in paths}
+    crowds: dict[int, dict[int, list]] = {number: {} for number in paths}
+    for one in truth.annotations:
+        x, y, width, height = one["bbox"]
+        into = crowds if one.get("iscrowd") else boxes
+        for label in labels.get(one["category_id"], ()):
+            into[one["image_id"]].setdefault(label, []).append([x, y, x + width, y + height])
+    return [
+        KnownPicture(
+            paths[image["id"]],
+            (int(image["width"]), int(image["height"])),
+            _arrays(boxes[image["id"]]),
+            _arrays(crowds[image["id"]]),
+        )
+        for image in truth.images
+    ]
+
+
+def _labels(truth: AnnotationFile, texts: TextEmbeddings) -> dict[int, list[int]]:
+    """Rows of the texts that mean the same as each category id, where there are such."""
+    # Several categories may bear one name, and several names mean one category.
+    ids: dict[str, list[int]] = {}
+    for category in truth.categories:
+        ids.setdefault(category["name"], []).append(category["id"])
+    labels: dict[int, list[int]] = {}
+    known: set[int] = set()
+    names = list(ids)
+    while (found := texts.find(names).tolist()) and max(found) >= 0:
+        pairs = [(label, names[place]) for label, place in enumerate(found) if place >= 0]
+        for label, name in pairs:
+            known.add(label)
+            for number in ids[name]:
+                labels.setdefault(number, []).append(label)
+        taken = {name for _, name in pairs}
+        names = [name for name in names if name not in taken]
+    unknown = [name for label, name in enumerate(texts.names) if label not in known]
+    if unknown:
+        raise ValueError(
+            f"no category of {str(truth.path)!r} is {listed(unknown, 'unknown names')}: ask for "
+            "its categories, or give pictures without the things as --absent"
+        )
+    return labels
+
+
+def _arrays(boxes: Mapping[int, Sequence[Sequence[float]]]) -> dict[int, np.ndarray]:
+    return {label: np.array(own, np.float32) for label, own in boxes.items()}
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, N) intersection over union, and over the area of the first."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(axis=-1)
+    area, other = ((b[:, 2:] - b[:, :2]).clip(min=0).prod(axis=-1) for b in (boxes, others))
+    union = np.maximum(area[:, None] + other - shared, 1e-9)
+    return shared / union, shared / np.maximum(area[:, None], 1e-9)

@@ -1,0 +1,155 @@
+"""``fgclip-det calibrate``: what confidences mean, and thresholds with a guarantee."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fgclip_det.apis import inferencer
+from fgclip_det.apis.argument_checks import check_batch_size, check_path
+from fgclip_det.apis.calibrating.run import Calibrator, calibrate
+from fgclip_det.apis.calibrating.source import DetectorSource
+from fgclip_det.apis.calibrating.truth import KnownPicture, known_pictures
+from fgclip_det.apis.detector_loading import resolve_device
+from fgclip_det.apis.drawing.visualization import shortened
+from fgclip_det.apis.inputs.picture_lists import find_images
+from fgclip_det.calibration import NEVER, Calibration, Goal, check_pictures
+from fgclip_det.cli.arguments.common import read_vocabulary
+from fgclip_det.exit_codes import say
+from fgclip_det.io import check_writable
+from fgclip_det.vocabulary import TextEmbeddings
+
+_BUNDLED_NAME = "bundled"
+_SHOWN_NAMES = 20
+_CLIP = 5
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate; returns the exit code.
+
+    Raises:
+        ValueError: An argument is wrong, or the pictures are too few; nothing was written then.
+    """
+    goal = _goal(arguments)
+    check_batch_size(arguments.batch_size)
+    if arguments.conf_thr is not None and not 0 <= arguments.conf_thr <= 1:
+        raise ValueError(f"--conf-thr is {arguments.conf_thr}: it must be between 0 and 1")
+    if arguments.prior is not None and not 0 < arguments.prior < 1:
+        raise ValueError(f"--prior is {arguments.prior}: it must be between 0 and 1")
+    out = _out(arguments.out)
+    folder = _folder(arguments)
+    before = None if arguments.calibration is None else Calibration.load(arguments.calibration)
+    paths = find_images(arguments.pictures) if arguments.absent else []
+    vocabulary = read_vocabulary(arguments)
+    if arguments.absent:
+        check_pictures(len(paths), goal, len(vocabulary))
+    detector = _detector(arguments)
+    texts = detector.encode(vocabulary)
+    if arguments.truth is None:
+        pictures = [KnownPicture(os.fspath(path)) for path in paths]
+    else:
+        pictures = known_pictures(arguments.truth, folder, texts)
+    calibrator = Calibrator(
+        detector,
+        DetectorSource(detector, detector.competition),
+        texts,
+        _features(arguments),
+        arguments.conf_thr,
+        arguments.batch_size,
+        progress=not arguments.quiet,
+    )
+    with_curve = not arguments.absent
+    made = calibrate(
+        calibrator, pictures, goal, before, with_curve, arguments.seed, arguments.prior
+    )
+    made.save(out)
+    if not arguments.quiet:
+        _tell(made, texts, arguments.out, is_new=before is None)
+    return 0
+
+
+def _goal(arguments: argparse.Namespace) -> Goal | None:
+    """What thresholds are to keep; None where a curve alone is made.
+
+    Raises:
+        ValueError: It cannot be, or is missing where there is nothing else to do.
+    """
+    clip = arguments.clip
+    if arguments.kind == "alarms" and clip is None:
+        clip = _CLIP
+    if arguments.risk is None:
+        if arguments.absent or arguments.calibration is not None:
+            raise ValueError("say what thresholds are to keep, e.g. --risk 0.1")
+        return None
+    goal = Goal(arguments.risk, arguments.delta, arguments.kind, clip)
+    goal.check()
+    return goal
+
+
+def _out(given: str) -> Path:
+    check_path(given, "--out")
+    out = Path(given)
+    if out.is_dir():
+        raise ValueError(f"--out {given!r} is a folder: name a file in it")
+    check_writable(out.parent)
+    return out
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    folder = Path(arguments.pictures[0])
+    if arguments.truth is not None and (len(arguments.pictures) > 1 or not folder.is_dir()):
+        raise ValueError(
+            f"{' '.join(arguments.pictures)!r} is not one folder: with --truth give the folder "
+            "that its file names are relative to"
+        )
+    return folder
+
+
+def _features(arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.features is None:
+        return None
+    names = [name.strip() for name in arguments.features.split(",")]
+    if not all(names) or len({*names}) < len(names):
+        raise ValueError(f"--features {arguments.features!r}: write distinct names, 'a,b'")
+    return names
+
+
+def _detector(arguments: argparse.Namespace) -> inferencer.OpenVocabInferencer:
+    model: str | None = arguments.model
+    if model is None:
+        model = f"photos/{arguments.preset or 'default'}"
+    elif model == _BUNDLED_NAME:
+        model = None
+    device = resolve_device(arguments.device)
+    return inferencer.OpenVocabInferencer(
+        model, arguments.weights, arguments.encoder, device, calibration=None
+    )
+
+
+def _tell(made: Calibration, texts: TextEmbeddings, out: str, is_new: bool) -> None:
+    """What the curve was fitted to, and the thresholds of the names."""
+    curve = made.about.get("curve")
+    if is_new and curve:
+        say(
+            f"curve: {curve['right']} right and {curve['boxes'] - curve['right']} wrong boxes of "
+            f"{curve['names']} name(s) in {curve['pictures']} pictures"
+        )
+    bounded = [name for name in texts.names if name in made.thresholds]
+    for name in bounded[:_SHOWN_NAMES]:
+        one = made.thresholds[name]
+        value = "never" if one.value == NEVER else f"{one.value:.4f}"
+        seen = f"false alarms in {one.alarms} of {one.pictures} pictures"
+        if one.kind == "alarms":
+            seen = f"{one.alarms} false alarms in {one.pictures} pictures"
+        say(f"{value:>8}  {shortened(name)}  ({seen})")
+    if len(bounded) > _SHOWN_NAMES:
+        say(f"... and {len(bounded) - _SHOWN_NAMES} more names")
+    if bounded:
+        one = made.thresholds[bounded[0]]
+        of = "share of pictures with one" if one.kind == "pictures" else "mean in a picture"
+        say(
+            f"false alarms: {of} at most {one.risk:g} for each name, with probability "
+            f"{1 - one.delta:.4g} each; the figures are {one.on}"
+        )
+    say(f"written to {out}")
