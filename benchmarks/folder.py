@@ -55,7 +55,9 @@ class Work:
     """A detector that was asked for words, and the ways to look into pictures with it."""
 
     def __init__(self) -> None:
-        self.detector = OpenVocabInferencer(device="cpu")
+        # Shares: the threshold is of those.
+        self.detector = OpenVocabInferencer(device="cpu", calibration=None)
+        self.detector.set_negatives(None)
         self.detector.set_vocabulary(BUNDLED / "vocabulary.json")
 
     def alone(self, names: dict[str, str]) -> int:
@@ -70,7 +72,9 @@ class Work:
     def command(self, names: dict[str, str], out: Path, told: Report | None = None) -> int:
         """Detect and write what the command writes; returns the number of detections."""
         told = told or Report(is_quiet=True)
-        settings = argparse.Namespace(score_thr=THRESHOLD, batch_size=1)
+        settings = argparse.Namespace(
+            score_thr=THRESHOLD, conf_thr=None, one_name=False, batch_size=1
+        )
         results = Results(out, with_drawings=False, with_lines=True)
         results.about = partial(about_run, self.detector, "shapes", THRESHOLD)
         with results:

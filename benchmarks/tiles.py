@@ -148,7 +148,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/tiles_cpu.md")
     args = parser.parse_args(argv)
-    results = measure(OpenVocabInferencer(device="cpu"), args)
+    # Shares: the threshold is of those.
+    detector = OpenVocabInferencer(device="cpu", calibration=None)
+    detector.set_negatives(None)
+    results = measure(detector, args)
     rows = [
         [
             way,

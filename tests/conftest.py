@@ -155,23 +155,45 @@ def encoder2_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def bundled_detector():
-    """The `OpenVocabInferencer` of the bundled model on the CPU, loaded once for all tests."""
+    """The `OpenVocabInferencer` of the bundled model on the CPU, loaded once for all tests.
+
+    Without calibration and negatives: it gives shares of what is asked for.
+    """
+    from fgclip_det.apis import OpenVocabInferencer
+
+    detector = OpenVocabInferencer(device="cpu", calibration=None)
+    detector.set_negatives(None)
+    return detector
+
+
+@pytest.fixture(scope="session")
+def _calibrated_detector():
     from fgclip_det.apis import OpenVocabInferencer
 
     return OpenVocabInferencer(device="cpu")
 
 
 @pytest.fixture
-def cached_detector(bundled_detector, monkeypatch: pytest.MonkeyPatch):
-    """Lets the command line take `bundled_detector` instead of loading it again."""
+def calibrated_detector(_calibrated_detector, monkeypatch: pytest.MonkeyPatch):
+    """The same model as users get it; what a test sets is undone."""
+    monkeypatch.setattr(_calibrated_detector, "texts", None)
+    monkeypatch.setattr(_calibrated_detector.model.encoder, "_warned_truncation", False)
+    yield _calibrated_detector
+    _calibrated_detector.set_negatives()
+    _calibrated_detector.set_calibration()
+
+
+@pytest.fixture
+def cached_detector(calibrated_detector, monkeypatch: pytest.MonkeyPatch):
+    """Lets the command line take `calibrated_detector` instead of loading it again."""
     from fgclip_det.apis import inferencer
 
-    monkeypatch.setattr(inferencer, "OpenVocabInferencer", lambda *_: bundled_detector)
-    monkeypatch.setattr(bundled_detector, "texts", None)
-    monkeypatch.setattr(bundled_detector, "negatives", None)
-    monkeypatch.setattr(bundled_detector, "builtin_negatives", None)
-    monkeypatch.setattr(bundled_detector.model.encoder, "_warned_truncation", False)
-    return bundled_detector
+    def make(model=None, weights=None, encoder=None, device=None, calibration="auto"):
+        calibrated_detector.set_calibration(calibration)
+        return calibrated_detector
+
+    monkeypatch.setattr(inferencer, "OpenVocabInferencer", make)
+    return calibrated_detector
 
 
 @pytest.fixture(scope="session")

@@ -54,23 +54,23 @@ def test_shows_the_bundled_pictures(
 def test_writes_json_and_an_annotated_picture(
     cached_detector, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    texts = ". ".join(NAMES[:96])
-    assert demo(PICTURE, "--texts", texts, "--score-thr", 0, "--out-dir", tmp_path) == 0
+    texts = ". ".join(NAMES)
+    assert demo(PICTURE, "--texts", texts, "--conf-thr", 0, "--out-dir", tmp_path) == 0
     values = json.loads((tmp_path / "preds" / f"{STEM}.json").read_text("utf-8"))
-    assert list(values) == ["image", "width", "height", "vocabulary", "detections"]
+    assert list(values) == ["image", "width", "height", "vocabulary", "conf_thr", "detections"]
     assert values["image"] == str(PICTURE)
     assert (values["width"], values["height"]) == (128, 128)
-    assert values["vocabulary"] == NAMES[:96]
+    assert values["vocabulary"] == NAMES
     assert values["detections"]
     for found in values["detections"]:
-        assert list(found) == ["name", "score", "box"]
-        assert found["name"] in NAMES[:96]
+        assert list(found) == ["name", "score", "confidence", "box"]
+        assert found["name"] in NAMES
         x1, y1, x2, y2 = found["box"]
         assert 0 <= x1 < x2 <= 128 and 0 <= y1 < y2 <= 128
     with Image.open(tmp_path / "vis" / f"{STEM}.png") as drawn:
         assert drawn.size == (640, 640)
     best = values["detections"][0]
-    assert f"{best['score']:.2f}  {best['name']}" in capsys.readouterr().out
+    assert f"{best['confidence']:.2f}  {best['name']}" in capsys.readouterr().out
 
 
 def test_leaves_out_pictures_on_request(cached_detector, tmp_path: Path) -> None:
@@ -96,15 +96,15 @@ def _vocabulary(path: Path) -> list[str]:
     return json.loads((path / "preds" / f"{STEM}.json").read_text("utf-8"))["vocabulary"]
 
 
-def test_negatives_of_a_preset_stay(
-    cached_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-    monkeypatch.setattr(cached_detector, "set_negatives", asked.append)
+def test_negatives_of_a_preset_stay(cached_detector, tmp_path: Path) -> None:
     told = ["demo", str(PICTURE), "--model", "photos", "--texts", "a ring"]
     told += ["--out-dir", str(tmp_path)]
-    assert main(told) == 0 and asked == []
-    assert main([*told, "--negatives", "a star"]) == 0 and len(asked) == 1
+    assert main(told) == 0
+    assert cached_detector._competing.competition is cached_detector.competition is not None
+    assert cached_detector.negatives is None
+    assert main([*told, "--negatives", "a plate"]) == 0
+    assert cached_detector._competing.competition is cached_detector.competition
+    assert cached_detector.negatives.names == ("a plate",)
 
 
 def test_reads_prompts_behind_bars(cached_detector, tmp_path: Path) -> None:

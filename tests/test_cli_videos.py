@@ -33,6 +33,8 @@ def arguments(out: Path | None, **changed: object) -> argparse.Namespace:
         "out_dir": None if out is None else str(out),
         "every": 1,
         "score_thr": 0.3,
+        "conf_thr": None,
+        "one_name": False,
         "no_track": False,
         "no_save_vis": False,
         "labels": "short",
@@ -73,7 +75,7 @@ def test_settings_reach_the_video(clip: Path, detector: ColourDetector, tmp_path
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["frame"] for line in lines] == [0, 2, 4]
     assert {tuple(row) for line in lines for row in line["detections"]} == {
-        ("name", "score", "box")
+        ("name", "score", "confidence", "box")
     }
     assert {row["name"] for line in lines for row in line["detections"]} == {"red"}
 

@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").rglob("*.py")
-    # Those of photographs have detectors of the hub: see test_photos_configs.py.
-    if not {"_base_", "photos"} & {*path.relative_to(ROOT).parts}
+    # These have detectors of the hub: see test_photos_configs.py and test_d3_configs.py.
+    if not {"_base_", "d3", "photos"} & {*path.relative_to(ROOT).parts}
 )
 # Pixels per patch of the encoders that configs name; 16 for others.
 PATCHES = {"qihoo360/fg-clip-large": 14, "openai/clip-vit-large-patch14-336": 14}

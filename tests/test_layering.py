@@ -3,7 +3,8 @@
     L4  cli, tools/, demo/, benchmarks/      public names only; nobody imports them
     L3  apis
     L2  models, evaluation, pretrain, datasets, engine   not each other; all may import compat
-    L1  vocabulary, encoders, fg_ovd         no mm*, not each other; fg_ovd: NumPy and tqdm only
+    L1  vocabulary, encoders, fg_ovd, calibration    no mm*, not each other; fg_ovd: NumPy and
+                                             tqdm only; calibration: NumPy only
     L½  hub                              huggingface_hub only
     L0  ops, io, exit_codes                  ops: torch only; io: NumPy and Pillow only;
                                              exit_codes: the standard library only
@@ -36,6 +37,7 @@ LEVELS = {
     "encoders": 1,
     "vocabulary": 1,
     "fg_ovd": 1,
+    "calibration": 1,
     "compat": 2,
     "models": 2,
     "evaluation": 2,
@@ -57,6 +59,7 @@ ALLOWED = {
     "encoders": {*_ENCODING, "PIL", "tqdm"},
     "vocabulary": {*_ENCODING, "tqdm"},
     "fg_ovd": {"numpy", "tqdm"},
+    "calibration": {"numpy"},
 }
 # Imported by its own name alone, by those who installed the extra.
 OPTIONAL = {"fgclip_det.ops.onnx": {"onnxscript"}}

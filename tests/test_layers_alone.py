@@ -28,7 +28,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("package", ["io", "fg_ovd"])
+@pytest.mark.parametrize("package", ["io", "fg_ovd", "calibration"])
 def test_passes_without_torch_and_mmdetection(repo_root: Path, package: str) -> None:
     ran = _run(repo_root, f"tests/{package}")
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]

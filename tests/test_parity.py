@@ -54,13 +54,15 @@ def config(data: Path) -> Config:
 
 
 def _ask_python(pictures: Path) -> dict[str, Answer]:
-    detect = OpenVocabInferencer(device="cpu")
+    detect = OpenVocabInferencer(device="cpu", calibration=None)
+    detect.set_negatives(None)
     answers = detect(pictures, VOCABULARY, score_thr=0.0, progress=False)
     return {Path(a.image_path).name: (a.names, a.boxes, a.scores) for a in answers}
 
 
 def _ask_command(pictures: Path, out: Path) -> dict[str, Answer]:
     options = ("--vocabulary", VOCABULARY, "--score-thr", 0, "--device", "cpu", "--no-save-vis")
+    options += ("--negatives", "none", "--calibration", "none", "--no-one-name")
     assert main(["demo", *map(str, (pictures, *options, "--out-dir", out))]) == 0
     answers = {}
     for file in (out / "preds").iterdir():

@@ -71,14 +71,17 @@ def test_names_boxes_of_the_original_pixels(preset: str, tmp_path: Path, stand_i
 
 def test_one_name_competes(tmp_path: Path, stand_in: str) -> None:
     detector = asked("default", tmp_path, stand_in, **{"model.test_cfg.negatives.max_cosine": 1.0})
-    competing = detector._competing(detector.encode("red circle"))
+    texts = detector.encode("red circle")
+    competing = detector._competing.beside(texts).competitors
     # "red circles" says the same.
-    assert competing.names == ("red circle", "blue square", "green star")
+    assert competing.texts[:3] == ("blue square", "green star", "red circles")
+    assert "blue circle" in competing.texts[3:]
+    assert competing.excluded.tolist() == [[0, 2]]
     detector.set_negatives(None)
-    assert detector._competing(detector.encode("red circle")).names == ("red circle",)
+    assert detector._competing.beside(texts).competitors is None
     detector.set_negatives("green star. a dog")
-    competing = detector._competing(detector.encode("red circle"))
-    assert competing.names == ("red circle", "green star", "a dog", "blue square")
+    competing = detector._competing.beside(texts)
+    assert competing.texts.names == ("red circle", "green star", "a dog") and competing.count == 1
 
 
 def test_twins_and_sizes_are_overrides(tmp_path: Path) -> None:

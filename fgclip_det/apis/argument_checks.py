@@ -18,6 +18,16 @@ def check_score_thr(score_thr: Any) -> None:
         raise ValueError(f"score_thr is {score_thr!r}: it must be between 0 and 1")
 
 
+def check_conf_thr(conf_thr: Any) -> None:
+    """Refuse a least confidence that is none.
+
+    Raises:
+        ValueError: It is no number in [0, 1].
+    """
+    if not (_is_a(conf_thr, numbers.Real) and 0 <= conf_thr <= 1):
+        raise ValueError(f"conf_thr is {conf_thr!r}: it must be between 0 and 1")
+
+
 def check_batch_size(batch_size: Any) -> None:
     """Refuse a number of pictures that is none.
 
@@ -26,6 +36,16 @@ def check_batch_size(batch_size: Any) -> None:
     """
     if not (_is_a(batch_size, numbers.Integral) and batch_size >= 1):
         raise ValueError(f"batch_size is {batch_size!r}: it must be 1 or more, a whole number")
+
+
+def check_whole_number(value: Any, what: str, least: int) -> None:
+    """Refuse what is no whole number, or too small.
+
+    Raises:
+        ValueError: It is, or is no number.
+    """
+    if not (_is_a(value, numbers.Integral) and value >= least):
+        raise ValueError(f"{what} is {value!r}: it must be {least} or more, a whole number")
 
 
 def check_on_error(on_error: Any) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pycocotools import mask as mask_codec
@@ -20,13 +20,32 @@ BOX_DIGITS, SCORE_DIGITS = 2, 4
 
 
 @dataclass(frozen=True)
+class Closest:
+    """A name that was looked for in vain, where the picture is most like it.
+
+    Attributes:
+        name: As it was asked for.
+        certainty: Its confidence there, or its score where there are no confidences.
+        rival: What fits that place better, though nobody asked for it; None where nothing does.
+    """
+
+    name: str
+    certainty: float
+    rival: str | None = None
+
+
+@dataclass(frozen=True)
 class Detections:
-    """Boxes found in one picture, best first.
+    """Boxes found in one picture, best first: by confidence where there is one, else by score.
+
+    A score is a share of what competes for a box, so that it changes with what else is asked for. A
+    confidence is the estimated probability that the box and its name are right, whatever else is
+    asked for; only a calibrated detector has it.
 
     Attributes:
         names: M names, as they were asked for.
         boxes: (M, 4) float32 on the CPU, xyxy, in pixels of the picture (EXIF rotation applied).
-        scores: (M,) float32 on the CPU, in [0, 1], falling.
+        scores: (M,) float32 on the CPU, in [0, 1].
         labels: (M,) int64 on the CPU: rows of `vocabulary`.
         vocabulary: All names that were asked for.
         width: Width of the picture in pixels.
@@ -35,6 +54,9 @@ class Detections:
         masks: (M, height, width) bool on the CPU, where they were asked for.
         ids: (M,) int64 on the CPU, which object of a video each is, where they were tracked; -1
             where that is not known.
+        confidences: (M,) float32 on the CPU, in [0, 1]; None of a detector that is not calibrated.
+        conf_thr: The least confidence of names that have no threshold of their own; None without.
+        closest: Where nothing was found, what came closest, best first.
     """
 
     names: list[str]
@@ -47,50 +69,72 @@ class Detections:
     image_path: str | None = None
     masks: Tensor | None = None
     ids: Tensor | None = None
+    confidences: Tensor | None = None
+    conf_thr: float | None = None
+    closest: tuple[Closest, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def certainties(self) -> Tensor:
+        """(M,) float32, falling: the confidences, or the scores where there are none."""
+        return self.scores if self.confidences is None else self.confidences
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with all their digits; what the command line writes, it rounds.
 
         Returns:
-            "image", "width", "height", "vocabulary" and "detections": a "name", "score" and "box"
-            (xyxy) of each, a "mask" (COCO's compressed RLE) where there are masks, and an "id"
-            where there are ids.
+            "image", "width", "height", "vocabulary", "conf_thr" and "detections": a "name",
+            "score", "confidence" (None where there is none) and "box" (xyxy) of each, a "mask"
+            (COCO's compressed RLE) where there are masks, and an "id" where there are ids. Where
+            something came closest, "closest": a "name", "certainty" and "rival" of each.
         """
-        rows = zip(self.names, self.scores.tolist(), self.boxes.tolist(), strict=True)
-        found: list[dict[str, Any]] = [{"name": n, "score": s, "box": box} for n, s, box in rows]
+        columns = (self.scores.tolist(), self._confidences(), self.boxes.tolist())
+        found: list[dict[str, Any]] = [
+            {"name": name, "score": score, "confidence": confidence, "box": box}
+            for name, score, confidence, box in zip(self.names, *columns, strict=True)
+        ]
         if self.masks is not None:
             for row, mask in zip(found, self._mask_rles(), strict=True):
                 row["mask"] = mask
         if self.ids is not None:
             for row, number in zip(found, self.ids.tolist(), strict=True):
                 row["id"] = number
-        return {
+        told = {
             "image": self.image_path,
             "width": self.width,
             "height": self.height,
             "vocabulary": list(self.vocabulary),
+            "conf_thr": self.conf_thr,
             "detections": found,
         }
+        if self.closest:
+            told["closest"] = [asdict(one) for one in self.closest]
+        return told
 
     def to_coco(
-        self, image_id: int, category_ids: Mapping[str, int] | None = None
+        self,
+        image_id: int,
+        category_ids: Mapping[str, int] | None = None,
+        score: Literal["confidence", "score"] | None = None,
     ) -> list[dict[str, Any]]:
         """Results as COCO's tools read them, with all their digits.
 
         Args:
             image_id: The picture's id in the annotations.
             category_ids: Id of each name; None counts the names of `vocabulary` from 1.
+            score: What is written as "score"; None takes confidences where there are such.
 
         Returns:
             One for each detection, best first: "image_id", "category_id", "bbox" (x, y, width,
             height in pixels), "score", and a "segmentation" (compressed RLE) where there are masks.
 
         Raises:
-            ValueError: An id is no whole number of 64 bits, or a name that was found has none.
+            ValueError: An id is no whole number of 64 bits, or a name that was found has none, or
+                there are no confidences.
         """
+        values = self._figures(score).tolist()
         if not is_id(image_id):
             raise ValueError(f"image_id is {image_id!r:.80}: give a whole number of 64 bits")
         if category_ids is None:
@@ -104,11 +148,11 @@ class Detections:
         if odd := [number for number in ids if not is_id(number)]:
             raise ValueError(f"category_ids has {odd[0]!r:.80}: give whole numbers of 64 bits")
         found = []
-        for number, score, box in zip(ids, self.scores.tolist(), self.boxes.tolist(), strict=True):
+        for number, value, box in zip(ids, values, self.boxes.tolist(), strict=True):
             x1, y1, x2, y2 = box
             bbox = [x1, y1, x2 - x1, y2 - y1]
             found.append(
-                {"image_id": image_id, "category_id": number, "bbox": bbox, "score": score}
+                {"image_id": image_id, "category_id": number, "bbox": bbox, "score": value}
             )
         if self.masks is not None:
             for row, mask in zip(found, self._mask_rles(), strict=True):
@@ -119,9 +163,9 @@ class Detections:
         """As the package supervision takes them, to draw, count or track.
 
         Returns:
-            With `xyxy` (M, 4) float32, `confidence` (M,) float32, `class_id` (M,) int64, `mask`
-            (M, height, width) bool and `tracker_id` (M,) int64 where there are such, and the names
-            as `data["class_name"]`.
+            With `xyxy` (M, 4) float32, `confidence` (M,) float32 (the confidences, or the scores
+            where there are none), `class_id` (M,) int64, `mask` (M, height, width) bool and
+            `tracker_id` (M,) int64 where there are such, and the names as `data["class_name"]`.
 
         Raises:
             ImportError: supervision is not installed.
@@ -135,12 +179,25 @@ class Detections:
             ) from error
         return supervision.Detections(
             xyxy=self.boxes.numpy().reshape(-1, 4).copy(),
-            confidence=self.scores.numpy().copy(),
+            confidence=self.certainties.numpy().copy(),
             class_id=self.labels.numpy().copy(),
             mask=None if self.masks is None else self.masks.numpy().copy(),
             tracker_id=None if self.ids is None else self.ids.numpy().copy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+    def _figures(self, kind: str | None) -> Tensor:
+        if kind not in (None, "confidence", "score"):
+            raise ValueError(f'score is {kind!r:.80}: it must be "confidence", "score" or None')
+        if kind == "confidence" and self.confidences is None:
+            raise ValueError(
+                "there are no confidences: calibrate the detector (fgclip-det calibrate), or take "
+                'score="score"'
+            )
+        return self.scores if kind == "score" else self.certainties
+
+    def _confidences(self) -> list[float | None]:
+        return [None] * len(self) if self.confidences is None else self.confidences.tolist()
 
     def _mask_rles(self) -> list[dict[str, Any]]:
         """COCO's compressed RLE of each mask: "size" (height, width) and "counts"."""
@@ -156,9 +213,19 @@ def rounded(told: dict[str, Any]) -> dict[str, Any]:
     found = [
         {
             **row,
-            "score": round(row["score"], SCORE_DIGITS),
+            "score": _short(row["score"]),
+            "confidence": _short(row["confidence"]),
             "box": [round(value, BOX_DIGITS) for value in row["box"]],
         }
         for row in told["detections"]
     ]
-    return {**told, "detections": found}
+    told = {**told, "detections": found}
+    if "closest" in told:
+        told["closest"] = [
+            {**one, "certainty": _short(one["certainty"])} for one in told["closest"]
+        ]
+    return told
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, SCORE_DIGITS)

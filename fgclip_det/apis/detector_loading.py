@@ -59,6 +59,7 @@ def load_detector(
         cfg = _read_config(model)
     name = "the given one" if isinstance(model, Config) else repr(str(model))
     settings = cfg.get("model")
+    _find_beside(settings, cfg.filename)
     kind = _class_of(settings, name)
     if weights is None and not _has_weights(settings):
         raise ValueError(f"config {name} needs its checkpoint: give weights too")
@@ -133,6 +134,28 @@ def _bundled(
     cfg.model.vocabulary = str(BUNDLED / "vocabulary.json")
     cfg.model.backbone.encoder = str(BUNDLED / "encoder")
     return cfg, BUNDLED / "detector.pth"
+
+
+def _find_beside(settings: Any, filename: str | None) -> None:
+    """Complete names of files that lie beside the config, of what competes and the calibration."""
+    test_cfg = settings.get("test_cfg") if isinstance(settings, Mapping) else None
+    if filename is None or not isinstance(test_cfg, Mapping):
+        return
+
+    def found(name: Any, needed: bool = False) -> Any:
+        beside = Path(filename).parent / name if isinstance(name, str) and name else None
+        return str(beside) if beside is not None and (needed or beside.is_file()) else name
+
+    if "calibration" in test_cfg:
+        test_cfg["calibration"] = found(test_cfg["calibration"], needed=True)
+    negatives = test_cfg.get("negatives")
+    if isinstance(negatives, Mapping):
+        for key in ("attributes", "region_bank"):
+            if key in negatives:
+                negatives[key] = found(negatives[key])
+        if isinstance(negatives.get("vocabularies"), list | tuple):
+            # Others are words, such as "coco".
+            negatives["vocabularies"] = [found(name) for name in negatives["vocabularies"]]
 
 
 def _read_config(model: str | os.PathLike | Config) -> Config:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from mmengine.structures import InstanceData
 
-from fgclip_det.apis.argument_checks import check_path, check_score_thr
+from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import OpenVocabDetector
 from fgclip_det.models.regions.regions import Regions, read_regions
@@ -39,7 +38,9 @@ class Answerer(Protocol):
         self,
         images: Sequence[ImageRegions],
         texts: Sequence[TextEmbeddings],
-        score_thr: float = 0.3,
+        score_thr: float | None = None,
+        conf_thr: float | None = None,
+        one_name: bool = False,
     ) -> list[Detections]:
         """Detections in regions, for embeddings of one vocabulary for each picture."""
 
@@ -65,19 +66,27 @@ class ImageRegions:
     def __len__(self) -> int:
         return len(self.regions)
 
-    def classify(self, texts: Any = None, score_thr: float = 0.3) -> Detections:
+    def classify(
+        self,
+        texts: Any = None,
+        score_thr: float | None = None,
+        conf_thr: float | None = None,
+        one_name: bool = False,
+    ) -> Detections:
         """Detections for a vocabulary, from the regions alone: the network does not run.
 
         Args:
             texts: What to look for, in any form that `OpenVocabInferencer.stream` takes; new texts
                 are encoded first.
-            score_thr: Least score of a detection that is kept, in [0, 1].
+            score_thr: Least score of a detection that is kept, see `OpenVocabInferencer.stream`.
+            conf_thr: Least confidence, likewise.
+            one_name: Likewise.
 
         Raises:
-            ValueError: Texts name nothing or are another encoder's, or `score_thr` is out of range.
+            ValueError: Texts name nothing or are another encoder's, or a setting is out of range.
         """
-        check_score_thr(score_thr)
-        return self.detector.classify([self], [self.detector.encode(texts)], score_thr)[0]
+        encoded = self.detector.encode(texts)
+        return self.detector.classify([self], [encoded], score_thr, conf_thr, one_name)[0]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write them to one ``.safetensors`` file, for `OpenVocabInferencer.load_regions`."""
@@ -112,34 +121,3 @@ def read_image_regions(path: str | os.PathLike, detector: Answerer) -> ImageRegi
     width, height = map(int, labels["size"].split("x"))
     regions = regions.to(detector.device)
     return ImageRegions(detector, regions, width, height, labels.get("image_path"))
-
-
-def as_detections(
-    instances: InstanceData, texts: TextEmbeddings, image: ImageRegions, score_thr: float
-) -> Detections:
-    """Turn the answer of a detector's `classify` for one picture into `Detections`.
-
-    Args:
-        instances: ``bboxes`` (M, 4) xyxy in pixels of the picture, ``scores`` (M,), ``labels``
-            (M,): rows of `texts`; those beyond are of negatives, which are not reported.
-        texts: What was asked for.
-        image: Where it was looked for.
-        score_thr: Least score that is kept.
-    """
-    boxes = instances.bboxes.float().cpu()
-    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, image.width)
-    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, image.height)
-    scores, labels = instances.scores.float().cpu(), instances.labels.cpu()
-    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    kept = (scores >= score_thr) & inside & (labels < len(texts))
-    labels = labels[kept]
-    return Detections(
-        names=[texts.names[label] for label in labels.tolist()],
-        boxes=boxes[kept],
-        scores=scores[kept],
-        labels=labels,
-        vocabulary=list(texts.names),
-        width=image.width,
-        height=image.height,
-        image_path=image.image_path,
-    )

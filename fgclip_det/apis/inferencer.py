@@ -17,24 +17,23 @@ from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
 from fgclip_det.apis.answers import Answers, Stream
-from fgclip_det.apis.argument_checks import (
-    check_batch_size,
-    check_list,
-    check_on_error,
-    check_score_thr,
-)
+from fgclip_det.apis.argument_checks import check_batch_size, check_list, check_on_error
 from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.detector_loading import BUNDLED as BUNDLED
 from fgclip_det.apis.detector_loading import load_detector, resolve_device
-from fgclip_det.apis.image_regions import ImageRegions, as_detections, read_image_regions
+from fgclip_det.apis.image_regions import ImageRegions, read_image_regions
 from fgclip_det.apis.inputs.picture_lists import Picture, each_picture
 from fgclip_det.apis.inputs.prepared import Failures, Input, load, prepared
 from fgclip_det.apis.inputs.tiles import Tiling, check_tiling, cut_out, join
-from fgclip_det.apis.negatives import BuiltinNegatives
+from fgclip_det.apis.scores.answering import answer
+from fgclip_det.apis.scores.competing import Negatives, competition_of
+from fgclip_det.apis.scores.limits import Limits
+from fgclip_det.calibration.calibration import Calibration
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _KEPT_VOCABULARIES = 8
+AUTO = "auto"
 
 
 class OpenVocabInferencer:
@@ -48,6 +47,11 @@ class OpenVocabInferencer:
             unless the config names a ``detector_checkpoint``. Of a wrapper, the detector's.
         encoder: Directory or hub id of the FG-CLIP to use in place of the config's.
         device: Such as "cpu" or "cuda:0"; None takes CUDA where there is one.
+        calibration: What the detector's evidence means, or its file; "auto" for what the config's
+            ``test_cfg.calibration`` names, None for none. With it detections have confidences.
+
+    Attributes:
+        negatives: Names of one's own that compete; None for none.
 
     Raises:
         ValueError: A file is missing or does not fit, or there is no such device.
@@ -59,14 +63,18 @@ class OpenVocabInferencer:
         weights: str | os.PathLike | None = None,
         encoder: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
+        calibration: Calibration | str | os.PathLike | None = AUTO,
     ) -> None:
         self.device = resolve_device(device)
         detector, self.pipeline = load_detector(model, weights, encoder)
         self.model = detector.to(self.device).eval()
         self.texts: TextEmbeddings | None = None
         self.negatives: TextEmbeddings | None = None
-        self.builtin_negatives = BuiltinNegatives.of(self.model)
         self._encoded: dict[str, TextEmbeddings] = {}
+        # Confidences need it, whatever competes for what is reported.
+        self.competition = competition_of(self.model)
+        self._competing = Negatives(self.competition)
+        self.set_calibration(calibration)
 
     @functools.cached_property
     def weights_hash(self) -> str:
@@ -77,18 +85,52 @@ class OpenVocabInferencer:
         """Set the vocabulary of calls without `texts`, in any form that `__call__` takes."""
         self.texts = self.encode(texts)
 
-    def set_negatives(self, texts: Any) -> None:
-        """Set names that compete for boxes, but are not reported.
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the detector's evidence means; None where that is not known."""
+        return self.model.calibration
 
-        Scores are shares among the names that compete, so that a red mug, where only a blue one is
-        asked for, may be taken for it; with "a red mug" among the negatives it is not.
+    def set_calibration(self, calibration: Calibration | str | os.PathLike | None = AUTO) -> None:
+        """Give detections confidences, or none; see the constructor.
+
+        Raises:
+            ValueError: The file cannot be read, or it is another detector's, another encoder's, or
+                was made where others compete.
+        """
+        if isinstance(calibration, str) and calibration == AUTO:
+            calibration = (self.model.test_cfg or {}).get("calibration")
+        if isinstance(calibration, str | os.PathLike):
+            calibration = Calibration.load(calibration)
+        self.model.set_calibration(calibration, self.competition)
+
+    def set_negatives(self, texts: Any = AUTO) -> None:
+        """Set what competes for boxes, and is not reported.
+
+        A box that something else fits better is not reported as what was asked for: a red mug is no
+        "blue mug", even where nothing but that is asked for.
 
         Args:
-            texts: Any form that `__call__` takes, beside those that a preset has of its own; None
-                for no negatives, a preset's neither.
+            texts: "auto" for the names and the exchanged attributes of ``test_cfg.negatives``, or
+                of the package; any form that `__call__` takes for names beside those; None for
+                nothing: then scores are shares of what is asked for alone.
         """
-        self.negatives = None if texts is None else self.encode(texts)
-        self.builtin_negatives = None if texts is None else BuiltinNegatives.of(self.model)
+        is_auto = isinstance(texts, str) and texts == AUTO
+        self.negatives = None if texts is None or is_auto else self.encode(texts)
+        self._competing = Negatives(None if texts is None else self.competition, self.negatives)
+
+    @property
+    def competing(self) -> dict[str, Any]:
+        """All that decides who competes, and what confidences are, as JSON knows it."""
+        calibration = self.calibration
+        return {**self._competing.settings, "calibration": calibration and calibration.hash}
+
+    def limits(self, score_thr: float | None = None, conf_thr: float | None = None) -> Limits:
+        """The least score and confidence of what is reported; see `stream`.
+
+        Raises:
+            ValueError: See `stream`.
+        """
+        return Limits.of(self.calibration, score_thr, conf_thr)
 
     def __call__(
         self,
@@ -96,7 +138,9 @@ class OpenVocabInferencer:
         texts: Any = None,
         *,
         texts_per_image: Sequence[Any] | None = None,
-        score_thr: float = 0.3,
+        score_thr: float | None = None,
+        conf_thr: float | None = None,
+        one_name: bool = False,
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
@@ -110,6 +154,8 @@ class OpenVocabInferencer:
             texts,
             texts_per_image=texts_per_image,
             score_thr=score_thr,
+            conf_thr=conf_thr,
+            one_name=one_name,
             batch_size=batch_size,
             progress=progress,
             on_error=on_error,
@@ -125,7 +171,9 @@ class OpenVocabInferencer:
         texts: Any = None,
         *,
         texts_per_image: Sequence[Any] | None = None,
-        score_thr: float = 0.3,
+        score_thr: float | None = None,
+        conf_thr: float | None = None,
+        one_name: bool = False,
         batch_size: int = 1,
         progress: bool = True,
         on_error: str = "raise",
@@ -143,7 +191,10 @@ class OpenVocabInferencer:
                 `TextEmbeddings` or their file; None takes what `set_vocabulary` was given, else
                 the detector's own vocabulary.
             texts_per_image: One such form for each picture, instead of `texts`.
-            score_thr: Least score of a detection that is kept, in [0, 1].
+            score_thr: Least score of a detection that is kept, in [0, 1]; None for 0.3, or for 0
+                where there are confidences.
+            conf_thr: Least confidence, in [0, 1]; None for what the calibration says, of each name.
+            one_name: Whether of boxes that overlap, whatever their names, the best is kept.
             batch_size: Pictures that go through the network at once; changes no result.
             progress: Whether to show a progress bar for more than one picture.
             on_error: "raise", or "collect": pictures that cannot be read are left out of the
@@ -159,9 +210,10 @@ class OpenVocabInferencer:
             An iterator with `failures` and `pixels`: an answer for each picture, in order.
 
         Raises:
-            ValueError: A picture cannot be read, texts name nothing, or a setting is out of range.
+            ValueError: A picture cannot be read, texts name nothing, or a setting is out of range,
+                such as `conf_thr` of a detector that is not calibrated.
         """
-        check_score_thr(score_thr)
+        self.limits(score_thr, conf_thr)
         check_batch_size(batch_size)
         check_on_error(on_error)
         tiling = check_tiling(tile, overlap)
@@ -169,16 +221,9 @@ class OpenVocabInferencer:
         vocabularies = self._vocabularies(texts, texts_per_image, pictures)
         failures: Failures = []
         collected = failures if on_error == "collect" else None
-
-        def answers() -> Generator[tuple[Detections, np.ndarray | None]]:
-            for batch, inputs in self._propose(
-                pictures, batch_size, progress, collected, tiling, keep_pixels
-            ):
-                asked = [vocabularies(one.place) for one in inputs]
-                found = self.classify(batch, asked, score_thr)
-                yield from zip(found, (one.pixels for one in inputs), strict=True)
-
-        return Stream(answers(), failures)
+        batches = self._propose(pictures, batch_size, progress, collected, tiling, keep_pixels)
+        answers = self._answers(batches, vocabularies, (score_thr, conf_thr, one_name))
+        return Stream(answers, failures)
 
     def propose(
         self,
@@ -222,24 +267,29 @@ class OpenVocabInferencer:
         self,
         images: Sequence[ImageRegions],
         texts: Sequence[TextEmbeddings],
-        score_thr: float = 0.3,
+        score_thr: float | None = None,
+        conf_thr: float | None = None,
+        one_name: bool = False,
     ) -> list[Detections]:
         """Detections in regions, for embeddings of one vocabulary for each picture.
 
+        Args:
+            images: The regions.
+            texts: One for each.
+            score_thr: See `stream`.
+            conf_thr: See `stream`.
+            one_name: See `stream`.
+
         Raises:
-            ValueError: They are of other kinds or not as many, or `score_thr` is out of range.
+            ValueError: They are of other kinds or not as many, or a setting is out of range.
         """
-        check_score_thr(score_thr)
+        limits = self.limits(score_thr, conf_thr)
         check_list(images, ImageRegions, "images")
         check_list(texts, TextEmbeddings, "texts")
         if len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts for {len(images)} images: give one for each")
-        regions = [image.regions for image in images]
-        found = self.model.classify(regions, [self._competing(own) for own in texts])
-        return [
-            as_detections(*pair, image, score_thr)
-            for *pair, image in zip(found, texts, images, strict=True)
-        ]
+        asked = [self._competing.beside(own) for own in texts]
+        return answer(self.model, images, asked, limits, one_name)
 
     def load_regions(self, path: str | os.PathLike) -> ImageRegions:
         """Read what `ImageRegions.save` wrote.
@@ -264,6 +314,18 @@ class OpenVocabInferencer:
                 self._encoded.pop(next(iter(self._encoded)))
             self._encoded[key] = self.model.encode_vocabulary(vocabulary)
         return self._encoded[key]
+
+    def _answers(
+        self,
+        batches: Iterable[tuple[list[ImageRegions], list[Input]]],
+        vocabularies: Callable[[int], TextEmbeddings],
+        settings: tuple[float | None, float | None, bool],
+    ) -> Generator[tuple[Detections, np.ndarray | None]]:
+        """Answers with their pixels, if they are kept; `settings` are those of `classify`."""
+        for batch, inputs in batches:
+            asked = [vocabularies(one.place) for one in inputs]
+            found = self.classify(batch, asked, *settings)
+            yield from zip(found, (one.pixels for one in inputs), strict=True)
 
     def _vocabularies(
         self, texts: Any, texts_per_image: Sequence[Any] | None, pictures: Iterable[Picture]
@@ -324,8 +386,3 @@ class OpenVocabInferencer:
     def _network(self, data: list[dict]) -> list[Regions]:
         batch = self.model.data_preprocessor(pseudo_collate(data), False)
         return self.model.propose(batch["inputs"], batch["data_samples"])
-
-    def _competing(self, texts: TextEmbeddings) -> TextEmbeddings:
-        if self.builtin_negatives is not None:
-            return self.builtin_negatives.beside(texts, self.negatives)
-        return texts if self.negatives is None else texts.with_negatives(self.negatives)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,13 +14,11 @@ from fgclip_det.encoders import FGCLIP, FGCLIP2
 from fgclip_det.hub import cache_folder
 from fgclip_det.io import one_line, quoted
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary.same_words import same_words
 
 _MOST_KEPT = 8
 # Synonyms that a name may have in the vocabularies under other words.
 _MOST_ALIKE = 5
-_NO_LETTERS = re.compile(r"[\W_]+")
-_REMARK = re.compile(r"_?\([^)]*\)")
-_ARTICLES = ("a ", "an ", "the ")
 
 
 class BuiltinNegatives:
@@ -54,7 +51,7 @@ class BuiltinNegatives:
         self.max_cosine = max_cosine
         self.vocabulary = _joined(vocabularies)
         self._words = [
-            {_same(word) for word in (name, *prompts)}
+            {same_words(word) for word in (name, *prompts)}
             for name, prompts in zip(self.vocabulary.names, self.vocabulary.prompts, strict=True)
         ]
         self._encoder = encoder
@@ -101,7 +98,7 @@ class BuiltinNegatives:
     def _joined(self, asked: TextEmbeddings) -> TextEmbeddings:
         own = self._embeddings()
         own.check_encoder(asked.encoder_fingerprint)
-        words = {_same(word) for group in (asked.names, *asked.prompts) for word in group}
+        words = {same_words(word) for group in (asked.names, *asked.prompts) for word in group}
         cosines = own.embeddings @ asked.embeddings.to(own.embeddings).T
         nearest = cosines.topk(min(_MOST_ALIKE, len(own)), dim=0)
         alike = {*nearest.indices[nearest.values > self.max_cosine].tolist()}
@@ -141,18 +138,9 @@ def _joined(vocabularies: Iterable[Any]) -> Vocabulary:
     for spec in vocabularies:
         vocabulary = Vocabulary.parse(spec)
         for name, said in zip(vocabulary.names, vocabulary.prompts, strict=True):
-            if _same(name) not in seen:
+            if same_words(name) not in seen:
                 prompts[name] = said
-                seen.add(_same(name))
+                seen.add(same_words(name))
     if not prompts:
         raise ValueError("negatives name no vocabularies: give some, or negatives=None")
     return Vocabulary(tuple(prompts), tuple(prompts.values()))
-
-
-def _same(word: str) -> str:
-    """A word's form in which those that say the same are equal."""
-    text = _NO_LETTERS.sub(" ", _REMARK.sub(" ", word.casefold())).strip()
-    for article in _ARTICLES:
-        text = text.removeprefix(article)
-    # Both sides lose it, so that it may be wrong.
-    return text.removesuffix("s") or word

@@ -12,13 +12,17 @@ from fgclip_det.apis import inferencer
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.detector_loading import BUNDLED, resolve_device
 from fgclip_det.apis.inputs.picture_lists import named_images
-from fgclip_det.cli.arguments.common import check_asked, read_vocabulary
+from fgclip_det.cli.arguments.common import (
+    check_asked,
+    read_calibration,
+    read_negatives,
+    read_vocabulary,
+)
 from fgclip_det.cli.detect import check_settings, look_into
 from fgclip_det.cli.outputs import FOLDERS
-from fgclip_det.cli.report import Report
+from fgclip_det.cli.report import Report, note_shares
 from fgclip_det.cli.results import Results
 from fgclip_det.exit_codes import say
-from fgclip_det.vocabulary import Vocabulary
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,18 +36,19 @@ def run(arguments: argparse.Namespace) -> int:
     out_dir = Path(arguments.out_dir)
     made = [out_dir / folder for folder in FOLDERS]
     names = named_images(arguments.images or [BUNDLED / "images"], without=made)
-    vocabulary, negatives = read_vocabulary(arguments), _negatives(arguments)
+    vocabulary, negatives = read_vocabulary(arguments), read_negatives(arguments)
+    calibration = read_calibration(arguments)
     check_settings(arguments)
     results = Results(out_dir, with_drawings=not arguments.no_save_vis)
     results.check(arguments.out_dir)
     device = resolve_device(arguments.device)
     detector = inferencer.OpenVocabInferencer(
-        arguments.model, arguments.weights, arguments.encoder, device
+        arguments.model, arguments.weights, arguments.encoder, device, calibration
     )
+    detector.limits(arguments.score_thr, arguments.conf_thr)
     detector.set_vocabulary(vocabulary)
-    # A preset has negatives of its own.
-    if negatives is not None:
-        detector.set_negatives(negatives)
+    detector.set_negatives(negatives)
+    note_shares(detector, arguments)
     report = Report()
     with results:
         look_into(detector, names, arguments, results, report)
@@ -61,9 +66,3 @@ def run(arguments: argparse.Namespace) -> int:
 def _are_bundled(pictures: Iterable[str]) -> bool:
     folder = os.path.realpath(BUNDLED / "images")
     return all(os.path.dirname(os.path.realpath(path)) == folder for path in pictures)
-
-
-def _negatives(arguments: argparse.Namespace) -> Vocabulary | None:
-    if arguments.negatives is not None:
-        return Vocabulary.parse(arguments.negatives)
-    return None if arguments.images else Vocabulary.parse(BUNDLED / "vocabulary.json")

@@ -19,12 +19,16 @@ from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import name_of, named_images
-from fgclip_det.cli.arguments.common import read_vocabulary
+from fgclip_det.cli.arguments.common import (
+    check_scores,
+    read_calibration,
+    read_negatives,
+    read_vocabulary,
+)
 from fgclip_det.cli.outputs import FOLDERS
-from fgclip_det.cli.report import Report
+from fgclip_det.cli.report import Report, note_shares
 from fgclip_det.cli.results import Results, about_run
-from fgclip_det.io import path_text
-from fgclip_det.vocabulary import Vocabulary
+from fgclip_det.io import path_text, quoted
 
 # What was found in a picture, and the writing of it.
 _Written = tuple[Detections, Future]
@@ -47,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--masks is for pictures: leave it out where videos are named")
     pictures = _pictures(arguments, out_dir, videos)
     vocabulary = read_vocabulary(arguments)
-    negatives = None if arguments.negatives is None else Vocabulary.parse(arguments.negatives)
+    negatives, calibration = read_negatives(arguments), read_calibration(arguments)
     results = Results(
         out_dir,
         with_drawings=out_dir is not None and not arguments.no_save_vis,
@@ -58,12 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     results.check(str(out_dir))
     device = resolve_device(arguments.device)
     model = arguments.model or f"photos/{arguments.preset}"
-    detector = inferencer.OpenVocabInferencer(model, arguments.weights, arguments.encoder, device)
+    detector = inferencer.OpenVocabInferencer(
+        model, arguments.weights, arguments.encoder, device, calibration
+    )
+    limits = detector.limits(arguments.score_thr, arguments.conf_thr)
     detector.set_vocabulary(vocabulary)
-    # A preset has negatives of its own.
-    if negatives is not None:
-        detector.set_negatives(negatives)
-    results.about = partial(about_run, detector, path_text(model), arguments.score_thr)
+    detector.set_negatives(negatives)
+    results.about = partial(about_run, detector, path_text(model), limits.score_thr)
+    note_shares(detector, arguments)
     report = Report(arguments.quiet or arguments.json)
     if pictures:
         with results:
@@ -83,8 +89,7 @@ def check_settings(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: A setting is out of range.
     """
-    if not 0 <= arguments.score_thr <= 1:
-        raise ValueError(f"--score-thr is {arguments.score_thr}: it must be between 0 and 1")
+    check_scores(arguments)
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
 
@@ -103,7 +108,7 @@ def look_into(
     Args:
         detector: An `OpenVocabInferencer` that knows what is looked for.
         names: Pictures and the names of their results.
-        arguments: With `score_thr` and `batch_size`.
+        arguments: With `score_thr`, `conf_thr`, `one_name` and `batch_size`.
         results: Where results are written.
         report: What is told of them.
         with_masks: Whether masks are made of the boxes.
@@ -119,6 +124,8 @@ def look_into(
     stream = detector.stream(
         list(names),
         score_thr=arguments.score_thr,
+        conf_thr=arguments.conf_thr,
+        one_name=arguments.one_name,
         batch_size=arguments.batch_size,
         on_error="collect",
         keep_pixels=results.with_drawings or with_masks,
@@ -152,9 +159,18 @@ def _tell(report: Report, names: dict[str, str], written: _Written) -> None:
     path = answer.image_path
     with report.collected(path):
         done.result()
-        found = zip(answer.scores.tolist(), answer.names, answer.boxes.tolist(), strict=True)
-        told = ((score, shortened(name), box) for score, name, box in found)
-        report.add(names[path] + Path(path).suffix, told)
+        found = zip(answer.certainties.tolist(), answer.names, answer.boxes.tolist(), strict=True)
+        told = ((certainty, shortened(name), box) for certainty, name, box in found)
+        report.add(names[path] + Path(path).suffix, told, _closest(answer))
+
+
+def _closest(answer: Detections) -> str | None:
+    """What came closest, in words; None where something was found, or nothing came close."""
+    if not answer.closest:
+        return None
+    best = answer.closest[0]
+    rival = "" if best.rival is None else f" (more like {quoted(shortened(best.rival))})"
+    return f"{quoted(shortened(best.name))} {best.certainty:.2f}{rival}"
 
 
 def _check_detector(arguments: argparse.Namespace) -> None:

@@ -18,12 +18,17 @@ from fgclip_det.apis.labelling.data_set import REVIEW, check_val_share, write_da
 from fgclip_det.apis.labelling.formats import check_files, check_names
 from fgclip_det.apis.labelling.labels import by_split, read_thresholds
 from fgclip_det.apis.labelling.run import Labels, folder_pictures, label_folder
-from fgclip_det.cli.arguments.common import read_vocabulary
+from fgclip_det.cli.arguments.common import (
+    check_scores,
+    read_calibration,
+    read_negatives,
+    read_vocabulary,
+)
 from fgclip_det.cli.outputs import check_folder
-from fgclip_det.cli.report import tell_failures
+from fgclip_det.cli.report import note_shares, tell_failures
 from fgclip_det.exit_codes import say
 from fgclip_det.io import quoted, read_json
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary import TextEmbeddings
 
 _BUNDLED_NAME = "bundled"
 _SHOWN_NAMES = 20
@@ -44,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     names = (vocabulary.vocabulary if is_encoded else vocabulary).names
     check_names(formats, names)
     thresholds = _thresholds(arguments.thresholds)
-    read_thresholds(names, arguments.score_thr, thresholds)
+    check_scores(arguments)
+    read_thresholds(names, 0.0, thresholds)
+    negatives, calibration = read_negatives(arguments), read_calibration(arguments)
     check_val_share(arguments.val_share)
     if arguments.review < 0:
         raise ValueError(f"--review is {arguments.review}: it must be 0 or more")
@@ -55,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_files(formats, (str(path.relative_to(folder)) for path in folder_pictures(folder, out)))
     check_folder(out, arguments.out, "--out")
     out.mkdir(parents=True, exist_ok=True)
-    detector = _detector(arguments)
+    detector = _detector(arguments, calibration)
     detector.set_vocabulary(vocabulary)
-    if arguments.negatives is not None:
-        detector.set_negatives(Vocabulary.parse(arguments.negatives))
+    detector.set_negatives(negatives)
+    note_shares(detector, arguments)
     labels = label_folder(
         detector,
         folder,
@@ -68,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.iou,
         arguments.batch_size,
         progress=not arguments.quiet,
+        conf_thr=arguments.conf_thr,
     )
     for note in labels.notes:
         warnings.warn(note, stacklevel=2)
@@ -77,14 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
     return _tell(arguments, labels, formats)
 
 
-def _detector(arguments: argparse.Namespace) -> inferencer.OpenVocabInferencer:
+def _detector(
+    arguments: argparse.Namespace, calibration: str | None
+) -> inferencer.OpenVocabInferencer:
     model: str | None = arguments.model
     if model is None:
         model = f"photos/{arguments.preset or 'default'}"
     elif model == _BUNDLED_NAME:
         model = None
     device = resolve_device(arguments.device)
-    return inferencer.OpenVocabInferencer(model, arguments.weights, arguments.encoder, device)
+    return inferencer.OpenVocabInferencer(
+        model, arguments.weights, arguments.encoder, device, calibration
+    )
 
 
 def _thresholds(given: list[str]) -> dict[str, Any]:

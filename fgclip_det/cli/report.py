@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from fgclip_det.exit_codes import (
     EXIT_PARTLY_DONE,
@@ -40,9 +43,22 @@ class Report:
         self._shown: list[str] = []
         self._left_out = 0
 
-    def add(self, picture: str, rows: Iterable[tuple[float, str, Sequence[float]]]) -> None:
-        """Score, name and place of all that was found in a picture that is done."""
+    def add(
+        self,
+        picture: str,
+        rows: Iterable[tuple[float, str, Sequence[float]]],
+        closest: str | None = None,
+    ) -> None:
+        """A picture that is done.
+
+        Args:
+            picture: Its name.
+            rows: Certainty, name and place of all that was found in it.
+            closest: What came closest, where nothing was found.
+        """
         self.done += 1
+        if closest is not None and not self.is_quiet and len(self._shown) < _SHOWN_ROWS:
+            self._shown.append(f"{picture:24}    -  nothing found; closest: {closest}")
         for score, name, place in rows:
             self.rows += 1
             if not self.is_quiet and len(self._shown) < _SHOWN_ROWS:
@@ -105,6 +121,23 @@ class Report:
             if self.done:
                 say(summary)
         return tell_failures(self.failures, self.done, "files" if self.videos else "pictures")
+
+
+def note_shares(detector: Any, arguments: argparse.Namespace) -> None:
+    """Say, once, what the numbers are where a detector has no confidences and nobody said so.
+
+    Args:
+        detector: An `OpenVocabInferencer`.
+        arguments: With `calibration` and perhaps `quiet`.
+    """
+    is_quiet = getattr(arguments, "quiet", False)
+    if detector.calibration is None and arguments.calibration == "auto" and not is_quiet:
+        warnings.warn(
+            "this detector is not calibrated: its scores are shares of what competes, and change "
+            "with what else is asked for; `fgclip-det calibrate` makes a file for --calibration, "
+            "which gives confidences",
+            stacklevel=2,
+        )
 
 
 def tell_failures(failures: Sequence[str], done: int, kind: str = "pictures") -> int:

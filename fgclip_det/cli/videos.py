@@ -35,8 +35,8 @@ def run_videos(
     Args:
         detector: An `OpenVocabInferencer` that knows what is looked for.
         videos: Files, or "webcam"; where it is a mapping, with the names of their results.
-        arguments: With `out_dir` (None for no files), `every`, `score_thr`, `no_track`,
-            `no_save_vis`, `labels`, `tile`, `overlap`, `json` and `quiet`.
+        arguments: With `out_dir` (None for no files), `every`, `score_thr`, `conf_thr`,
+            `one_name`, `no_track`, `no_save_vis`, `labels`, `tile`, `overlap`, `json` and `quiet`.
         report: What is told of them.
 
     Raises:
@@ -52,6 +52,8 @@ def run_videos(
     settings = {
         "every": arguments.every,
         "score_thr": arguments.score_thr,
+        "conf_thr": arguments.conf_thr,
+        "one_name": arguments.one_name,
         "track": not arguments.no_track,
         "tile": arguments.tile,
         "overlap": 0.2 if arguments.overlap is None else arguments.overlap,

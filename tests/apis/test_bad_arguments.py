@@ -44,7 +44,8 @@ TEXTS = [
     *(["\udcff"], Path("none.txt"), Path("."), np.zeros(3), torch.zeros(3), "none.safetensors"),
 ]
 SETTINGS = [
-    *(("score_thr", v) for v in ("a", "0.5", NAN, None, -1, 2, True, [0.5], 1j, np.zeros(2))),
+    *(("score_thr", v) for v in ("a", "0.5", NAN, -1, 2, True, [0.5], 1j, np.zeros(2))),
+    *(("conf_thr", v) for v in ("a", "0.5", NAN, -1, 2, True, [0.5], 1j, np.zeros(2), 0.5)),
     *(("batch_size", v) for v in (1.5, "2", True, 0, -1, None, NAN, [1])),
     *(("on_error", v) for v in ("ignore", None, 5, [], True)),
     *(("texts_per_image", v) for v in (5, "a", {}, [], ["a", "b"], [None, 5], {"a": "b"})),
@@ -134,7 +135,7 @@ def test_regions_and_answers(detect: OpenVocabInferencer, tmp_path: Path) -> Non
         refuses(lambda path=path: image.save(path))
         refuses(lambda path=path: detect.load_regions(path))
     refuses(lambda: detect.load_regions(tmp_path))
-    for value in ("a", NAN, None, True):
+    for value in ("a", NAN, True):
         refuses(lambda value=value: image.classify("ring", value), "score_thr")
         refuses(
             lambda value=value: detect.classify([image], [detect.encode("ring")], value),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import supervision
 import torch
 from pycocotools import mask as mask_codec
 
-from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detections import Closest, Detections, rounded
 from tests.messages import says
 
 BOXES = [[1.123456, 2.0, 5.5, 7.25], [0.0, 0.0, 6.0, 8.0]]
@@ -35,8 +36,11 @@ def detections(count: int = 2, with_more: bool = False) -> Detections:
 
 def test_a_dictionary_keeps_all_digits() -> None:
     told = detections().to_dict()
-    assert list(told) == ["image", "width", "height", "vocabulary", "detections"]
-    assert [list(found) for found in told["detections"]] == [["name", "score", "box"]] * 2
+    keys = ["image", "width", "height", "vocabulary", "conf_thr", "detections"]
+    assert list(told) == keys and told["conf_thr"] is None
+    keys = ["name", "score", "confidence", "box"]
+    assert [list(found) for found in told["detections"]] == [keys] * 2
+    assert [found["confidence"] for found in told["detections"]] == [None, None]
     assert told["detections"][0]["box"] == torch.tensor(BOXES[0]).tolist()
     assert told["detections"][0]["score"] == float(torch.tensor(0.912345))
 
@@ -105,3 +109,46 @@ def test_a_missing_supervision_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match=says("supervision", "pip install", "video")):
         detections().to_supervision()
+
+
+def calibrated(**more) -> Detections:
+    confidences = torch.tensor([0.75123456, 0.25])
+    return dataclasses.replace(detections(), confidences=confidences, conf_thr=0.25, **more)
+
+
+def test_confidences_go_before_scores() -> None:
+    for given, expected in ((detections(), [0.912345, 0.5]), (calibrated(), [0.75123456, 0.25])):
+        assert given.certainties.tolist() == pytest.approx(expected)
+        assert [one["score"] for one in given.to_coco(1)] == given.certainties.tolist()
+        assert given.to_supervision().confidence.tolist() == given.certainties.tolist()
+        assert [one["score"] for one in given.to_coco(1, score="score")] == given.scores.tolist()
+    told = calibrated().to_coco(1, score="confidence")
+    assert [one["score"] for one in told] == calibrated().confidences.tolist()
+
+
+@pytest.mark.parametrize(
+    ("score", "words"), [("confidence", ("fgclip-det calibrate",)), ("best", ("'best'", "None"))]
+)
+def test_scores_that_are_not_there(score: str, words: tuple) -> None:
+    with pytest.raises(ValueError, match=says(*words)):
+        detections().to_coco(1, score=score)
+
+
+def test_confidences_are_told_and_rounded() -> None:
+    told = calibrated().to_dict()
+    assert told["conf_thr"] == 0.25
+    assert [one["confidence"] for one in told["detections"]] == calibrated().confidences.tolist()
+    short = rounded(told)
+    assert [one["confidence"] for one in short["detections"]] == [0.7512, 0.25]
+    assert "closest" not in short
+    none = [one["confidence"] for one in rounded(detections().to_dict())["detections"]]
+    assert none == [None, None]
+
+
+def test_what_came_closest_is_told_where_it_is_known() -> None:
+    given = (Closest("a mug", 0.123456, "a cup"), Closest("a plate", 0.0, None))
+    short = rounded(calibrated(closest=given).to_dict())["closest"]
+    assert short == [
+        {"name": "a mug", "certainty": 0.1235, "rival": "a cup"},
+        {"name": "a plate", "certainty": 0.0, "rival": None},
+    ]

@@ -185,7 +185,7 @@ def test_long_pictures_keep_their_frame(detect: OpenVocabInferencer, rgb: np.nda
 
 
 def test_captions_are_cut_and_this_is_said_once(rgb: np.ndarray) -> None:
-    detect = OpenVocabInferencer(device="cpu")
+    detect = OpenVocabInferencer(device="cpu", calibration=None)
     long = ["red " * 300 + "circle", "blue " * 300 + "ring"]
     with pytest.warns(UserWarning, match="longer than 77 tokens") as said:
         answer = detect(rgb, long, score_thr=0.0)[0]
@@ -330,30 +330,11 @@ def test_a_picture_that_would_grow_beyond_memory_is_a_bad_one(
 def test_results_are_plain_values(detect: OpenVocabInferencer) -> None:
     answer = detect(PICTURES[0], TEXTS, score_thr=0.0)[0]
     values = json.loads(json.dumps(answer.to_dict()))
-    assert list(values) == ["image", "width", "height", "vocabulary", "detections"]
+    assert list(values) == ["image", "width", "height", "vocabulary", "conf_thr", "detections"]
     first = values["detections"][0]
-    assert list(first) == ["name", "score", "box"]
+    assert list(first) == ["name", "score", "confidence", "box"] and first["confidence"] is None
     assert first["box"] == answer.boxes[0].tolist()
     assert first["score"] == answer.scores[0].item()
-
-
-def test_negatives_compete_and_are_not_reported(bundled_detector) -> None:
-    names = Vocabulary.parse(BUNDLED / "vocabulary.json").names
-    asked = [f"a {name}" for name in names[:3]]
-    plain = bundled_detector(BUNDLED / "images", texts=asked, score_thr=0.1, progress=False)
-    bundled_detector.set_negatives(BUNDLED / "vocabulary.json")
-    try:
-        strict = bundled_detector(BUNDLED / "images", texts=asked, score_thr=0.1, progress=False)
-        everything = bundled_detector(BUNDLED / "images", texts=names, progress=False)
-    finally:
-        bundled_detector.set_negatives(None)
-    assert sum(map(len, strict)) < sum(map(len, plain))
-    for answer in strict:
-        assert answer.vocabulary == asked
-        assert set(answer.names) <= set(asked)
-    # Names that are asked for are no negatives of themselves.
-    again = bundled_detector(BUNDLED / "images", texts=names, progress=False)
-    assert [a.names for a in everything] == [a.names for a in again]
 
 
 def test_stream_answers_before_the_last_picture_is_read(bundled_detector, tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,9 @@ def config(tmp_path: Path) -> Path:
     cfg = Config.fromfile(BUNDLED / "config.py")
     cfg.model.backbone.encoder = str(BUNDLED / "encoder")
     cfg.model.vocabulary = str(BUNDLED / "vocabulary.json")
+    cfg.model.test_cfg.calibration = str(BUNDLED / "calibration.json")
+    cfg.model.test_cfg.negatives.vocabularies = [str(BUNDLED / "vocabulary.json")]
+    cfg.model.test_cfg.negatives.attributes = str(BUNDLED / "attributes.json")
     cfg.dump(tmp_path / "config.py")
     return tmp_path / "config.py"
 
@@ -51,15 +55,39 @@ def _refusal(*arguments) -> str:
 
 
 def test_own_config_gives_what_the_bundled_gives(
-    bundled_detector: OpenVocabInferencer, config: Path, tmp_path: Path
+    calibrated_detector: OpenVocabInferencer, config: Path, tmp_path: Path
 ) -> None:
     state = torch.load(BUNDLED / "detector.pth", weights_only=True)["state_dict"]
     save_file(state, tmp_path / "w.safetensors")
     picture = sorted((BUNDLED / "images").glob("*.png"))[0]
-    expected = bundled_detector(picture, score_thr=0.0)[0]
+    expected = calibrated_detector(picture)[0]
     own = OpenVocabInferencer(config, tmp_path / "w.safetensors", BUNDLED / "encoder", "cpu")
-    assert len(expected)
-    assert own(picture, score_thr=0.0)[0].to_dict() == expected.to_dict()
+    assert len(expected) and expected.confidences is not None
+    assert own(picture)[0].to_dict() == expected.to_dict()
+
+
+def test_files_lie_beside_the_config(
+    calibrated_detector: OpenVocabInferencer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory is."""
+    names = ("config.py", "vocabulary.json", "attributes.json", "calibration.json")
+    for name in names:
+        shutil.copy(BUNDLED / name, tmp_path / name)
+    cfg = Config.fromfile(tmp_path / "config.py")
+    cfg.model.vocabulary = str(BUNDLED / "vocabulary.json")
+    cfg.model.test_cfg.negatives.vocabularies = ["vocabulary.json", "coco"]
+    cfg.dump(tmp_path / "config.py")
+    monkeypatch.chdir(tmp_path.parent)
+    files = (tmp_path / "config.py", BUNDLED / "detector.pth", BUNDLED / "encoder", "cpu")
+    own = OpenVocabInferencer(*files, calibration=None)
+    assert len(own.competition.bank) == 192 + 80
+    assert own.competition.attributes.hash == calibrated_detector.competition.attributes.hash
+    # What competes is part of what a calibration was made for.
+    with pytest.raises(ValueError, match="the competition's bank"):
+        OpenVocabInferencer(*files)
+    (tmp_path / "calibration.json").unlink()
+    with pytest.raises(ValueError, match=str(tmp_path / "calibration.json")):
+        OpenVocabInferencer(*files)
 
 
 def test_refuses_half_a_model(config: Path) -> None:

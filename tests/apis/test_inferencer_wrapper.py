@@ -71,6 +71,7 @@ def test_config_file_config_and_named_checkpoint_are_one(
 
 def test_the_numbers_of_a_test_run(config: Config, weights: Path) -> None:
     detector = OpenVocabInferencer(config, weights, device="cpu")
+    detector.set_negatives(None)
     steps = [s for s in config.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
     for picture in PICTURES:
         data = Compose(steps)({"img_path": str(picture), "img_id": 0})
@@ -93,6 +94,7 @@ def test_any_config_of_mmdetection(tmp_path: Path) -> None:
         weights[f"bbox_head.rtm_reg.{level}.bias"].fill_(4.0)
     torch.save({"state_dict": weights}, tmp_path / "rtmdet_s.pth")
     detector = OpenVocabInferencer(cfg, tmp_path / "rtmdet_s.pth", device="cpu")
+    detector.set_negatives(None)
     assert cfg.model.detector.type == "RTMDet"
     found = detector(PICTURES[0], texts=TEXTS, score_thr=0.0)[0]
     assert len(found) > 2
@@ -110,6 +112,7 @@ def test_a_pipeline_that_asks_for_float_pixels(tmp_path: Path) -> None:
     weights["bbox_head.wh_head.2.bias"].copy_(torch.tensor([10.0, 7.0]))
     torch.save({"state_dict": weights}, tmp_path / "centernet.pth")
     detector = OpenVocabInferencer(cfg, tmp_path / "centernet.pth", device="cpu")
+    detector.set_negatives(None)
     steps = [s for s in cfg.test_dataloader.dataset.pipeline if s.type != "LoadAnnotations"]
     for number, size in enumerate([(97, 64), (75, 131), (128, 128)]):
         path = tmp_path / f"{number}.png"

@@ -90,6 +90,8 @@ Base = Callable[[Path, Data], list[object]]
 _CLI = "fgclip-det"
 OPTIONS: tuple[tuple[str, Base, str, Sequence[str]], ...] = (
     (_CLI, _demo, "--score-thr", SHARE),
+    (_CLI, _demo, "--conf-thr", SHARE),
+    (_CLI, _demo, "--calibration", PATHS),
     (_CLI, _demo, "--batch-size", WHOLE),
     (_CLI, _demo, "--device", DEVICES),
     (_CLI, _demo, "--model", PATHS),
@@ -203,7 +205,8 @@ def _is_fine(option: str, value: str) -> bool:
     known = ("--weights", "--validation", "--n-negatives", "--images", "--alpha", "--beta",
              "--temperature", "--workers", "--box-cells", "--max-patches", "--max-per-image",
              "--image-size", "--batch-size", "--num-val", "--resume", "--coco", "--lvis",
-             "--device", "--wait-time", "--nms", "--model", "--vocabulary")  # fmt: skip
+             "--device", "--wait-time", "--nms", "--model", "--vocabulary",
+             "--calibration")  # fmt: skip
     return option.split(" ")[-1] in known
 
 

@@ -30,7 +30,7 @@ Labels = Literal["off", "short", "full"]
 def draw_detections(
     image: np.ndarray, detections: Detections, labels: Labels = "full"
 ) -> Image.Image:
-    """Draw boxes, names and scores.
+    """Draw boxes, names and confidences, or scores where there are none.
 
     No label covers another: one that finds no room beside its box stands off, with a line to the
     box, and where there is no room at all a line at the bottom says how many are left out.
@@ -38,7 +38,7 @@ def draw_detections(
     Args:
         image: (H, W, 3) uint8, RGB: the picture the detections are of.
         detections: Boxes in pixels of `image`, perhaps with masks and ids.
-        labels: "full" for name and score, and the id of those that have one, "short" for the name,
+        labels: "full" for name and number, and the id of those that have one, "short" for the name,
             "off" for none.
 
     Returns:
@@ -113,7 +113,7 @@ def _label_of(detections: Detections, row: int, labels: Labels) -> str:
         return text
     known = detections.ids is not None and int(detections.ids[row]) >= 0
     number = f"#{int(detections.ids[row])} " if known else ""
-    return f"{number}{text} {float(detections.scores[row]):.2f}"
+    return f"{number}{text} {float(detections.certainties[row]):.2f}"
 
 
 def _with_masks(image: np.ndarray, masks: np.ndarray, signs: Sequence[Sign]) -> np.ndarray:

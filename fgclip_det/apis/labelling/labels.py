@@ -28,7 +28,7 @@ class Label:
 
     Attributes:
         name: Place of its name among those that were asked for.
-        score: In [0, 1].
+        score: Its confidence, or its score where there are no confidences; in [0, 1].
         box: xyxy, in pixels of the picture as shown (EXIF rotation applied).
     """
 
@@ -155,13 +155,13 @@ def one_label_each(
 
 
 def read_thresholds(
-    names: Sequence[str], least: float, given: Mapping[str, Any] | None
+    names: Sequence[str], least: float | Sequence[float], given: Mapping[str, Any] | None
 ) -> list[float]:
     """A threshold for each name.
 
     Args:
         names: What is asked for.
-        least: For names without one of their own.
+        least: For names without one of their own, or for each name.
         given: Thresholds by name.
 
     Raises:
@@ -174,13 +174,15 @@ def read_thresholds(
             f"there is a threshold for {quoted(unknown[0])}, which is not asked for: the names are "
             f"{', '.join(map(quoted, names[:5]))}{', ...' if len(names) > 5 else ''}"
         )
-    for name, value in [("score_thr", least), *given.items()]:
+    others = {} if isinstance(least, Sequence) else {"all names": least}
+    for name, value in [*others.items(), *given.items()]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or not 0 <= value <= 1:
             raise ValueError(
                 f"the threshold of {quoted(name)} is {quoted(value)}: give a number from 0 to 1"
             )
-    return [float(given.get(name, least)) for name in names]
+    each = least if isinstance(least, Sequence) else [least] * len(names)
+    return [float(given.get(name, own)) for name, own in zip(names, each, strict=True)]
 
 
 def split_of(picture: str, val_share: float, seed: int = 0) -> str:

@@ -36,13 +36,15 @@ class LabelSettings:
 
     Attributes:
         names: What is asked for, in order.
-        thresholds: Least score of a label of each name.
+        thresholds: Least confidence of a label of each name, or score where there are none.
         iou_threshold: Boxes that overlap by more are of one object, whatever their names.
+        limits: Least score and confidence that the detector is told, as far as that is so.
     """
 
     names: tuple[str, ...]
     thresholds: tuple[float, ...]
     iou_threshold: float = 0.6
+    limits: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.iou_threshold <= 1:
@@ -72,11 +74,12 @@ def label_folder(
     detector: OpenVocabInferencer,
     folder: str | os.PathLike,
     out: str | os.PathLike,
-    score_thr: float = 0.3,
+    score_thr: float | None = None,
     thresholds: Mapping[str, Any] | None = None,
     iou_threshold: float = 0.6,
     batch_size: int = 1,
     progress: bool = True,
+    conf_thr: float | None = None,
 ) -> Labels:
     """Label the pictures in and below a folder with the vocabulary that a detector was given.
 
@@ -87,11 +90,12 @@ def label_folder(
         detector: After `set_vocabulary`, and `set_negatives` where there are some.
         folder: Of pictures.
         out: Where to go on, a folder that is there.
-        score_thr: Least score of a label, in [0, 1].
-        thresholds: The same, by name.
+        score_thr: Least score of a label, see `OpenVocabInferencer.stream`.
+        thresholds: Least confidence by name, or score where there are no confidences.
         iou_threshold: See `LabelSettings`.
         batch_size: Pictures that go through the network at once; changes no result.
         progress: Whether to show a progress bar.
+        conf_thr: Least confidence of a label, as `score_thr`.
 
     Raises:
         ValueError: The folder holds no picture, a setting is out of range, or ``OUT`` holds the
@@ -99,9 +103,7 @@ def label_folder(
         OSError: A result cannot be written.
     """
     check_batch_size(batch_size)
-    asked = detector.encode()
-    limits = read_thresholds(asked.vocabulary.names, score_thr, thresholds)
-    settings = LabelSettings(tuple(asked.vocabulary.names), tuple(limits), iou_threshold)
+    settings = _settings(detector, score_thr, conf_thr, thresholds, iou_threshold)
     root, out = Path(folder), Path(out)
     paths = folder_pictures(root, out)
     told = run_settings(detector, settings)
@@ -122,6 +124,25 @@ def label_folder(
             bar.update(len(batch))
     labels.pictures = [found[name] for name in sorted(found)]
     return labels
+
+
+def _settings(
+    detector: OpenVocabInferencer,
+    score_thr: float | None,
+    conf_thr: float | None,
+    thresholds: Mapping[str, Any] | None,
+    iou_threshold: float,
+) -> LabelSettings:
+    vocabulary, limits = detector.encode().vocabulary, detector.limits(score_thr, conf_thr)
+    if limits.told is None:
+        least = read_thresholds(vocabulary.names, limits.score_thr, thresholds)
+        told = {"score_thr": min(least), "conf_thr": conf_thr}
+    else:
+        confidences = limits.confidences(vocabulary)
+        least = read_thresholds(vocabulary.names, confidences, thresholds)
+        # A name that is never reported has a threshold above 1.
+        told = {"score_thr": limits.score_thr, "conf_thr": min(*least, 1.0)}
+    return LabelSettings(tuple(vocabulary.names), tuple(least), iou_threshold, told)
 
 
 def folder_pictures(root: Path, out: Path) -> list[Path]:
@@ -145,14 +166,14 @@ def folder_pictures(root: Path, out: Path) -> list[Path]:
 
 def run_settings(detector: OpenVocabInferencer, settings: LabelSettings) -> dict[str, Any]:
     """All that labels depend on but the pictures, by what it is called in messages."""
-    asked, builtin = detector.encode(), detector.builtin_negatives
+    asked = detector.encode()
     return {
         "names": list(settings.names),
         "words": _words(asked),
         "thresholds": list(settings.thresholds),
         "IoU of one object": settings.iou_threshold,
-        "negatives": None if detector.negatives is None else _words(detector.negatives),
-        "built-in negatives": builtin and f"{builtin.vocabulary.hash} {builtin.max_cosine}",
+        "limits": dict(settings.limits),
+        "negatives and calibration": detector.competing,
         "detector": detector.weights_hash,
     }
 
@@ -233,7 +254,7 @@ def _labelled(
         return
     stream = detector.stream(
         [path for path, *_ in new],
-        score_thr=min(settings.thresholds),
+        **settings.limits,
         batch_size=len(new),
         progress=False,
         on_error="collect",
@@ -250,7 +271,7 @@ def _kept(answer: Detections, settings: LabelSettings) -> Iterable[Label]:
     """Boxes inside the picture, above the threshold of their name, one for each object."""
     limit = [answer.width, answer.height] * 2
     boxes = answer.boxes.double().numpy().round(BOX_DIGITS).clip(0, limit)
-    scores, names = answer.scores.double().numpy(), answer.labels.numpy()
+    scores, names = answer.certainties.double().numpy(), answer.labels.numpy()
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) if len(boxes) else np.zeros(0)
     is_good = (scores >= np.array(settings.thresholds)[names]) & (sides >= _LEAST_SIDE)
     boxes, scores, names = boxes[is_good], scores[is_good], names[is_good]

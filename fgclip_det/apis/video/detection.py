@@ -20,7 +20,7 @@ import fgclip_det
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.drawing.visualization import Labels, check_labels, draw_detections
 from fgclip_det.apis.inferencer import OpenVocabInferencer
-from fgclip_det.apis.video.frame_lines import read_lines, to_detections
+from fgclip_det.apis.video.frame_lines import read_lines
 from fgclip_det.apis.video.looking import Looking
 from fgclip_det.apis.video.source import VideoSource
 from fgclip_det.apis.video.writer import VideoWriter, written_video
@@ -68,7 +68,9 @@ def detect_video(
     vis_dir: str | os.PathLike | None = None,
     name: str | None = None,
     every: int = 1,
-    score_thr: float = 0.3,
+    score_thr: float | None = None,
+    conf_thr: float | None = None,
+    one_name: bool = False,
     track: bool = True,
     save_video: bool = True,
     labels: Labels = "full",
@@ -85,9 +87,8 @@ def detect_video(
     box is on the frame that it was found in. All but the lines of a run in progress are whole files
     or as they were.
 
-    A run that was cut off goes on where it was: the lines are kept in ``<name>.jsonl.part``, and no
-    frame is looked into twice. One that is finished is done again only as far as something of it is
-    missing.
+    A run that was cut off goes on where it was, with what is in ``<name>.jsonl.part``. One that is
+    finished is done again only as far as something of it is missing.
 
     Args:
         detector: See `stream_video`.
@@ -97,12 +98,10 @@ def detect_video(
         vis_dir: Where the annotated video goes instead.
         name: Of the files; that of the video by default, of a webcam with the time.
         every: See `stream_video`.
-        score_thr: See `stream_video`.
-        track: See `stream_video`.
+        score_thr: See `stream_video`; so are conf_thr, one_name and track.
         save_video: Whether to draw a video.
         labels: What is drawn at a box, see `draw_detections`.
-        tile: See `stream_video`.
-        overlap: See `stream_video`.
+        tile: See `stream_video`, as for `overlap`.
         resume: Whether to go on with what an earlier run began.
         progress: Whether to show a progress bar.
 
@@ -114,7 +113,8 @@ def detect_video(
     """
     check_labels(labels)
     video = VideoSource(source, every)
-    looking = Looking(detector, detector.encode(texts), score_thr, track, tile, overlap)
+    asked = detector.encode(texts)
+    looking = Looking(detector, asked, score_thr, track, tile, overlap, conf_thr, one_name)
     files = _Files.of(video, out_dir, vis_dir, name)
     files.make_folders(video, save_video)
     run = _Run(video, looking, files, labels if save_video else None, progress)
@@ -225,7 +225,8 @@ class _Run:
             "every": video.every,
             "vocabulary": looking.vocabulary,
             "box_format": "xyxy",
-            "threshold": looking.score_thr,
+            "threshold": looking.limits.score_thr,
+            "conf_thr": looking.limits.told,
             "tracked": looking.track,
             "labels": self.labels,
             "weights_hash": looking.detector.weights_hash,
@@ -268,7 +269,7 @@ class _Run:
 
     def _draw(self, writer: VideoWriter | None, pixels: np.ndarray, line: _Line) -> None:
         if writer is not None:
-            found = to_detections(line, self.looking.vocabulary, self.video.source)
+            found = self.looking.detections(line, self.video)
             drawn = draw_detections(pixels, found, labels=self.labels)
             writer.write(np.asarray(drawn), line["time_s"])
 

@@ -25,8 +25,8 @@ def to_line(frame: VideoFrame, found: Detections, tracker: ObjectTracker | None)
 
     Returns:
         ``frame``, ``time_s``, ``width``, ``height``, and ``detections`` with ``name``, ``score``,
-        ``box`` (xyxy, in pixels of the frame) and, with a tracker, ``id``: None where an object is
-        seen for the first time.
+        ``confidence`` (None where there is none), ``box`` (xyxy, in pixels of the frame) and, with
+        a tracker, ``id``: None where an object is seen for the first time.
     """
     rows = rounded(found.to_dict())["detections"]
     line = {
@@ -48,17 +48,22 @@ def replay(line: Mapping[str, Any], tracker: ObjectTracker | None) -> None:
         _tracked(line, tracker)
 
 
-def to_detections(line: Mapping[str, Any], vocabulary: Sequence[str], path: str) -> Detections:
+def to_detections(
+    line: Mapping[str, Any], vocabulary: Sequence[str], path: str, conf_thr: float | None = None
+) -> Detections:
     """What a line tells.
 
     Args:
         line: See `to_line`.
         vocabulary: All names that were asked for.
         path: The video's file.
+        conf_thr: The least confidence; None where there are none.
     """
     rows = line["detections"]
     places = {name: place for place, name in reversed(list(enumerate(vocabulary)))}
-    ids = None
+    confidences, ids = None, None
+    if conf_thr is not None:
+        confidences = torch.tensor([row["confidence"] for row in rows], dtype=torch.float32)
     if all("id" in row for row in rows):
         ids = torch.tensor([UNKNOWN if row["id"] is None else row["id"] for row in rows]).long()
     return Detections(
@@ -71,6 +76,8 @@ def to_detections(line: Mapping[str, Any], vocabulary: Sequence[str], path: str)
         height=line["height"],
         image_path=path,
         ids=ids,
+        confidences=confidences,
+        conf_thr=conf_thr,
     )
 
 
@@ -87,5 +94,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _tracked(line: Mapping[str, Any], tracker: ObjectTracker) -> list[int]:
     rows = line["detections"]
-    boxes, scores = [row["box"] for row in rows], [row["score"] for row in rows]
+    boxes = [row["box"] for row in rows]
+    scores = [row["score"] if row["confidence"] is None else row["confidence"] for row in rows]
     return tracker.ids(boxes, scores, line["time_s"]).tolist()

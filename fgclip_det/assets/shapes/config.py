@@ -84,6 +84,14 @@ model = dict(
         num_convs=1,
         type='Float32RPNHead'),
     test_cfg=dict(
+        calibration='calibration.json',
+        negatives=dict(
+            attributes='attributes.json',
+            max_cosine=1.0,
+            vocabularies=[
+                'vocabulary.json',
+            ],
+            wording='a {}'),
         rcnn=dict(
             alpha=0.1,
             beta=0.8,

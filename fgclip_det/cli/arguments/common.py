@@ -33,6 +33,49 @@ def add_words(command: argparse.ArgumentParser, required: bool = False) -> None:
     )
 
 
+def add_scores(command: argparse.ArgumentParser, one_name: bool | None = None) -> None:
+    """Who competes, and the least that is reported.
+
+    Args:
+        command: Gets the arguments.
+        one_name: The default of ``--one-name``; None for a command that has no such option.
+    """
+    command.add_argument(
+        "--negatives",
+        default="auto",
+        metavar="auto|none|TEXTS",
+        help="what else competes for boxes and is not reported: names and attributes that nobody "
+        "asked for (auto, the default), nothing (none), or these texts beside those",
+    )
+    command.add_argument(
+        "--conf-thr",
+        type=float,
+        metavar="X",
+        help="least confidence (default: the calibration's)",
+    )
+    command.add_argument(
+        "--score-thr",
+        type=float,
+        metavar="X",
+        help="least score (default: 0.3; 0 where there are confidences)",
+    )
+    command.add_argument(
+        "--calibration",
+        default="auto",
+        metavar="FILE",
+        help="file of fgclip-det calibrate, from which confidences come; none for no confidences "
+        "(default: the detector's own, if it has one)",
+    )
+    if one_name is not None:
+        command.add_argument(
+            "--one-name",
+            action=argparse.BooleanOptionalAction,
+            default=one_name,
+            help="of boxes that overlap report the best alone, whatever their names (default: "
+            f"{'yes' if one_name else 'no'})",
+        )
+
+
 def add_device_arguments(command: argparse.ArgumentParser) -> None:
     """The encoder, and where it computes."""
     command.add_argument("--encoder", metavar="DIR|ID", help="FG-CLIP directory or hub id")
@@ -67,3 +110,42 @@ def read_vocabulary(arguments: argparse.Namespace) -> TextEmbeddings | Vocabular
     spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
     is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"
     return TextEmbeddings.load(spec) if is_encoded else Vocabulary.parse(spec)
+
+
+def read_negatives(arguments: argparse.Namespace) -> Vocabulary | str | None:
+    """What competes, as `OpenVocabInferencer.set_negatives` takes it.
+
+    Raises:
+        ValueError: It names nothing, or cannot be read.
+    """
+    from fgclip_det.vocabulary import Vocabulary
+
+    given = arguments.negatives
+    if given in ("auto", "none"):
+        return None if given == "none" else "auto"
+    return Vocabulary.parse(given)
+
+
+def read_calibration(arguments: argparse.Namespace) -> str | None:
+    """The calibration, as `OpenVocabInferencer` takes it.
+
+    Raises:
+        ValueError: It is no path.
+    """
+    from fgclip_det.apis.argument_checks import check_path
+
+    if arguments.calibration != "auto":
+        check_path(arguments.calibration, "--calibration")
+    return None if arguments.calibration == "none" else arguments.calibration
+
+
+def check_scores(arguments: argparse.Namespace) -> None:
+    """Refuse least scores and confidences that are none.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    for option in ("--score-thr", "--conf-thr"):
+        value = getattr(arguments, option[2:].replace("-", "_"))
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{option} is {value}: it must be between 0 and 1")

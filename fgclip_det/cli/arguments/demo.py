@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import add_common_arguments
+from fgclip_det.cli.arguments.common import add_common_arguments, add_scores
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -16,13 +16,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "*.json, named as the pictures. Without pictures and texts it shows the bundled ones.",
     )
     add_common_arguments(demo)
-    demo.add_argument(
-        "--negatives",
-        metavar="TEXTS",
-        help="what else may be in the pictures: competes for boxes and is not reported",
-    )
+    add_scores(demo, one_name=True)
     demo.add_argument("--model", metavar="CONFIG", help="config of a detector (default: bundled)")
     demo.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
-    demo.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
     demo.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
     demo.add_argument("--no-save-vis", action="store_true", help="write the JSON files only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_words
+from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_scores, add_words
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -17,13 +17,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     detect.add_argument("images", nargs="+", metavar="PICTURE", help="pictures, folders, videos")
     add_words(detect, required=True)
-    detect.add_argument(
-        "--negatives",
-        metavar="TEXTS",
-        help="what else may be in the pictures: competes for boxes and is not reported",
-    )
+    add_scores(detect, one_name=False)
     _add_detector(detect)
-    detect.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
     detect.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
     _add_inputs(detect)
     _add_outputs(detect)
@@ -63,7 +58,7 @@ def _add_outputs(detect: argparse.ArgumentParser) -> None:
         "--labels",
         choices=("off", "short", "full"),
         default="full",
-        help="what drawings say of a box: nothing, its name, or its score too (default: full)",
+        help="what drawings say of a box: nothing, its name, or its number too (default: full)",
     )
     detect.add_argument("--no-save-vis", action="store_true", help="write the JSON files only")
     detect.add_argument(

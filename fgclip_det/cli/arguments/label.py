@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_words
+from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_scores, add_words
 
 _FORMATS = ("coco", "yolo", "labelstudio", "cvat")
 
@@ -20,7 +20,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     label.add_argument("folder", metavar="FOLDER", help="folder of the pictures")
     add_words(label, required=True)
-    label.add_argument("--negatives", metavar="TEXTS", help="competes for boxes, is not reported")
+    add_scores(label)
     label.add_argument(
         "--format",
         dest="formats",
@@ -34,13 +34,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
     label.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
     add_device_arguments(label)
-    label.add_argument("--score-thr", type=float, default=0.3, help="least score (default: 0.3)")
     label.add_argument(
         "--thresholds",
         action="append",
         default=[],
         metavar="NAME=X|FILE",
-        help="least score of a name, or a JSON file of such; may be repeated",
+        help="least confidence, or score where there are none, of a name, or a JSON file of such; "
+        "may be repeated",
     )
     label.add_argument(
         "--iou",

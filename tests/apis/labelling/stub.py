@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import torch
 
 from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.scores.limits import Limits
 from fgclip_det.io import read_image
 from fgclip_det.vocabulary import Vocabulary
 
@@ -21,13 +23,16 @@ class StubDetector:
     """
 
     weights_hash = "00"
-    negatives = None
-    builtin_negatives = None
+    negatives = calibration = None
+    competing: Mapping[str, object] = {"auto": None, "own": None, "calibration": None}
 
     def __init__(self, texts, rows=((0, 0.9, (2, 3, 12, 13)),), stop_after: int | None = None):
         self.vocabulary = Vocabulary.parse(texts)
         self.rows, self.stop_after = rows, stop_after
         self.seen: list[str] = []
+
+    def limits(self, score_thr=None, conf_thr=None) -> Limits:
+        return Limits.of(None, score_thr, conf_thr)
 
     def encode(self):
         return SimpleNamespace(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgclip_det.apis.labelling.run import LINES, label_folder
-from fgclip_det.vocabulary import Vocabulary
 from tests.apis.labelling.stub import StubDetector
 
 
@@ -122,19 +120,20 @@ def test_another_run_is_refused(
 
 
 def test_other_names_that_compete_unseen_are_refused(pictures: Path, out: Path) -> None:
-    def label(words: str | None, max_cosine: float = 0.9) -> None:
+    def label(**competing: object) -> None:
         detector = StubDetector("cat")
-        if words is not None:
-            detector.builtin_negatives = SimpleNamespace(
-                vocabulary=Vocabulary.parse(words), max_cosine=max_cosine
-            )
+        detector.competing = {**detector.competing, **competing}
         label_folder(detector, pictures, out, progress=False)
 
-    label("dog. fish")
-    label("dog. fish")
-    for other in (("dog. fish", 0.8), ("dog. bird",), (None,)):
-        with pytest.raises(ValueError, match="begun with other built-in negatives"):
-            label(*other)
+    label(auto={"bank": "1", "max_cosine": 0.9})
+    label(auto={"bank": "1", "max_cosine": 0.9})
+    others = ({"bank": "1", "max_cosine": 0.8}, {"bank": "2", "max_cosine": 0.9}, None)
+    for other in others:
+        with pytest.raises(ValueError, match="begun with other negatives and calibration"):
+            label(auto=other)
+    for more in ({"own": "3"}, {"calibration": "4"}):
+        with pytest.raises(ValueError, match="begun with other negatives and calibration"):
+            label(auto={"bank": "1", "max_cosine": 0.9}, **more)
 
 
 def test_pictures_that_fail_are_listed(pictures: Path, out: Path) -> None:

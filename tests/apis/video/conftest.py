@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.scores.limits import Limits
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
@@ -30,7 +31,7 @@ class ColourDetector:
     def __init__(self) -> None:
         self.weights_hash = "0123456789abcdef"
         self.model = SimpleNamespace(encoder=SimpleNamespace(fingerprint="fedcba9876543210"))
-        self.negatives = self.builtin_negatives = None
+        self.competing = {"auto": None, "own": None, "calibration": None}
         self.calls, self.stop_at = 0, None
 
     def encode(self, texts: object = None) -> TextEmbeddings:
@@ -38,12 +39,15 @@ class ColourDetector:
         embeddings = F.normalize(torch.ones(len(vocabulary.names), 4), dim=-1)
         return TextEmbeddings(vocabulary, embeddings, "fedcba9876543210", "short")
 
-    def stream(self, images, texts, *, score_thr, progress, tile=None, overlap=None):
+    def limits(self, score_thr=None, conf_thr=None) -> Limits:
+        return Limits.of(None, score_thr, conf_thr)
+
+    def stream(self, images, texts, *, score_thr, progress, **options):
         for rgb in images:
             self.calls += 1
             if self.calls == self.stop_at:
                 raise KeyboardInterrupt
-            yield self._found(rgb.astype(int), texts, score_thr)
+            yield self._found(rgb.astype(int), texts, self.limits(score_thr).score_thr)
 
     def _found(self, rgb: np.ndarray, texts: TextEmbeddings, score_thr: float) -> Detections:
         names, boxes, scores = [], [], []

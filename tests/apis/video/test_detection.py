@@ -93,7 +93,8 @@ def test_no_tracks_and_no_video_where_none_are_wanted(
     assert (result.drawn, result.objects) == (None, None)
     assert set(os.listdir(tmp_path)) == {"clip.mp4", "clip.jsonl", "clip.video.json"}
     assert all(
-        set(row) == {"name", "score", "box"} for row in _lines(result.lines)[0]["detections"]
+        set(row) == {"name", "score", "confidence", "box"}
+        for row in _lines(result.lines)[0]["detections"]
     )
 
 

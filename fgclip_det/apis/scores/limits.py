@@ -1,0 +1,73 @@
+"""The least scores and confidences of what is reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fgclip_det.apis.argument_checks import check_conf_thr, check_score_thr
+from fgclip_det.calibration.calibration import Calibration
+from fgclip_det.vocabulary import Vocabulary
+
+# Of shares, where there is nothing better.
+_SCORE_THR = 0.3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is reported.
+
+    Attributes:
+        score_thr: Least share, in [0, 1].
+        conf_thr: Least confidence of names without a threshold of their own, in [0, 1]; None of a
+            detector that is not calibrated.
+        calibration: Has the thresholds of names; None where `conf_thr` holds for all.
+        is_fitted: Whether there are confidences; if not, `conf_thr` is of the evidence.
+    """
+
+    score_thr: float
+    conf_thr: float | None = None
+    calibration: Calibration | None = None
+    is_fitted: bool = True
+
+    @property
+    def told(self) -> float | None:
+        """`conf_thr`, where there are confidences."""
+        return self.conf_thr if self.is_fitted else None
+
+    @classmethod
+    def of(cls, calibration: Calibration | None, score_thr: Any, conf_thr: Any) -> Limits:
+        """Limits of a detector.
+
+        Args:
+            calibration: The detector's.
+            score_thr: None for 0.3, or for 0 where there is a calibration.
+            conf_thr: None for what the calibration says, of each name.
+
+        Raises:
+            ValueError: One is out of range, or there is no calibration.
+        """
+        if conf_thr is not None:
+            check_conf_thr(conf_thr)
+            if calibration is None:
+                raise ValueError(
+                    f"conf_thr is {conf_thr}, and this detector is not calibrated, so that it has "
+                    "no confidences: calibrate it (fgclip-det calibrate), or give score_thr"
+                )
+        if score_thr is None:
+            score_thr = 0.0 if calibration is not None else _SCORE_THR
+        check_score_thr(score_thr)
+        if calibration is None:
+            return cls(float(score_thr))
+        is_fitted = calibration.is_fitted
+        if conf_thr is not None:
+            return cls(float(score_thr), float(conf_thr), is_fitted=is_fitted)
+        return cls(float(score_thr), calibration.conf_thr, calibration, is_fitted)
+
+    def confidences(self, vocabulary: Vocabulary) -> list[float] | None:
+        """The least confidence of each name; None of a detector that is not calibrated."""
+        if self.conf_thr is None:
+            return None
+        if self.calibration is None:
+            return [self.conf_thr] * len(vocabulary)
+        return self.calibration.least(vocabulary)
