@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2", help="with commas; each may be run by itself")
     parser.add_argument("--num-train", type=int, default=1500)
     parser.add_argument("--num-test", type=int, default=300)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     args = parser.parse_args(argv)
     # What `timing.describe_settings` tells; each training has one thread.
     args.device, args.threads, args.dtype = "cpu", 1, "float32"
