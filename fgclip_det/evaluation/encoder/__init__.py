@@ -1,1 +1,23 @@
 """FG-CLIP's own evaluation of an encoder, from the stock files of each data set."""
+
+from fgclip_det.evaluation.encoder.evaluate import Result, evaluate_encoder
+from fgclip_det.evaluation.encoder.protocols import PROTOCOLS, Protocol, find_protocol
+from fgclip_det.evaluation.encoder.results import add_result, check_results, details_path
+from fgclip_det.evaluation.encoder.rules import EncoderRules, family_of
+from fgclip_det.evaluation.encoder.scoring import Population
+from fgclip_det.evaluation.encoder.tables import result_page
+
+__all__ = [
+    "PROTOCOLS",
+    "EncoderRules",
+    "Population",
+    "Protocol",
+    "Result",
+    "add_result",
+    "check_results",
+    "details_path",
+    "evaluate_encoder",
+    "family_of",
+    "find_protocol",
+    "result_page",
+]

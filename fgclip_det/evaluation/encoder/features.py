@@ -27,7 +27,8 @@ class Features:
         progress: Whether to show progress bars, with the time left.
 
     Attributes:
-        encoded: How many pictures and texts the encoder was asked for.
+        counts: Pictures and distinct texts that the encoder was asked for, and texts that are
+            longer than its tower takes.
     """
 
     def __init__(self, rules: EncoderRules, batch_size: int = 32, progress: bool = False) -> None:
@@ -36,11 +37,14 @@ class Features:
         self.rules = rules
         self.batch_size = batch_size
         self.progress = progress
-        self.encoded = {"pictures": 0, "texts": 0}
+        self.counts = {"pictures_encoded": 0, "texts_encoded": 0, "texts_cut": 0}
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D) float32 on the CPU; equal texts have equal rows."""
-        rows = self.rules.tokens(texts)
+        different = list(dict.fromkeys(texts))
+        rows = self.rules.tokens(different)
+        self.counts["texts_cut"] += self.rules.count_cut(different, rows)
+        row_of = dict(zip(different, rows, strict=True))
         # By length, so that little padding is computed.
         distinct = sorted(dict.fromkeys(rows), key=len)
         place = {row: number for number, row in enumerate(distinct)}
@@ -49,9 +53,9 @@ class Features:
             for start in range(0, len(distinct), _TEXTS):
                 part = distinct[start : start + _TEXTS]
                 found.append(self.rules.encode_tokens(part).cpu())
-                self.encoded["texts"] += len(part)
+                self.counts["texts_encoded"] += len(part)
                 bar.update(len(part))
-        return torch.cat(found)[[place[row] for row in rows]]
+        return torch.cat(found)[[place[row_of[text]] for text in texts]]
 
     def pictures(self, paths: Sequence[Path]) -> Tensor:
         """P picture files -> (P, D) float32 on the CPU."""
@@ -61,7 +65,7 @@ class Features:
                 part = paths[start : start + self.batch_size]
                 pictures = [read_image(path, "stored") for path in part]
                 found.append(self.rules.encode_pictures(pictures).cpu())
-                self.encoded["pictures"] += len(part)
+                self.counts["pictures_encoded"] += len(part)
                 bar.update(len(part))
         return torch.cat(found)
 
@@ -86,7 +90,7 @@ class Features:
                 pictures = [read_image(paths[one], "stored") for one in part]
                 boxes = [corners[own[one]] for one in part]
                 found += [rows.cpu() for rows in self.rules.encode_boxes(pictures, boxes)]
-                self.encoded["pictures"] += len(part)
+                self.counts["pictures_encoded"] += len(part)
                 bar.update(len(part))
         order = torch.tensor([number for one in used for number in own[one]])
         features = torch.cat(found)

@@ -26,6 +26,7 @@ from fgclip_det.encoders.picture_frames import map_boxes, normalize_and_pad, res
 
 Family = Literal["fgclip", "fgclip2", "clip", "siglip2"]
 _TOKENIZED = 4096
+_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 
 
 def family_of(encoder: FGCLIP | FGCLIP2) -> Family:
@@ -91,6 +92,9 @@ class EncoderRules:
         self.side = self._checked_side(image_size)
         # An encoder without one is told of before any picture is read.
         self._tokenizer = encoder.tokenizer
+        self._pad = self._tokenizer.pad_token_id
+        # transformers' own warning of long texts, which says that they would fail: they are cut.
+        self._tokenizer.deprecation_warnings[_TOO_LONG] = True
 
     @property
     def picture_settings(self) -> dict[str, Any]:
@@ -113,12 +117,23 @@ class EncoderRules:
         end = self.encoder.config.text.eos_token_id
         return [row[: row.index(end) + 1] for row in rows]
 
-    def count_cut(self, texts: Sequence[str]) -> int:
-        """How many texts have more tokens than the tower takes."""
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        """How texts are read."""
         longest = self.encoder.text_model.max_length(self.text_length)
-        given = [text.lower() for text in texts] if self.lowercase else list(texts)
-        rows = self._tokenizer(given)["input_ids"] if given else []
-        return sum(len(row) > longest for row in rows)
+        return {"texts": self.text_length, "lowercase": self.lowercase, "max_tokens": longest}
+
+    def count_cut(self, texts: Sequence[str], rows: Sequence[tuple[int, ...]]) -> int:
+        """How many texts have more tokens than the tower takes; `rows` are their `tokens`."""
+        longest = self.encoder.text_model.max_length(self.text_length)
+        # A row that is full may be of a text that just fits.
+        full = [
+            text
+            for text, row in zip(texts, rows, strict=True)
+            if len(row) == longest and (self.generation == 1 or row[-1] != self._pad)
+        ]
+        given = [text.lower() for text in full] if self.lowercase else full
+        return sum(len(row) > longest for row in self._tokenizer(given)["input_ids"]) if full else 0
 
     @torch.no_grad()
     def encode_tokens(self, rows: Sequence[tuple[int, ...]]) -> Tensor:

@@ -1,0 +1,90 @@
+"""Runs one protocol of FG-CLIP's own evaluation of an encoder, from the data set's stock files.
+
+Retrieval, classification of pictures and of boxes, and FG-OVD's captions of boxes, equal to the
+authors' code. Both populations are computed and written: everything that the files hold, and what
+the authors' scripts take of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+# Last, so that it serves a clone that was not installed and never hides an installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+
+with needed_packages():
+    from fgclip_det.apis import resolve_device
+    from fgclip_det.encoders import load_encoder
+    from fgclip_det.engine import check_target
+    from fgclip_det.evaluation.encoder import (
+        PROTOCOLS,
+        add_result,
+        check_results,
+        evaluate_encoder,
+        result_page,
+    )
+    from fgclip_det.io import listed
+
+OPTIONS = ("images", "limit", "num_classes", "image_size", "batch_size", "amp")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS)
+    )
+    parser.add_argument(
+        "encoder", help="directory or hub id of an FG-CLIP, FG-CLIP 2, CLIP or SigLIP 2"
+    )
+    parser.add_argument("root", type=Path, help="folder of the protocol's stock files")
+    parser.add_argument("--as-published", action="store_true", help="print the authors' population")
+    parser.add_argument(
+        "--out", type=Path, help="JSON of this encoder's results, which is added to"
+    )
+    parser.add_argument("--name", help="key in --out; the protocol's name by default")
+    parser.add_argument("--images", type=Path, help="folder of the pictures, if elsewhere")
+    parser.add_argument("--limit", type=int, help="in place of ShareGPT4V's 1,000 pictures")
+    parser.add_argument("--num-classes", type=int, help="in place of ImageNet's 1,000 classes")
+    parser.add_argument("--image-size", type=int, help="side of the square in generation 1, px")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
+    parser.add_argument("--amp", action="store_true", help="compute in bfloat16: other last digits")
+    parser.add_argument("--device", default="cpu", help="where the encoder runs")
+    return parser.parse_args(argv)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints the table and writes the JSON."""
+    if args.name is not None and args.out is None:
+        raise ValueError("--name is the key in --out: give both")
+    if args.out:
+        check_target(args.out)
+    encoder = load_encoder(args.encoder).to(resolve_device(args.device))
+    if args.out:
+        check_results(args.out, encoder.fingerprint)
+    options = {key: getattr(args, key) for key in OPTIONS}
+    result = evaluate_encoder(encoder, args.protocol, args.root, progress=True, **options)
+    if result.missing:
+        warnings.warn(
+            f"{len(result.missing)} of {result.listed['pictures']} pictures are missing and left "
+            f"out with what belongs to them ({listed(result.missing, 'missing pictures')}): get "
+            "them, or say where they lie with --images",
+            stacklevel=1,
+        )
+    if args.out:
+        add_result(args.out, result, args.name)
+    say(*result_page(result, Path(args.encoder).name, args.as_published).split("\n"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the tool; returns its exit code (2: the user can mend it)."""
+    return run_tool(lambda: evaluate(parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
