@@ -12,6 +12,7 @@ from fgclip_det.evaluation.encoder.data_sets.records import Retrieval
 from fgclip_det.evaluation.encoder.data_sets.stock_files import picture_paths, stock_path
 from fgclip_det.io import quoted, read_text
 
+_CAPTIONS = 5
 _PAIR = re.compile(r"(COCO_(train|val)2014_\d{12})#zhm#\d+ (.*)")
 
 
@@ -32,9 +33,14 @@ def read_flickr30k_cna(root: Path, images: Path | None = None) -> Retrieval:
         if not mark or not stem:
             raise ValueError(f"{str(path)!r} has the key {quoted(key)}: <id>#<number> is needed")
         own[f"{stem}.jpg"].append(text)
-    return grouped(
-        picture_paths(images, list(own), root / "flickr30k-images", root), list(own.values()), path
-    )
+    for name, texts in own.items():
+        if len(texts) != _CAPTIONS:
+            raise ValueError(
+                f"{str(path)!r} has {len(texts)} captions of {name!r}, not {_CAPTIONS}: truncated? "
+                "Get it again"
+            )
+    pictures = picture_paths(images, list(own), root / "flickr30k-images", root)
+    return grouped(pictures, list(own.values()), path)
 
 
 def read_coco_cn(root: Path, images: Path | None = None) -> Retrieval:

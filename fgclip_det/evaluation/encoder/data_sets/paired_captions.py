@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def read_urban1k(root: Path, images: Path | None = None) -> Retrieval:
     files = sorted(folder.glob("*.txt"))
     if not files:
         raise ValueError(f"{str(folder)!r} holds no .txt file: get Urban1k again")
-    captions = [_first_line(read_text(path)) for path in files]
+    captions = [_first_line(path) for path in files]
     names = [f"{path.stem}.jpg" for path in files]
     return paired(picture_paths(images, names, folder.parent / "image"), captions, folder)
 
@@ -127,21 +128,26 @@ def caption_lines(path: Path, separator: str) -> list[tuple[str, str]]:
         ValueError: The file cannot be read or is empty, or a line has no separator.
     """
     found = []
+    text = read_text(path)
+    if text.strip() and not text.endswith("\n"):
+        warnings.warn(f"{str(path)!r} ends within a line: is it truncated?", stacklevel=2)
     # Not splitlines, which ends lines at Unicode's separators too.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            name, found_it, text = line.removesuffix("\r").partition(separator)
+            name, found_it, caption = line.removesuffix("\r").partition(separator)
             if not found_it or not name:
                 raise ValueError(
                     f"line {number} of {str(path)!r} is {quoted(line)}: a name, "
                     f"{'a tab' if separator == chr(9) else 'a blank'} and a caption are needed"
                 )
-            found.append((name, text))
+            found.append((name, caption))
     if not found:
         raise ValueError(f"{str(path)!r} is empty: get it again")
     return found
 
 
-def _first_line(text: str) -> str:
-    line, end, _ = text.partition("\n")
+def _first_line(path: Path) -> str:
+    line, end, _ = read_text(path).replace("\r\n", "\n").partition("\n")
+    if not line + end:
+        raise ValueError(f"{str(path)!r} is empty: get Urban1k again")
     return line + end
