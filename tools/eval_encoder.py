@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
+from fgclip_det.exit_codes import Parser, needed_packages, notes, run_tool, say
 
 with needed_packages():
     from fgclip_det.apis import resolve_device
@@ -28,7 +27,6 @@ with needed_packages():
         evaluate_encoder,
         result_page,
     )
-    from fgclip_det.io import listed
 
 OPTIONS = ("images", "limit", "num_classes", "image_size", "batch_size", "amp")
 
@@ -68,14 +66,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.out:
         check_results(args.out, encoder.fingerprint)
     options = {key: getattr(args, key) for key in OPTIONS}
-    result = evaluate_encoder(encoder, args.protocol, args.root, progress=True, **options)
-    if result.missing:
-        warnings.warn(
-            f"{len(result.missing)} of {result.listed['pictures']} pictures are missing and left "
-            f"out with what belongs to them ({listed(result.missing, 'missing pictures')}): get "
-            "them, or say where they lie with --images",
-            stacklevel=1,
-        )
+    with notes():
+        result = evaluate_encoder(encoder, args.protocol, args.root, progress=True, **options)
     if args.out:
         add_result(args.out, result, args.name)
     say(*result_page(result, Path(args.encoder).name, args.as_published).split("\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fgclip_det.evaluation.encoder.present import without_missing
 from fgclip_det.evaluation.encoder.protocols import find_protocol
 from fgclip_det.evaluation.encoder.rules import EncoderRules
 from fgclip_det.evaluation.encoder.scoring import Population, score
+from fgclip_det.io import listed
 
 # Missing pictures that the details name.
 _NAMED = 1000
@@ -111,6 +113,8 @@ def evaluate_encoder(
         cache: Folder where features are kept for other runs, and for this one if it is killed.
         cache_limit: Gigabytes that it may take.
 
+    Pictures that are missing are warned of, and left out with their captions and boxes.
+
     Raises:
         OSError: `cache` cannot be written.
         ValueError: A file is missing or broken, no picture is there, or an argument is not for
@@ -122,6 +126,13 @@ def evaluate_encoder(
     features = Features(rules, batch_size, progress, store)
     whole = found.record(Path(root), None if images is None else Path(images), limit, num_classes)
     record, missing = without_missing(whole)
+    if missing:
+        warnings.warn(
+            f"{len(missing)} of {len(whole.pictures)} pictures are missing and left out with what "
+            f"belongs to them ({listed(missing, 'missing pictures')}): get them, or say where they "
+            "lie with --images",
+            stacklevel=2,
+        )
     scored = score(found, record, features)
     return Result(
         protocol=found.name,

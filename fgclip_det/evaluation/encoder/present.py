@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
@@ -18,7 +19,7 @@ def without_missing(record: Record) -> tuple[Record, list[str]]:
     Raises:
         ValueError: No picture is there.
     """
-    there = [path.is_file() for path in record.pictures]
+    there = [os.path.isfile(path) for path in record.pictures]
     missing = [
         str(path) for path, is_there in zip(record.pictures, there, strict=True) if not is_there
     ]

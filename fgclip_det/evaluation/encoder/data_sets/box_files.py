@@ -71,11 +71,11 @@ def read_lvis_boxes(root: Path, images: Path | None = None) -> Boxes:
     # Such as "val2017/000000461321.jpg": the last folder of the address and the file.
     files = ["/".join(content.images[one]["coco_url"].split("/")[-2:]) for one in ids]
     check_once(files, path, "coco_url")
-    coco = next((folder for folder in (root / "coco", root) if folder.is_dir()), root)
-    if not (coco / "val2017").is_dir() and (root / "val2017").is_dir():
-        coco = root
-    paths = [images / Path(file).name if images else coco / file for file in files]
-    published = [place for place, one in enumerate(paths) if images or "val2017" in one.parts[-2:]]
+    if images is None:
+        paths = picture_paths(None, files, root / "coco", root)
+        published = [place for place, file in enumerate(files) if file.startswith("val2017/")]
+    else:
+        paths, published = [images / Path(file).name for file in files], None
     labels = {number: number - 1 for number in content.categories}
     return _by_picture(content.annotations, ids, paths, labels, names, published)
 

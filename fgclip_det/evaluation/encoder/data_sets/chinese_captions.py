@@ -7,11 +7,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from fgclip_det.evaluation.encoder.data_sets.coco_captions import grouped
-from fgclip_det.evaluation.encoder.data_sets.paired_captions import caption_lines
+from fgclip_det.evaluation.encoder.data_sets.paired_captions import caption_lines, text_lines
 from fgclip_det.evaluation.encoder.data_sets.records import Retrieval
 from fgclip_det.evaluation.encoder.data_sets.stock_files import picture_paths, stock_path
-from fgclip_det.io import quoted, read_text
+from fgclip_det.io import quoted
 
+_CAPTIONS = 5
 _PAIR = re.compile(r"(COCO_(train|val)2014_\d{12})#zhm#\d+ (.*)")
 
 
@@ -27,14 +28,19 @@ def read_flickr30k_cna(root: Path, images: Path | None = None) -> Retrieval:
     """
     path = stock_path(root, "flickr30k_cna_test.txt")
     own: dict[str, list[str]] = defaultdict(list)
-    for key, text in caption_lines(path, "\t"):
+    for key, text in caption_lines(path):
         stem, mark, _ = key.partition("#")
         if not mark or not stem:
             raise ValueError(f"{str(path)!r} has the key {quoted(key)}: <id>#<number> is needed")
         own[f"{stem}.jpg"].append(text)
-    return grouped(
-        picture_paths(images, list(own), root / "flickr30k-images", root), list(own.values()), path
-    )
+    for name, texts in own.items():
+        if len(texts) != _CAPTIONS:
+            raise ValueError(
+                f"{str(path)!r} has {len(texts)} captions of {name!r}, not {_CAPTIONS}: truncated? "
+                "Get it again"
+            )
+    pictures = picture_paths(images, list(own), root / "flickr30k-images", root)
+    return grouped(pictures, list(own.values()), path)
 
 
 def read_coco_cn(root: Path, images: Path | None = None) -> Retrieval:
@@ -49,8 +55,8 @@ def read_coco_cn(root: Path, images: Path | None = None) -> Retrieval:
     """
     path = stock_path(root, "pair.txt")
     own: dict[str, list[str]] = defaultdict(list)
-    for line in read_text(path).split("\n"):
-        found = _PAIR.fullmatch(line.removesuffix("\r"))
+    for _, line in text_lines(path):
+        found = _PAIR.fullmatch(line)
         if found:
             own[f"{found[2]}2014/{found[1]}.jpg"].append(found[3])
     if not own:

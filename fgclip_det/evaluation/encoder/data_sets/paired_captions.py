@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def read_urban1k(root: Path, images: Path | None = None) -> Retrieval:
     files = sorted(folder.glob("*.txt"))
     if not files:
         raise ValueError(f"{str(folder)!r} holds no .txt file: get Urban1k again")
-    captions = [_first_line(read_text(path)) for path in files]
+    captions = [_first_line(path) for path in files]
     names = [f"{path.stem}.jpg" for path in files]
     return paired(picture_paths(images, names, folder.parent / "image"), captions, folder)
 
@@ -115,33 +116,48 @@ def read_lit_cn(root: Path, images: Path | None = None) -> Retrieval:
         ValueError: The file is missing, or a line is none of these.
     """
     path = stock_path(root, "image_caption_long_cn.txt", "image_caption_trans.txt")
-    lines = caption_lines(path, "\t")
+    lines = caption_lines(path)
     names = [name for name, _ in lines]
     return paired(picture_paths(images, names, root), [text for _, text in lines], path)
 
 
-def caption_lines(path: Path, separator: str) -> list[tuple[str, str]]:
-    """What stands before and behind the first separator of each line that is not blank.
+def caption_lines(path: Path) -> list[tuple[str, str]]:
+    """What stands before and behind the first tab of each line that is not blank.
 
     Raises:
-        ValueError: The file cannot be read or is empty, or a line has no separator.
+        ValueError: The file cannot be read or is empty, or a line has no tab.
     """
     found = []
-    # Not splitlines, which ends lines at Unicode's separators too.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            name, found_it, text = line.removesuffix("\r").partition(separator)
-            if not found_it or not name:
-                raise ValueError(
-                    f"line {number} of {str(path)!r} is {quoted(line)}: a name, "
-                    f"{'a tab' if separator == chr(9) else 'a blank'} and a caption are needed"
-                )
-            found.append((name, text))
-    if not found:
-        raise ValueError(f"{str(path)!r} is empty: get it again")
+    for number, line in text_lines(path):
+        name, mark, caption = line.partition("\t")
+        if not mark or not name:
+            raise ValueError(
+                f"line {number} of {str(path)!r} is {quoted(line)}: a name, a tab and a caption "
+                "are needed"
+            )
+        found.append((name, caption))
     return found
 
 
-def _first_line(text: str) -> str:
-    line, end, _ = text.partition("\n")
+def text_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines of a text that are not blank, with their numbers; one that has no end is warned of.
+
+    Raises:
+        ValueError: The file cannot be read or is empty.
+    """
+    text = read_text(path)
+    # Not splitlines, which ends lines at Unicode's separators too.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise ValueError(f"{str(path)!r} is empty: get it again")
+    if lines[-1]:
+        warnings.warn(f"{str(path)!r} ends within a line: is it truncated?", stacklevel=2)
+    return found
+
+
+def _first_line(path: Path) -> str:
+    line, end, _ = read_text(path).replace("\r\n", "\n").partition("\n")
+    if not line + end:
+        raise ValueError(f"{str(path)!r} is empty: get Urban1k again")
     return line + end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -38,25 +39,23 @@ def picture_paths(images: Path | None, names: Sequence[str], *places: Path) -> l
 
     Args:
         images: Where the user says that they are, whatever is in `places`.
-        names: Of the files; may have folders, which a place may have or lack.
+        names: Of the files; may have folders, which a place may have or lack, or be absolute.
         places: Folders that they usually lie in.
-
-    Raises:
-        ValueError: A name is absolute, or leads out of the folder.
     """
-    for name in names:
-        if name.startswith("/") or ".." in Path(name).parts:
-            raise ValueError(
-                f"the picture {quoted(name)} leads out of its folder: mend the file of the data set"
-            )
     layouts: list[Callable[[str], Path]] = []
     for place in places if images is None else (images,):
-        layouts.append(lambda name, place=place: place / name)
+        layouts.append(lambda name, place=place: place / _inside(name))
         layouts.append(lambda name, place=place: place / Path(name).name)
     for layout in layouts:
-        if any(layout(name).is_file() for name in islice(names, _TRIED)):
+        if any(os.path.isfile(layout(name)) for name in islice(names, _TRIED)):
             return [layout(name) for name in names]
     return [layouts[0](name) for name in names]
+
+
+def _inside(name: str) -> str:
+    """A name that leads nowhere but into the folder that it is put to."""
+    path = Path(name)
+    return path.name if path.is_absolute() or ".." in path.parts else name
 
 
 def read_entries(path: Path, key: str | None, fields: Mapping[str, type], of: str) -> list[dict]:
