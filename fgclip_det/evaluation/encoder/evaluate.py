@@ -17,6 +17,7 @@ from fgclip_det.evaluation.encoder.data_sets import (
     Record,
     Retrieval,
 )
+from fgclip_det.evaluation.encoder.feature_store import DEFAULT_LIMIT_GB, FeatureStore
 from fgclip_det.evaluation.encoder.features import Features
 from fgclip_det.evaluation.encoder.present import without_missing
 from fgclip_det.evaluation.encoder.protocols import find_protocol
@@ -93,6 +94,8 @@ def evaluate_encoder(
     batch_size: int = 32,
     amp: bool = False,
     progress: bool = False,
+    cache: str | Path | None = None,
+    cache_limit: float = DEFAULT_LIMIT_GB,
 ) -> Result:
     """Run a protocol of FG-CLIP's own evaluation.
 
@@ -107,16 +110,20 @@ def evaluate_encoder(
         batch_size: Pictures that are encoded at once.
         amp: Whether to compute in bfloat16 where autocast does.
         progress: Whether to show progress bars.
+        cache: Folder where features are kept for other runs, and for this one if it is killed.
+        cache_limit: Gigabytes that it may take.
 
     Pictures that are missing are warned of, and left out with their captions and boxes.
 
     Raises:
+        OSError: `cache` cannot be written.
         ValueError: A file is missing or broken, no picture is there, or an argument is not for
             this protocol or encoder.
     """
     found = find_protocol(protocol)
     rules = EncoderRules(encoder, found.texts, found.lowercase, found.patches, image_size, amp)
-    features = Features(rules, batch_size, progress)
+    store = None if cache is None else FeatureStore(cache, rules, cache_limit)
+    features = Features(rules, batch_size, progress, store)
     whole = found.record(Path(root), None if images is None else Path(images), limit, num_classes)
     record, missing = without_missing(whole)
     if missing:

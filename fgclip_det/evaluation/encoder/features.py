@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fgclip_det.evaluation.encoder.feature_store import FeatureStore
+from fgclip_det.evaluation.encoder.processes import process_number, put_together
 from fgclip_det.evaluation.encoder.rules import EncoderRules
 from fgclip_det.io import read_image
 
+_Item = TypeVar("_Item")
 # Texts that are encoded at once.
 _TEXTS = 256
 
@@ -21,53 +26,60 @@ _TEXTS = 256
 class Features:
     """Features by the rules of a protocol.
 
+    Batches are formed of all that is asked for, whatever the store has and however many processes
+    share them: a run that was killed goes on with the batches that it would have made.
+
     Args:
         rules: Those of the protocol.
         batch_size: Pictures that are encoded at once.
         progress: Whether to show progress bars, with the time left.
+        store: Where features are looked for and kept.
 
     Attributes:
-        counts: Pictures and distinct texts that the encoder was asked for, and texts that are
-            longer than its tower takes.
+        encoded: How many pictures and texts the encoder was asked for, by this process.
     """
 
-    def __init__(self, rules: EncoderRules, batch_size: int = 32, progress: bool = False) -> None:
+    def __init__(
+        self,
+        rules: EncoderRules,
+        batch_size: int = 32,
+        progress: bool = False,
+        store: FeatureStore | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
         self.rules = rules
         self.batch_size = batch_size
         self.progress = progress
-        self.counts = {"pictures_encoded": 0, "texts_encoded": 0, "texts_cut": 0}
+        self.store = store
+        self.encoded = {"pictures": 0, "texts": 0}
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D) float32 on the CPU; equal texts have equal rows."""
-        different = list(dict.fromkeys(texts))
-        rows = self.rules.tokens(different)
-        self.counts["texts_cut"] += self.rules.count_cut(different, rows)
-        row_of = dict(zip(different, rows, strict=True))
+        rows = self.rules.tokens(texts)
         # By length, so that little padding is computed.
         distinct = sorted(dict.fromkeys(rows), key=len)
         place = {row: number for number, row in enumerate(distinct)}
-        found = []
-        with self._bar(len(distinct), "texts") as bar:
-            for start in range(0, len(distinct), _TEXTS):
-                part = distinct[start : start + _TEXTS]
-                found.append(self.rules.encode_tokens(part).cpu())
-                self.counts["texts_encoded"] += len(part)
-                bar.update(len(part))
-        return torch.cat(found)[[place[row_of[text]] for text in texts]]
+
+        def encode(batch: Sequence[tuple[int, ...]]) -> Tensor:
+            self.encoded["texts"] += len(batch)
+            return self.rules.encode_tokens(batch)
+
+        found = self._shared("texts", _batches(distinct, _TEXTS), encode, FeatureStore.text)
+        return found[[place[row] for row in rows]]
 
     def pictures(self, paths: Sequence[Path]) -> Tensor:
         """P picture files -> (P, D) float32 on the CPU."""
-        found = []
-        with self._bar(len(paths), "pictures") as bar:
-            for start in range(0, len(paths), self.batch_size):
-                part = paths[start : start + self.batch_size]
-                pictures = [read_image(path, "stored") for path in part]
-                found.append(self.rules.encode_pictures(pictures).cpu())
-                self.counts["pictures_encoded"] += len(part)
-                bar.update(len(part))
-        return torch.cat(found)
+        distinct = self.rules.by_size(dict.fromkeys(paths))
+        place = {path: number for number, path in enumerate(distinct)}
+
+        def encode(batch: Sequence[Path]) -> Tensor:
+            self.encoded["pictures"] += len(batch)
+            return self.rules.encode_pictures([read_image(path, "stored") for path in batch])
+
+        batches = _batches(distinct, self.batch_size)
+        found = self._shared("pictures", batches, encode, FeatureStore.picture)
+        return found[[place[path] for path in paths]]
 
     def boxes(self, paths: Sequence[Path], owners: Sequence[int], corners: np.ndarray) -> Tensor:
         """Features of boxes; a picture without one is not read.
@@ -80,23 +92,67 @@ class Features:
         Returns:
             (K, D) float32 on the CPU.
         """
-        own: dict[int, list[int]] = defaultdict(list)
+        own: dict[Path, list[int]] = defaultdict(list)
         for number, owner in enumerate(owners):
-            own[owner].append(number)
-        used, found = sorted(own), []
-        with self._bar(len(used), "pictures") as bar:
-            for start in range(0, len(used), self.batch_size):
-                part = used[start : start + self.batch_size]
-                pictures = [read_image(paths[one], "stored") for one in part]
-                boxes = [corners[own[one]] for one in part]
-                found += [rows.cpu() for rows in self.rules.encode_boxes(pictures, boxes)]
-                self.counts["pictures_encoded"] += len(part)
-                bar.update(len(part))
-        order = torch.tensor([number for one in used for number in own[one]])
-        features = torch.cat(found)
-        in_order = torch.empty_like(features)
-        in_order[order] = features
-        return in_order
+            own[paths[owner]].append(number)
+        used = self.rules.by_size(own)
 
-    def _bar(self, total: int, what: str) -> tqdm:
-        return tqdm(total=total, desc=what, disable=None if self.progress else True)
+        def encode(batch: Sequence[tuple[Path, np.ndarray]]) -> Tensor:
+            some: dict[Path, list[np.ndarray]] = defaultdict(list)
+            for path, box in batch:
+                some[path].append(box)
+            self.encoded["pictures"] += len(some)
+            pictures = [read_image(path, "stored") for path in some]
+            boxes = [np.stack(corners) for corners in some.values()]
+            return torch.cat(self.rules.encode_boxes(pictures, boxes))
+
+        batches = [
+            [(path, corners[number]) for path in part for number in own[path]]
+            for part in _batches(used, self.batch_size)
+        ]
+        found = self._shared("boxes", batches, encode, lambda store, box: store.box(*box))
+        features = torch.empty_like(found)
+        features[[number for path in used for number in own[path]]] = found
+        return features
+
+    def _shared(
+        self,
+        what: str,
+        batches: Sequence[Sequence[_Item]],
+        encode: Callable[[Sequence[_Item]], Tensor],
+        key: Callable[[FeatureStore, _Item], bytes],
+    ) -> Tensor:
+        """(N, D) features of the items of all batches; each process makes every so many batches."""
+        number, processes = process_number()
+        ends = list(accumulate(map(len, batches)))
+        features = torch.zeros(ends[-1] if ends else 0, self.rules.encoder.projection_dim)
+        own = list(zip(batches, ends, strict=True))[number::processes]
+        total = sum(len(batch) for batch, _ in own)
+        is_shown = self.progress and number == 0
+        with tqdm(total=total, desc=what, disable=None if is_shown else True) as bar:
+            for batch, end in own:
+                features[end - len(batch) : end] = self._found(batch, encode, key)
+                bar.update(len(batch))
+        return put_together(features)
+
+    def _found(
+        self,
+        batch: Sequence[_Item],
+        encode: Callable[[Sequence[_Item]], Tensor],
+        key: Callable[[FeatureStore, _Item], bytes],
+    ) -> Tensor:
+        """Features of a batch, on the CPU: those that the store has not are encoded, and kept."""
+        if self.store is None:
+            return encode(batch).cpu()
+        keys = [key(self.store, item) for item in batch]
+        found = self.store.find(keys)
+        new = {one: item for one, item in zip(keys, batch, strict=True) if one not in found}
+        if new:
+            made = encode([*new.values()]).cpu().numpy()
+            self.store.add([*new], made)
+            found |= zip(new, made, strict=True)
+        return torch.from_numpy(np.stack([found[one] for one in keys]))
+
+
+def _batches(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -12,7 +12,8 @@ All in float32, unless `amp` is asked for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
 from fgclip_det.encoders.picture_frames import map_boxes, normalize_and_pad, resize_picture
+from fgclip_det.io import read_header
 
 Family = Literal["fgclip", "fgclip2", "clip", "siglip2"]
 _TOKENIZED = 4096
@@ -135,6 +137,24 @@ class EncoderRules:
         ]
         given = [text.lower() for text in full] if self.lowercase else full
         return sum(len(row) > longest for row in self._tokenizer(given)["input_ids"]) if full else 0
+
+    def by_size(self, paths: Iterable[Path]) -> list[Path]:
+        """Pictures in an order in which neighbours take about as many patches, for little padding.
+
+        Raises:
+            ValueError: One cannot be read.
+        """
+        own = self.encoder
+        if not isinstance(own, FGCLIP2):
+            return list(paths)
+
+        def patches(path: Path) -> int:
+            header = read_header(path)
+            size = header.height, header.width
+            height, width = own.resized_shape(*size, self.patches or own.patch_budget(*size))
+            return height * width
+
+        return sorted(paths, key=patches)
 
     @torch.no_grad()
     def encode_tokens(self, rows: Sequence[tuple[int, ...]]) -> Tensor:

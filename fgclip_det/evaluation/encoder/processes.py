@@ -1,0 +1,51 @@
+"""Work that several processes share: batches are formed before, so that each is made alike.
+
+With as many threads in each, features are equal to the bit however many processes there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+@contextmanager
+def joined_processes() -> Iterator[None]:
+    """A group of the processes that torchrun started, while this lasts.
+
+    It is of the CPU: features are shared there, wherever they are made.
+
+    Raises:
+        ValueError: Nothing started them.
+    """
+    if "RANK" not in os.environ:
+        raise ValueError(
+            "--launcher pytorch is set, but torchrun is not: start it by "
+            "'torchrun --nproc-per-node 2 tools/eval_encoder.py ...'"
+        )
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def process_number() -> tuple[int, int]:
+    """Number of this process, from 0, and how many share the work: (0, 1) alone."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def put_together(parts: Tensor) -> Tensor:
+    """What each process made, on the CPU: zero in the rows of the others, in all of them.
+
+    The others' zeros change no number of a row.
+    """
+    if process_number()[1] > 1:
+        dist.all_reduce(parts)
+    return parts
