@@ -127,12 +127,7 @@ def evaluate_encoder(
     whole = found.record(Path(root), None if images is None else Path(images), limit, num_classes)
     record, missing = without_missing(whole)
     if missing:
-        warnings.warn(
-            f"{len(missing)} of {len(whole.pictures)} pictures are missing and left out with what "
-            f"belongs to them ({listed(missing, 'missing pictures')}): get them, or say where they "
-            "lie with --images",
-            stacklevel=2,
-        )
+        _warn_of_missing(missing, len(whole.pictures))
     scored = score(found, record, features)
     return Result(
         protocol=found.name,
@@ -145,6 +140,14 @@ def evaluate_encoder(
         settings={**rules.picture_settings, **rules.text_settings, **features.counts},
         record=record,
         arrays={name: np.asarray(values) for name, values in scored.arrays.items()},
+    )
+
+
+def _warn_of_missing(missing: list[str], count: int) -> None:
+    warnings.warn(
+        f"{len(missing)} of {count} pictures are missing and left out with what belongs to them "
+        f"({listed(missing, 'missing pictures')}): get them, or say where they lie with --images",
+        stacklevel=3,
     )
 
 

@@ -36,7 +36,8 @@ class Features:
         store: Where features are looked for and kept.
 
     Attributes:
-        encoded: How many pictures and texts the encoder was asked for, by this process.
+        counts: Pictures and distinct texts that the encoder was asked for, by this process, and
+            texts that are longer than its tower takes.
     """
 
     def __init__(
@@ -52,21 +53,23 @@ class Features:
         self.batch_size = batch_size
         self.progress = progress
         self.store = store
-        self.encoded = {"pictures": 0, "texts": 0}
+        self.counts = {"pictures_encoded": 0, "texts_encoded": 0, "texts_cut": 0}
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D) float32 on the CPU; equal texts have equal rows."""
-        rows = self.rules.tokens(texts)
+        different = list(dict.fromkeys(texts))
+        row_of = dict(zip(different, self.rules.tokens(different), strict=True))
+        self.counts["texts_cut"] += self.rules.count_cut(different, list(row_of.values()))
         # By length, so that little padding is computed.
-        distinct = sorted(dict.fromkeys(rows), key=len)
+        distinct = sorted(dict.fromkeys(row_of.values()), key=len)
         place = {row: number for number, row in enumerate(distinct)}
 
         def encode(batch: Sequence[tuple[int, ...]]) -> Tensor:
-            self.encoded["texts"] += len(batch)
+            self.counts["texts_encoded"] += len(batch)
             return self.rules.encode_tokens(batch)
 
         found = self._shared("texts", _batches(distinct, _TEXTS), encode, FeatureStore.text)
-        return found[[place[row] for row in rows]]
+        return found[[place[row_of[text]] for text in texts]]
 
     def pictures(self, paths: Sequence[Path]) -> Tensor:
         """P picture files -> (P, D) float32 on the CPU."""
@@ -74,7 +77,7 @@ class Features:
         place = {path: number for number, path in enumerate(distinct)}
 
         def encode(batch: Sequence[Path]) -> Tensor:
-            self.encoded["pictures"] += len(batch)
+            self.counts["pictures_encoded"] += len(batch)
             return self.rules.encode_pictures([read_image(path, "stored") for path in batch])
 
         batches = _batches(distinct, self.batch_size)
@@ -101,7 +104,7 @@ class Features:
             some: dict[Path, list[np.ndarray]] = defaultdict(list)
             for path, box in batch:
                 some[path].append(box)
-            self.encoded["pictures"] += len(some)
+            self.counts["pictures_encoded"] += len(some)
             pictures = [read_image(path, "stored") for path in some]
             boxes = [np.stack(corners) for corners in some.values()]
             return torch.cat(self.rules.encode_boxes(pictures, boxes))
