@@ -53,8 +53,9 @@ def _read(out: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "name another file"
         )
     details = read_json(beside, "file of details")
-    if not _are_objects(results) or not _are_objects(details):
-        raise ValueError(f"{str(out)!r} is no file of results of this tool: name another file")
+    for path, values in ((out, results), (beside, details)):
+        if not _are_objects(values):
+            raise ValueError(f"{str(path)!r} is no file of this tool: name another file")
     others = {quoted(one.get("fingerprint")) for one in details.values()} - {repr(fingerprint)}
     if others:
         raise ValueError(

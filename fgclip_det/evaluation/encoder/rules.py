@@ -128,11 +128,12 @@ class EncoderRules:
     def count_cut(self, texts: Sequence[str], rows: Sequence[tuple[int, ...]]) -> int:
         """How many texts have more tokens than the tower takes; `rows` are their `tokens`."""
         longest = self.encoder.text_model.max_length(self.text_length)
-        # A row that is full may be of a text that just fits.
+        # A row that is full may be of a text that just fits. Where the padding is the end token,
+        # the last of a full row is that.
         full = [
             text
             for text, row in zip(texts, rows, strict=True)
-            if len(row) == longest and (self.generation == 1 or row[-1] != self._pad)
+            if len(row) == longest and (self.generation == 1 or row[-2] != self._pad)
         ]
         given = [text.lower() for text in full] if self.lowercase else full
         return sum(len(row) > longest for row in self._tokenizer(given)["input_ids"]) if full else 0
