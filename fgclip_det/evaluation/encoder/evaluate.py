@@ -17,8 +17,7 @@ from fgclip_det.evaluation.encoder.data_sets import (
     Record,
     Retrieval,
 )
-from fgclip_det.evaluation.encoder.feature_store import DEFAULT_LIMIT_GB, FeatureStore
-from fgclip_det.evaluation.encoder.features import Features
+from fgclip_det.evaluation.encoder.features import DEFAULT_LIMIT_GB, Features, FeatureStore
 from fgclip_det.evaluation.encoder.present import without_missing
 from fgclip_det.evaluation.encoder.protocols import find_protocol
 from fgclip_det.evaluation.encoder.rules import EncoderRules
