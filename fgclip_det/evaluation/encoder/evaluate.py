@@ -35,6 +35,7 @@ class Result:
     Attributes:
         protocol: Its name.
         family: Of the encoder: "fgclip", "fgclip2", "clip" or "siglip2".
+        width: Of its image tower, which tells its size.
         fingerprint: Of the encoder.
         as_published: Over the population that the authors' script takes.
         whole_population: Over everything that the files hold and whose picture is there.
@@ -48,6 +49,7 @@ class Result:
 
     protocol: str
     family: str
+    width: int
     fingerprint: str
     as_published: Population
     whole_population: Population
@@ -131,12 +133,18 @@ def evaluate_encoder(
     return Result(
         protocol=found.name,
         family=rules.family,
+        width=encoder.embed_dim,
         fingerprint=encoder.fingerprint,
         as_published=scored.as_published,
         whole_population=scored.whole_population,
         listed=_counts(whole),
         missing=missing,
-        settings={**rules.picture_settings, **rules.text_settings, **features.counts},
+        settings={
+            "image_size": image_size,
+            **rules.picture_settings,
+            **rules.text_settings,
+            **features.counts,
+        },
         record=record,
         arrays={name: np.asarray(values) for name, values in scored.arrays.items()},
     )

@@ -29,6 +29,7 @@ def result() -> Result:
     return Result(
         protocol="dci",
         family="fgclip",
+        width=32,
         fingerprint="ab" * 8,
         as_published=published,
         whole_population=whole,
