@@ -2,7 +2,7 @@
 
 Retrieval, classification of pictures and of boxes, and FG-OVD's captions of boxes, equal to the
 authors' code. Both populations are computed and written: everything that the files hold, and what
-the authors' scripts take of it.
+the authors' scripts take of it. Under torchrun the processes share the work.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ with needed_packages():
     from fgclip_det.encoders import load_encoder
     from fgclip_det.engine import check_target
     from fgclip_det.evaluation.encoder import (
+        DEFAULT_LIMIT_GB,
         PROTOCOLS,
         add_result,
         check_results,
         evaluate_encoder,
+        joined_processes,
+        own_device,
+        process_number,
         result_page,
     )
 
-OPTIONS = ("images", "limit", "num_classes", "image_size", "batch_size", "amp")
+OPTIONS = (
+    "images", "limit", "num_classes", "image_size", "batch_size", "amp", "cache", "cache_limit",
+)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,6 +58,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, help="side of the square in generation 1, px")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16: other last digits")
+    parser.add_argument("--cache", type=Path, help="folder where features are kept for other runs")
+    parser.add_argument(
+        "--cache-limit", type=float, default=DEFAULT_LIMIT_GB, help="gigabytes it may take"
+    )
     parser.add_argument("--device", default="cpu", help="where the encoder runs")
     return parser.parse_args(argv)
 
@@ -62,20 +72,27 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ValueError("--name is the key in --out: give both")
     if args.out:
         check_target(args.out)
-    encoder = load_encoder(args.encoder).to(resolve_device(args.device))
+    encoder = load_encoder(args.encoder).to(resolve_device(own_device(args.device)))
     if args.out:
         check_results(args.out, encoder.fingerprint)
     options = {key: getattr(args, key) for key in OPTIONS}
-    with notes():
-        result = evaluate_encoder(encoder, args.protocol, args.root, progress=True, **options)
+    result = evaluate_encoder(encoder, args.protocol, args.root, progress=True, **options)
+    if process_number()[0]:
+        return
     if args.out:
         add_result(args.out, result, args.name)
     say(*result_page(result, Path(args.encoder).name, args.as_published).split("\n"))
 
 
+def run(args: argparse.Namespace) -> None:
+    """Evaluates, alone or as one of torchrun's processes."""
+    with notes(), joined_processes():
+        evaluate(args)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool; returns its exit code (2: the user can mend it)."""
-    return run_tool(lambda: evaluate(parse_args(argv)))
+    return run_tool(lambda: run(parse_args(argv)))
 
 
 if __name__ == "__main__":

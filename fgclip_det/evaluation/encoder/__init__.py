@@ -1,6 +1,12 @@
 """FG-CLIP's own evaluation of an encoder, from the stock files of each data set."""
 
 from fgclip_det.evaluation.encoder.evaluate import Result, evaluate_encoder
+from fgclip_det.evaluation.encoder.features import (
+    DEFAULT_LIMIT_GB,
+    joined_processes,
+    own_device,
+    process_number,
+)
 from fgclip_det.evaluation.encoder.protocols import PROTOCOLS, Protocol, find_protocol
 from fgclip_det.evaluation.encoder.results import add_result, check_results, details_path
 from fgclip_det.evaluation.encoder.rules import EncoderRules, family_of
@@ -8,6 +14,7 @@ from fgclip_det.evaluation.encoder.scoring import Population
 from fgclip_det.evaluation.encoder.tables import result_page
 
 __all__ = [
+    "DEFAULT_LIMIT_GB",
     "PROTOCOLS",
     "EncoderRules",
     "Population",
@@ -19,5 +26,8 @@ __all__ = [
     "evaluate_encoder",
     "family_of",
     "find_protocol",
+    "joined_processes",
+    "own_device",
+    "process_number",
     "result_page",
 ]

@@ -2,6 +2,17 @@
 
 from fgclip_det.evaluation.encoder.features.feature_store import DEFAULT_LIMIT_GB, FeatureStore
 from fgclip_det.evaluation.encoder.features.features import Features
-from fgclip_det.evaluation.encoder.features.processes import joined_processes, process_number
+from fgclip_det.evaluation.encoder.features.processes import (
+    joined_processes,
+    own_device,
+    process_number,
+)
 
-__all__ = ["DEFAULT_LIMIT_GB", "FeatureStore", "Features", "joined_processes", "process_number"]
+__all__ = [
+    "DEFAULT_LIMIT_GB",
+    "FeatureStore",
+    "Features",
+    "joined_processes",
+    "own_device",
+    "process_number",
+]

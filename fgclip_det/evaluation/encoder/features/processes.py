@@ -5,31 +5,31 @@ With as many threads in each, features are equal to the bit however many process
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
 @contextmanager
 def joined_processes() -> Iterator[None]:
-    """A group of the processes that torchrun started, while this lasts.
+    """A group of the processes that torchrun started, while this lasts; nothing without it.
 
-    It is of the CPU: features are shared there, wherever they are made.
-
-    Raises:
-        ValueError: Nothing started them.
+    It is of the CPU: features are shared there, wherever they are made. The first process alone
+    warns.
     """
-    if "RANK" not in os.environ:
-        raise ValueError(
-            "--launcher pytorch is set, but torchrun is not: start it by "
-            "'torchrun --nproc-per-node 2 tools/eval_encoder.py ...'"
-        )
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        yield
+        return
     dist.init_process_group("gloo")
     try:
-        yield
+        with warnings.catch_warnings():
+            if dist.get_rank():
+                warnings.simplefilter("ignore")
+            yield
     finally:
         dist.destroy_process_group()
 
@@ -39,6 +39,13 @@ def process_number() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def own_device(device: str) -> str:
+    """ "cuda" as a GPU for each process, where there are several of both."""
+    number, processes = process_number()
+    count = torch.cuda.device_count()
+    return f"cuda:{number % count}" if device == "cuda" and processes > 1 and count else device
 
 
 def put_together(parts: Tensor) -> Tensor:
