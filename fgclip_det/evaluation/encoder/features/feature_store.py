@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,22 +39,24 @@ class FeatureStore:
         self._rows = RowStore(folder, self._weights, int(limit_gb * 1e9))
         self._pictures: dict[Path, bytes] = {}
 
-    @property
-    def is_full(self) -> bool:
-        """Whether something could not be kept."""
-        return self._rows.is_full
-
     def find(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """(D,) float32 of each key that is kept."""
         return self._rows.find(keys)
 
     def add(self, keys: Sequence[bytes], features: np.ndarray) -> None:
-        """Keep (N, D) float32 features, all of them or none.
+        """Keep (N, D) float32 features, all of them or none; warns once if there is no room.
 
         Raises:
             OSError: Writing failed.
         """
+        was_full = self._rows.is_full
         self._rows.add(keys, features)
+        if self._rows.is_full and not was_full:
+            warnings.warn(
+                f"{str(self._rows.folder)!r} holds {self._rows.limit / 1e9:g} GB of features that "
+                "this run uses: what else it makes is not kept, raise --cache-limit",
+                stacklevel=2,
+            )
 
     def text(self, tokens: Sequence[int]) -> bytes:
         """Key of a text."""

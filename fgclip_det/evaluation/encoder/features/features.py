@@ -36,7 +36,7 @@ class Features:
         store: Where features are looked for and kept.
 
     Attributes:
-        counts: Pictures and distinct texts that the encoder was asked for, by this process, and
+        counts: Pictures and distinct texts that the encoder was asked for, by all processes, and
             texts that are longer than its tower takes.
     """
 
@@ -131,11 +131,14 @@ class Features:
         features = torch.zeros(ends[-1] if ends else 0, self.rules.encoder.projection_dim)
         own = list(zip(batches, ends, strict=True))[number::processes]
         total = sum(len(batch) for batch, _ in own)
+        counter = "texts_encoded" if what == "texts" else "pictures_encoded"
+        before, self.counts[counter] = self.counts[counter], 0
         is_shown = self.progress and number == 0
         with tqdm(total=total, desc=what, disable=None if is_shown else True) as bar:
             for batch, end in own:
                 features[end - len(batch) : end] = self._found(batch, encode, key)
                 bar.update(len(batch))
+        self.counts[counter] = before + int(put_together(torch.tensor(self.counts[counter])))
         return put_together(features)
 
     def _found(
