@@ -17,7 +17,12 @@ from fgclip_det.evaluation.encoder.data_sets import (
     Record,
     Retrieval,
 )
-from fgclip_det.evaluation.encoder.features import DEFAULT_LIMIT_GB, Features, FeatureStore
+from fgclip_det.evaluation.encoder.features import (
+    DEFAULT_LIMIT_GB,
+    Features,
+    FeatureStore,
+    process_number,
+)
 from fgclip_det.evaluation.encoder.present import without_missing
 from fgclip_det.evaluation.encoder.protocols import find_protocol
 from fgclip_det.evaluation.encoder.rules import EncoderRules
@@ -127,8 +132,7 @@ def evaluate_encoder(
     features = Features(rules, batch_size, progress, store)
     whole = found.record(Path(root), None if images is None else Path(images), limit, num_classes)
     record, missing = without_missing(whole)
-    if missing:
-        _warn_of_missing(missing, len(whole.pictures))
+    _warn_of_missing(missing, len(whole.pictures))
     scored = score(found, record, features)
     return Result(
         protocol=found.name,
@@ -139,18 +143,15 @@ def evaluate_encoder(
         whole_population=scored.whole_population,
         listed=_counts(whole),
         missing=missing,
-        settings={
-            "image_size": image_size,
-            **rules.picture_settings,
-            **rules.text_settings,
-            **features.counts,
-        },
+        settings={"image_size": image_size, **rules.settings, **features.counts},
         record=record,
         arrays={name: np.asarray(values) for name, values in scored.arrays.items()},
     )
 
 
 def _warn_of_missing(missing: list[str], count: int) -> None:
+    if not missing or process_number()[0]:
+        return
     warnings.warn(
         f"{len(missing)} of {count} pictures are missing and left out with what belongs to them "
         f"({listed(missing, 'missing pictures')}): get them, or say where they lie with --images",
