@@ -25,11 +25,13 @@ with needed_packages():
         PROTOCOLS,
         add_result,
         check_results,
+        check_sheet,
         evaluate_encoder,
         joined_processes,
         own_device,
         process_number,
         result_page,
+        write_sheet,
     )
 
 OPTIONS = (
@@ -40,17 +42,12 @@ OPTIONS = (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=", ".join(PROTOCOLS)
-    )
-    parser.add_argument(
-        "encoder", help="directory or hub id of an FG-CLIP, FG-CLIP 2, CLIP or SigLIP 2"
-    )
+    names = ", ".join(PROTOCOLS)
+    parser.add_argument("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=names)
+    parser.add_argument("encoder", help="directory or hub id: FG-CLIP, FG-CLIP 2, CLIP, SigLIP 2")
     parser.add_argument("root", type=Path, help="folder of the protocol's stock files")
     parser.add_argument("--as-published", action="store_true", help="print the authors' population")
-    parser.add_argument(
-        "--out", type=Path, help="JSON of this encoder's results, which is added to"
-    )
+    parser.add_argument("--out", type=Path, help="JSON of this encoder's results, to be added to")
     parser.add_argument("--name", help="key in --out; the protocol's name by default")
     parser.add_argument("--images", type=Path, help="folder of the pictures, if elsewhere")
     parser.add_argument("--limit", type=int, help="in place of ShareGPT4V's 1,000 pictures")
@@ -59,9 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16: other last digits")
     parser.add_argument("--cache", type=Path, help="folder where features are kept for other runs")
-    parser.add_argument(
-        "--cache-limit", type=float, default=DEFAULT_LIMIT_GB, help="gigabytes it may take"
-    )
+    parser.add_argument("--cache-limit", type=float, default=DEFAULT_LIMIT_GB, help="its gigabytes")
+    parser.add_argument("--sheet", type=Path, help="HTML of the ten worst misses of a retrieval")
     parser.add_argument("--device", default="cpu", help="where the encoder runs")
     return parser.parse_args(argv)
 
@@ -72,6 +68,8 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ValueError("--name is the key in --out: give both")
     if args.out:
         check_target(args.out)
+    if args.sheet:
+        check_sheet(args.sheet, PROTOCOLS[args.protocol].kind)
     encoder = load_encoder(args.encoder).to(resolve_device(own_device(args.device)))
     if args.out:
         check_results(args.out, encoder.fingerprint)
@@ -81,6 +79,8 @@ def evaluate(args: argparse.Namespace) -> None:
         return
     if args.out:
         add_result(args.out, result, args.name)
+    if args.sheet:
+        write_sheet(args.sheet, result)
     say(*result_page(result, Path(args.encoder).name, args.as_published).split("\n"))
 
 

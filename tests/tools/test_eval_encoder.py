@@ -31,7 +31,10 @@ def test_the_documented_command(
     assert main(command) == 0
     page = capsys.readouterr().out
     assert "urban-1k, whole population: 30 of 30 pictures, 30 of 30 captions" in page
-    assert main([*command, "--name", "again", "--as-published", "--batch-size", "7"]) == 0
+    sheet = tmp_path / "sheet.html"
+    again = [*command, "--name", "again", "--batch-size", "7", "--sheet", str(sheet)]
+    assert main([*again, "--as-published", "--cache", str(tmp_path / "cache")]) == 0
+    assert "Caption to pictures" in sheet.read_text(encoding="utf-8")
     assert "as published" in capsys.readouterr().out
     values = json.loads(out.read_text(encoding="utf-8"))
     assert values.keys() == {"urban-1k", "again"} and values["urban-1k"] == values["again"]

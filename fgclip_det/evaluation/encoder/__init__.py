@@ -11,6 +11,7 @@ from fgclip_det.evaluation.encoder.protocols import PROTOCOLS, Protocol, find_pr
 from fgclip_det.evaluation.encoder.results import add_result, check_results, details_path
 from fgclip_det.evaluation.encoder.rules import EncoderRules, family_of
 from fgclip_det.evaluation.encoder.scoring import Population
+from fgclip_det.evaluation.encoder.sheets import check_sheet, write_sheet
 from fgclip_det.evaluation.encoder.tables import result_page
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Result",
     "add_result",
     "check_results",
+    "check_sheet",
     "details_path",
     "evaluate_encoder",
     "family_of",
@@ -30,4 +32,5 @@ __all__ = [
     "own_device",
     "process_number",
     "result_page",
+    "write_sheet",
 ]
