@@ -50,7 +50,7 @@ def test_missing_pictures_are_named(
         path.unlink()
     assert main(["urban-1k", ENCODER, str(data)]) == 0
     captured = capsys.readouterr()
-    assert "28 of 30 pictures, 28 of 30 captions, 2 pictures are missing" in captured.out
+    assert "28 of 30 pictures, 28 of 30 captions, missing pictures: 2" in captured.out
     assert "note: 2 of 30 pictures are missing" in captured.err
     assert str(pictures[0]) in captured.err and "--images" in captured.err
     elsewhere = tmp_path / "elsewhere"

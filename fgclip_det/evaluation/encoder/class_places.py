@@ -12,6 +12,7 @@ from torch import Tensor
 from fgclip_det.evaluation.encoder.rules import unit
 
 _BEST = 5
+_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,16 @@ def classify(
         labels: Right class of each feature.
         scores: Made of the products, row by row; what is ranked by.
     """
-    table = scores(features @ classes.T)
     right = torch.tensor(labels, dtype=torch.int64)
-    own = table.gather(1, right[:, None])
-    best = table.topk(min(_BEST, table.shape[1])).indices
-    found = (right, best, (table > own).sum(1), (table == own).sum(1))
-    return ClassPlaces(*(values.numpy() for values in found))
+    parts = []
+    # LVIS's 244,707 boxes of 1,203 classes would take gigabytes at once.
+    for some, own_labels in zip(features.split(_ROWS), right.split(_ROWS), strict=True):
+        table = scores(some @ classes.T)
+        own = table.gather(1, own_labels[:, None])
+        best = table.topk(min(_BEST, table.shape[1])).indices
+        parts.append((best, (table > own).sum(1), (table == own).sum(1)))
+    found = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return ClassPlaces(right.numpy(), *found)
 
 
 def box_probabilities(products: Tensor) -> Tensor:

@@ -17,7 +17,12 @@ from fgclip_det.evaluation.encoder.data_sets import (
     Record,
     Retrieval,
 )
-from fgclip_det.evaluation.encoder.features import DEFAULT_LIMIT_GB, Features, FeatureStore
+from fgclip_det.evaluation.encoder.features import (
+    DEFAULT_LIMIT_GB,
+    Features,
+    FeatureStore,
+    process_number,
+)
 from fgclip_det.evaluation.encoder.present import without_missing
 from fgclip_det.evaluation.encoder.protocols import find_protocol
 from fgclip_det.evaluation.encoder.rules import EncoderRules
@@ -35,6 +40,7 @@ class Result:
     Attributes:
         protocol: Its name.
         family: Of the encoder: "fgclip", "fgclip2", "clip" or "siglip2".
+        width: Of its image tower, which tells its size.
         fingerprint: Of the encoder.
         as_published: Over the population that the authors' script takes.
         whole_population: Over everything that the files hold and whose picture is there.
@@ -48,6 +54,7 @@ class Result:
 
     protocol: str
     family: str
+    width: int
     fingerprint: str
     as_published: Population
     whole_population: Population
@@ -125,24 +132,26 @@ def evaluate_encoder(
     features = Features(rules, batch_size, progress, store)
     whole = found.record(Path(root), None if images is None else Path(images), limit, num_classes)
     record, missing = without_missing(whole)
-    if missing:
-        _warn_of_missing(missing, len(whole.pictures))
+    _warn_of_missing(missing, len(whole.pictures))
     scored = score(found, record, features)
     return Result(
         protocol=found.name,
         family=rules.family,
+        width=encoder.embed_dim,
         fingerprint=encoder.fingerprint,
         as_published=scored.as_published,
         whole_population=scored.whole_population,
         listed=_counts(whole),
         missing=missing,
-        settings={**rules.picture_settings, **rules.text_settings, **features.counts},
+        settings={"image_size": image_size, **rules.settings, **features.counts},
         record=record,
         arrays={name: np.asarray(values) for name, values in scored.arrays.items()},
     )
 
 
 def _warn_of_missing(missing: list[str], count: int) -> None:
+    if not missing or process_number()[0]:
+        return
     warnings.warn(
         f"{len(missing)} of {count} pictures are missing and left out with what belongs to them "
         f"({listed(missing, 'missing pictures')}): get them, or say where they lie with --images",

@@ -125,6 +125,11 @@ class EncoderRules:
         longest = self.encoder.text_model.max_length(self.text_length)
         return {"texts": self.text_length, "lowercase": self.lowercase, "max_tokens": longest}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How pictures and texts are read."""
+        return {**self.picture_settings, **self.text_settings}
+
     def count_cut(self, texts: Sequence[str], rows: Sequence[tuple[int, ...]]) -> int:
         """How many texts have more tokens than the tower takes; `rows` are their `tokens`."""
         longest = self.encoder.text_model.max_length(self.text_length)

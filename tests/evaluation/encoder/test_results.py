@@ -15,7 +15,6 @@ from fgclip_det.evaluation.encoder import (
     add_result,
     check_results,
     details_path,
-    result_page,
 )
 from fgclip_det.evaluation.encoder.data_sets import Retrieval
 
@@ -29,6 +28,7 @@ def result() -> Result:
     return Result(
         protocol="dci",
         family="fgclip",
+        width=32,
         fingerprint="ab" * 8,
         as_published=published,
         whole_population=whole,
@@ -87,13 +87,3 @@ def test_files_of_another_kind(result: Result, tmp_path: Path, content: str) -> 
             add_result(out, result)
         assert path.name in str(caught.value) and "\n" not in str(caught.value)
         assert path.read_text(encoding="utf-8") == content
-
-
-def test_the_page_shows_the_asked_population(result: Result) -> None:
-    page = result_page(result, "tiny")
-    assert "7 of 9 pictures, 2 pictures are missing" in page
-    assert "| i2t_r1 | 25.00 | 25.00 |" in page and "Ties: 3 of i2t" in page
-    page = result_page(result, "tiny", as_published=True)
-    assert "as published: 5 of 9 pictures" in page and "| i2t_r1 | 100.00 | 25.00 |" in page
-    empty = replace(result, as_published=Population(counts={"pictures": 0}))
-    assert "nothing is in this population" in result_page(empty, "tiny", as_published=True)

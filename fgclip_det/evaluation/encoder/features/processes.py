@@ -42,7 +42,7 @@ def process_number() -> tuple[int, int]:
 
 
 def own_device(device: str) -> str:
-    """ "cuda" as a GPU for each process, where there are several of both."""
+    """The device that is asked for; of "cuda" one for each process, where there are several."""
     number, processes = process_number()
     count = torch.cuda.device_count()
     return f"cuda:{number % count}" if device == "cuda" and processes > 1 and count else device
