@@ -138,8 +138,9 @@ class _Places:
     def count(self, queries: slice, table: Tensor, answers: Tensor) -> None:
         """Look at the (q, a) scores of some queries and answers, whose numbers are given."""
         best = self._best[queries, None]
-        greater = (table > best).sum(1)
-        equal = (table >= best).sum(1) - greater
+        # Into 32 bit: four times as fast on a CPU as into 64.
+        greater = (table > best).sum(1, dtype=torch.int32)
+        equal = (table >= best).sum(1, dtype=torch.int32) - greater
         self._greater[queries] += greater
         self._equal[queries] += equal
         # Most tiles hold nothing that is equal.

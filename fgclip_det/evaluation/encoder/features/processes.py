@@ -5,6 +5,7 @@ With as many threads in each, features are equal to the bit however many process
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,14 +18,18 @@ from torch import Tensor
 def joined_processes() -> Iterator[None]:
     """A group of the processes that torchrun started, while this lasts; nothing without it.
 
-    It is of the CPU: features are shared there, wherever they are made.
+    It is of the CPU: features are shared there, wherever they are made. The first process alone
+    warns.
     """
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield
         return
     dist.init_process_group("gloo")
     try:
-        yield
+        with warnings.catch_warnings():
+            if dist.get_rank():
+                warnings.simplefilter("ignore")
+            yield
     finally:
         dist.destroy_process_group()
 
