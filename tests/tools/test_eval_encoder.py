@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from fgclip_det.apis.inferencer import BUNDLED
 
+ROOT = Path(__file__).resolve().parents[2]
 ENCODER = str(BUNDLED / "encoder")
 
 
@@ -89,3 +93,53 @@ def test_refusals_write_nothing(
     with pytest.raises(SystemExit) as stopped:
         main(["coco", ENCODER, str(data)])
     assert stopped.value.code == 2
+
+
+def test_a_cache_is_used_by_the_next_run(
+    main: Callable, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, cache = tmp_path / "results.json", tmp_path / "cache"
+    command = ["urban-1k", ENCODER, str(data), "--out", str(out), "--cache", str(cache)]
+
+    def encoded() -> int:
+        values = json.loads((tmp_path / "results.details.json").read_text(encoding="utf-8"))
+        settings = values["urban-1k"]["settings"]
+        return settings["pictures_encoded"] + settings["texts_encoded"]
+
+    assert main(command) == 0
+    first, page = out.read_bytes(), capsys.readouterr().out
+    assert encoded() >= 31
+    assert main(command) == 0
+    assert encoded() == 0 and out.read_bytes() == first and capsys.readouterr().out == page
+    # What does not fit is computed all the same.
+    assert main([*command, "--cache-limit", "0.00001"]) == 0
+    assert out.read_bytes() == first and "raise --cache-limit" in capsys.readouterr().err
+    assert sum(path.stat().st_size for path in cache.rglob("*.rows")) <= 10_000
+    assert main([*command, "--cache-limit", "0"]) == 2
+    assert "0.0 GB: it must be a number above 0" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*command[:-1], str(tmp_path / "file")]) == 2
+    assert "cannot keep anything" in capsys.readouterr().err
+    assert out.read_bytes() == first
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_give_the_same_file(data: Path, tmp_path: Path) -> None:
+    files, said = [], []
+    for count in (1, 2):
+        files.append(tmp_path / f"{count}.json")
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        tool = ["--nproc-per-node", str(count), "tools/eval_encoder.py", "urban-1k", ENCODER]
+        done = subprocess.run(
+            [*start, *tool, str(data), "--out", str(files[-1])],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert files[0].read_bytes() == files[1].read_bytes() and said[0] == said[1]
+    details = [path.with_suffix(".details.json").read_text(encoding="utf-8") for path in files]
+    assert details[0] == details[1]
