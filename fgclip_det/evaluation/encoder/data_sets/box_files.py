@@ -42,13 +42,22 @@ def read_coco_boxes(root: Path, images: Path | None = None) -> Boxes:
         ValueError: A file is missing or broken; what is wrong is named.
     """
     path = stock_path(root, "annotations/instances_val2017.json", "instances_val2017.json")
+    return read_boxes(path, images or root / "val2017")
+
+
+def read_boxes(path: Path, images: Path) -> Boxes:
+    """`read_coco_boxes` of any file of this kind, whose pictures lie in `images`.
+
+    Raises:
+        ValueError: The file is missing or broken; what is wrong is named.
+    """
     content = _read(path, "file_name", "COCO's annotations/instances_val2017.json")
     labels = {number: place for place, number in enumerate(content.categories)}
     names = [one["name"] for one in content.categories.values()]
     ids = sorted(content.images)
     files = [content.images[one]["file_name"] for one in ids]
     check_once(files, path, "file_name")
-    paths = picture_paths(images, files, root / "val2017")
+    paths = picture_paths(images, files)
     return _by_picture(content.annotations, ids, paths, labels, names)
 
 
