@@ -65,6 +65,25 @@ def boxes_of(paths: Sequence[Path]) -> tuple[list[int], np.ndarray]:
     return owners, corners
 
 
+def at_full_length(rules: EncoderRules, texts: list[str]) -> torch.Tensor:
+    """Padded to what the tower takes; generation 1's would cut that behind the end by itself."""
+    encoder, tower = rules.encoder, rules.encoder.text_model
+    ids = encoder.tokenize([text.lower() for text in texts], rules.text_length)
+    longest = tower.max_length(rules.text_length)
+    end = encoder.config.text.eos_token_id if rules.generation == 1 else 0
+    full = torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=end)
+    assert full.shape[1] == longest
+    if rules.generation == 2:
+        return encoder.encode_tokens(full, rules.text_length)
+    hidden = tower.embeddings(full, rules.text_length)
+    for block in tower.encoder.layers:
+        hidden = block(hidden, is_causal=True)
+    first_end = (full == end).int().argmax(dim=1)
+    pooled = tower.final_layer_norm(hidden[torch.arange(len(full)), first_end])
+    is_long = rules.text_length == "long"
+    return (encoder.text_filip_projection if is_long else encoder.text_projection)(pooled)
+
+
 def test_texts_are_encoded_once_and_equal_to_their_full_length(
     rules: EncoderRules, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,12 +91,15 @@ def test_texts_are_encoded_once_and_equal_to_their_full_length(
     found = Features(rules).texts(TEXTS)
     assert counted["encode_tokens"] == [2, 2, 2]
     assert torch.equal(found[0], found[3])
-    encoder = rules.encoder
-    ids = encoder.tokenize([text.lower() for text in TEXTS], "short")
-    longest = encoder.text_model.max_length("short")
-    end = encoder.config.text.eos_token_id if rules.generation == 1 else 0
-    full = torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=end)
-    torch.testing.assert_close(found, encoder.encode_tokens(full), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, at_full_length(rules, TEXTS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("generation", ["fgclip", "fgclip2"])
+def test_long_texts_too(generation: str) -> None:
+    make = tiny_fgclip if generation == "fgclip" else tiny_fgclip2
+    rules = EncoderRules(make(speaks=True), "long")
+    found = Features(rules).texts(TEXTS)
+    torch.testing.assert_close(found, at_full_length(rules, TEXTS), atol=1e-5, rtol=0)
 
 
 def test_only_texts_of_a_causal_tower_are_shortened(
