@@ -13,10 +13,12 @@ from fgclip_det.evaluation.encoder.rules import EncoderRules, family_of
 from fgclip_det.evaluation.encoder.scoring import Population
 from fgclip_det.evaluation.encoder.sheets import check_sheet, write_sheet
 from fgclip_det.evaluation.encoder.tables import result_page
+from fgclip_det.evaluation.encoder.validation_loop import EncoderEvaluationLoop
 
 __all__ = [
     "DEFAULT_LIMIT_GB",
     "PROTOCOLS",
+    "EncoderEvaluationLoop",
     "EncoderRules",
     "Population",
     "Protocol",

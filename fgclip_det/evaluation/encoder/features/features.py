@@ -107,6 +107,8 @@ class Features:
             self.counts["pictures_encoded"] += len(some)
             pictures = [read_image(path, "stored") for path in some]
             boxes = [np.stack(corners) for corners in some.values()]
+            for path, picture, inside in zip(some, pictures, boxes, strict=True):
+                _check_boxes(path, picture, inside)
             return torch.cat(self.rules.encode_boxes(pictures, boxes))
 
         batches = [
@@ -158,6 +160,19 @@ class Features:
             self.store.add([*new], made)
             found |= zip(new, made, strict=True)
         return torch.from_numpy(np.stack([found[one] for one in keys]))
+
+
+def _check_boxes(path: Path, picture: np.ndarray, corners: np.ndarray) -> None:
+    """Refuse boxes of another picture, whose size is without bound, as is the time they take."""
+    height, width = picture.shape[:2]
+    sides = np.array([width, height])
+    outside = (corners[:, :2] < -sides) | (corners[:, 2:] > 2 * sides)
+    if outside.any():
+        x1, y1, x2, y2 = corners[outside.any(axis=1)][0].tolist()
+        raise ValueError(
+            f"the bbox {[x1, y1, x2 - x1, y2 - y1]} (x, y, width, height) leaves the picture "
+            f"{str(path)!r} of {width} x {height} px by far: is it another picture?"
+        )
 
 
 def _batches(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:

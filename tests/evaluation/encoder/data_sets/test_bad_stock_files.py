@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fgclip_det.evaluation.encoder import PROTOCOLS
+from fgclip_det.encoders import load_encoder
+from fgclip_det.evaluation.encoder import PROTOCOLS, evaluate_encoder
 from fgclip_det.evaluation.encoder.present import without_missing
 
 FILES = {
@@ -276,3 +277,22 @@ def test_options_of_other_protocols(golden_sets: Path) -> None:
     refused("dci", golden_sets / "dci", "limit is not for dci", "sharegpt4v-1k", limit=3)
     refused("dci", golden_sets / "dci", "imagenet, imagenet-v2", num_classes=3)
     refused("sharegpt4v-1k", golden_sets / "sharegpt4v-1k", "at least 1", limit=0)
+
+
+def test_boxes_of_another_picture(
+    copy_set: Callable[[str], Path], golden_encoder: Callable[[str], Path]
+) -> None:
+    """They would take a time without bound; those that overhang a little are the data's own."""
+    root = copy_set("fg-ovd")
+    (root / "shuffle_negatives_llava.jsonl").unlink()
+    path = root / FILES["fg-ovd"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    encoder = load_encoder(golden_encoder("fgclip"))
+    for box, is_fine in (([94.6, 44.2, 70, 40], True), ([0, 0, 1e9, 1e9], False)):
+        path.write_text(json.dumps({**first, "bbox": box}) + "\n", encoding="utf-8")
+        if is_fine:
+            assert evaluate_encoder(encoder, "fg-ovd", root).as_published.counts["boxes"] == 1
+        else:
+            with pytest.raises(ValueError, match=r"leaves the picture .* by far"):
+                evaluate_encoder(encoder, "fg-ovd", root)
