@@ -87,9 +87,9 @@ def at_full_length(rules: EncoderRules, texts: list[str]) -> torch.Tensor:
 def test_texts_are_encoded_once_and_equal_to_their_full_length(
     rules: EncoderRules, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TEXTS", 2)
+    monkeypatch.setattr(module, "_TOKENS", 40)
     found = Features(rules).texts(TEXTS)
-    assert counted["encode_tokens"] == [2, 2, 2]
+    assert sum(counted["encode_tokens"]) == 6 and len(counted["encode_tokens"]) > 1
     assert torch.equal(found[0], found[3])
     torch.testing.assert_close(found, at_full_length(rules, TEXTS), atol=1e-5, rtol=0)
 
@@ -113,12 +113,20 @@ def test_only_texts_of_a_causal_tower_are_shortened(
         return own(ids, *rest)
 
     monkeypatch.setattr(rules.encoder, "encode_tokens", spy)
-    monkeypatch.setattr(module, "_TEXTS", 2)
+    monkeypatch.setattr(module, "_TOKENS", 40)
     Features(rules).texts(TEXTS)
     if rules.generation == 1:
         assert widths == sorted(widths) and widths[0] < widths[-1]
     else:
         assert len(set(widths)) == 1
+
+
+def test_batches_hold_so_many_tokens_padding_too() -> None:
+    rows = [(7,) * length for length in (1, 1, 3, 3, 9, 20)]
+    lengths = [[len(row) for row in batch] for batch in module._batches_of_tokens(rows, 9)]
+    assert lengths == [[1, 1, 3], [3], [9], [20]]
+    assert module._batches_of_tokens(rows, 1000) == [rows]
+    assert module._batches_of_tokens([], 9) == []
 
 
 def test_pictures_are_encoded_once_and_equal_to_one_at_a_time(
@@ -223,7 +231,7 @@ from tests.evaluation.encoder.features import test_features as own
 from fgclip_det.evaluation.encoder.features import features as module
 folder, cache, generation, rank, count, ends_after, store_file = sys.argv[1:]
 torch.set_num_threads(1)
-module._TEXTS = 2
+module._TOKENS = 40
 if int(count) > 1:
     init = "file://" + store_file
     dist.init_process_group("gloo", init_method=init, rank=int(rank), world_size=int(count))
