@@ -142,10 +142,28 @@ def pair_ways(
             pictures.append(rules.encode_pictures([read_image(path, "stored")]))
             rows = rules.tokens(captions[number * each : (number + 1) * each])
             full = [(*row, *[end] * (longest - len(row))) for row in rows]
-            texts.append(rules.encode_tokens(full))
+            texts.append(full_length(rules, full))
         return [torch.cat(pictures).cpu(), torch.cat(texts).cpu()]
 
     return ours, alone
+
+
+@torch.no_grad()
+def full_length(rules: EncoderRules, rows: list[tuple[int, ...]]) -> Tensor:
+    """Features of padded texts; generation 1's tower itself would cut them behind their end."""
+    encoder = rules.encoder
+    if not isinstance(encoder, FGCLIP):
+        return rules.encode_tokens(rows)
+    ids, tower = torch.tensor(rows, device=encoder.device), encoder.text_model
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=rules.amp):
+        hidden = tower.embeddings(ids, rules.text_length)
+        for block in tower.encoder.layers:
+            hidden = block(hidden, is_causal=True)
+        end = (ids == encoder.config.text.eos_token_id).int().argmax(dim=1)
+        pooled = tower.final_layer_norm(hidden[torch.arange(len(ids)), end])
+        is_long = rules.text_length == "long"
+        project = encoder.text_filip_projection if is_long else encoder.text_projection
+        return project(pooled).float()
 
 
 def measure(case: Case, args: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -65,19 +65,41 @@ def boxes_of(paths: Sequence[Path]) -> tuple[list[int], np.ndarray]:
     return owners, corners
 
 
+def at_full_length(rules: EncoderRules, texts: list[str]) -> torch.Tensor:
+    """Padded to what the tower takes; generation 1's would cut that behind the end by itself."""
+    encoder, tower = rules.encoder, rules.encoder.text_model
+    ids = encoder.tokenize([text.lower() for text in texts], rules.text_length)
+    longest = tower.max_length(rules.text_length)
+    end = encoder.config.text.eos_token_id if rules.generation == 1 else 0
+    full = torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=end)
+    assert full.shape[1] == longest
+    if rules.generation == 2:
+        return encoder.encode_tokens(full, rules.text_length)
+    hidden = tower.embeddings(full, rules.text_length)
+    for block in tower.encoder.layers:
+        hidden = block(hidden, is_causal=True)
+    first_end = (full == end).int().argmax(dim=1)
+    pooled = tower.final_layer_norm(hidden[torch.arange(len(full)), first_end])
+    is_long = rules.text_length == "long"
+    return (encoder.text_filip_projection if is_long else encoder.text_projection)(pooled)
+
+
 def test_texts_are_encoded_once_and_equal_to_their_full_length(
     rules: EncoderRules, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TEXTS", 2)
+    monkeypatch.setattr(module, "_TOKENS", 40)
     found = Features(rules).texts(TEXTS)
-    assert counted["encode_tokens"] == [2, 2, 2]
+    assert sum(counted["encode_tokens"]) == 6 and len(counted["encode_tokens"]) > 1
     assert torch.equal(found[0], found[3])
-    encoder = rules.encoder
-    ids = encoder.tokenize([text.lower() for text in TEXTS], "short")
-    longest = encoder.text_model.max_length("short")
-    end = encoder.config.text.eos_token_id if rules.generation == 1 else 0
-    full = torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=end)
-    torch.testing.assert_close(found, encoder.encode_tokens(full), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, at_full_length(rules, TEXTS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("generation", ["fgclip", "fgclip2"])
+def test_long_texts_too(generation: str) -> None:
+    make = tiny_fgclip if generation == "fgclip" else tiny_fgclip2
+    rules = EncoderRules(make(speaks=True), "long")
+    found = Features(rules).texts(TEXTS)
+    torch.testing.assert_close(found, at_full_length(rules, TEXTS), atol=1e-5, rtol=0)
 
 
 def test_only_texts_of_a_causal_tower_are_shortened(
@@ -91,12 +113,20 @@ def test_only_texts_of_a_causal_tower_are_shortened(
         return own(ids, *rest)
 
     monkeypatch.setattr(rules.encoder, "encode_tokens", spy)
-    monkeypatch.setattr(module, "_TEXTS", 2)
+    monkeypatch.setattr(module, "_TOKENS", 40)
     Features(rules).texts(TEXTS)
     if rules.generation == 1:
         assert widths == sorted(widths) and widths[0] < widths[-1]
     else:
         assert len(set(widths)) == 1
+
+
+def test_batches_hold_so_many_tokens_padding_too() -> None:
+    rows = [(7,) * length for length in (1, 1, 3, 3, 9, 20)]
+    lengths = [[len(row) for row in batch] for batch in module._batches_of_tokens(rows, 9)]
+    assert lengths == [[1, 1, 3], [3], [9], [20]]
+    assert module._batches_of_tokens(rows, 1000) == [rows]
+    assert module._batches_of_tokens([], 9) == []
 
 
 def test_pictures_are_encoded_once_and_equal_to_one_at_a_time(
@@ -201,7 +231,7 @@ from tests.evaluation.encoder.features import test_features as own
 from fgclip_det.evaluation.encoder.features import features as module
 folder, cache, generation, rank, count, ends_after, store_file = sys.argv[1:]
 torch.set_num_threads(1)
-module._TEXTS = 2
+module._TOKENS = 40
 if int(count) > 1:
     init = "file://" + store_file
     dist.init_process_group("gloo", init_method=init, rank=int(rank), world_size=int(count))
