@@ -36,8 +36,8 @@ HEAD = [
     "encoder",
     "numbers",
     "largest difference",
-    "of ties",
-    "largest beyond its bounds",
+    "tie-dependent",
+    "largest beyond bounds",
 ]
 
 
