@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Scores of one side of a tile: 16 MiB in float32, and about four times that while they are counted.
+# Scores of one side of a tile: 16 MiB in float32, and about five times that while they are counted.
 TILE = 2048
 # Place of what no answer is right for: behind every k.
 NEVER = 2**62
@@ -73,7 +73,7 @@ def rank_pairs(
 
     Exact where cosines are further apart than the product's own rounding, about 1e-7. Beside the
     features, and a copy of those of the texts where they are not in the order of their pictures, it
-    takes about five tiles, 80 MiB, however many there are.
+    takes about six tiles, 100 MiB, however many there are.
 
     Args:
         pictures: (P, D) float32, of unit length.
