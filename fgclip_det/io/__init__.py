@@ -30,13 +30,16 @@ from fgclip_det.io.picture_headers import (
 )
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text, sha256_of
 from fgclip_det.io.resumable_lines import ResumableLines
+from fgclip_det.io.row_store import KEY_BYTES, RowStore
 from fgclip_det.io.tensor_headers import TensorHeader, read_tensor_header
 
 __all__ = [
+    "KEY_BYTES",
     "MAX_PADDED_PIXELS",
     "MAX_PIXELS",
     "PictureHeader",
     "ResumableLines",
+    "RowStore",
     "TensorHeader",
     "check_padded_size",
     "check_stored_size",

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS, LOOPS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
+from torch.utils.data import DataLoader
 
 from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.label_names import check_label_names
@@ -94,7 +95,9 @@ class ResumableRunner(Runner):
 
     def _check_labels(self, loop: BaseLoop, training: bool) -> None:
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        check_label_names(model, loop.dataloader.dataset, training)
+        # A loop that reads its data itself, as `EncoderEvaluationLoop`, has an empty list here.
+        if isinstance(loop.dataloader, DataLoader):
+            check_label_names(model, loop.dataloader.dataset, training)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
         """Register MMEngine's default hooks and those of a config."""
