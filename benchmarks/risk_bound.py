@@ -250,7 +250,9 @@ def main(argv: list[str] | None = None) -> int:
     ]
     print(table(records))
     if args.out is not None:
-        settings = {key: str(value) for key, value in vars(args).items()}
+        places = ("work_dir", "calibration", "out", "quiet")
+        settings = {key: str(v) for key, v in vars(args).items() if key not in places}
+        settings["calibration"] = Calibration.load(args.calibration).hash
         report.write_json(args.out, {"settings": settings, "cases": records})
     return int(any(too_often(record) for record in records))
 
