@@ -69,6 +69,12 @@ def test_texts_of_other_lengths_do_not_even_round_a_confidence(
             torch.testing.assert_close(one[..., 0], every[..., place], atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("calibration", [5, {}, b"x"])
+def test_what_is_no_calibration_is_refused(detect: OpenVocabInferencer, calibration) -> None:
+    with pytest.raises(ValueError, match=says("calibration cannot be", type(calibration).__name__)):
+        detect.set_calibration(calibration)
+
+
 def with_thresholds(detect: OpenVocabInferencer, **thresholds: float) -> Calibration:
     made = {
         name.replace("_", " "): Threshold(value, 0.1, 0.1, "pictures", 100, 3)
