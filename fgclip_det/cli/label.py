@@ -20,6 +20,7 @@ from fgclip_det.apis.labelling.labels import by_split, read_thresholds
 from fgclip_det.apis.labelling.run import Labels, folder_pictures, label_folder
 from fgclip_det.cli.arguments.common import (
     check_scores,
+    model_of,
     read_calibration,
     read_negatives,
     read_vocabulary,
@@ -30,7 +31,6 @@ from fgclip_det.exit_codes import say
 from fgclip_det.io import quoted, read_json
 from fgclip_det.vocabulary import TextEmbeddings
 
-_BUNDLED_NAME = "bundled"
 _SHOWN_NAMES = 20
 
 
@@ -88,14 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _detector(
     arguments: argparse.Namespace, calibration: str | None
 ) -> inferencer.OpenVocabInferencer:
-    model: str | None = arguments.model
-    if model is None:
-        model = f"photos/{arguments.preset or 'default'}"
-    elif model == _BUNDLED_NAME:
-        model = None
     device = resolve_device(arguments.device)
     return inferencer.OpenVocabInferencer(
-        model, arguments.weights, arguments.encoder, device, calibration
+        model_of(arguments), arguments.weights, arguments.encoder, device, calibration
     )
 
 
