@@ -61,11 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--out {str(out)!r} is the folder of the pictures: name another")
     check_files(formats, (str(path.relative_to(folder)) for path in folder_pictures(folder, out)))
     check_folder(out, arguments.out, "--out")
-    out.mkdir(parents=True, exist_ok=True)
     detector = _detector(arguments, calibration)
+    detector.limits(arguments.score_thr, arguments.conf_thr)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     note_shares(detector, arguments)
+    out.mkdir(parents=True, exist_ok=True)
     labels = label_folder(
         detector,
         folder,
