@@ -58,6 +58,18 @@ def test_no_line_for_what_is_found_and_none_where_it_is_to_be_quiet(
     assert capsys.readouterr().out == ""
 
 
+def test_a_least_score_beside_confidences_is_told(cached_detector, tmp_path: Path, capsys) -> None:
+    options = ("--texts", "a blue dotted star", "--out-dir", tmp_path, "--score-thr", "0.3")
+    assert run("demo", *options) == 0
+    captured = capsys.readouterr()
+    assert "0 detections" in captured.out
+    assert says("note", "--score-thr", "--conf-thr").search(captured.err)
+    assert run("demo", *options, "--calibration", "none") == 0
+    assert "note" not in capsys.readouterr().err
+    assert run("demo", *options[:-2], "--score-thr", "0") == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_the_bundled_model_has_a_name(tmp_path: Path, capsys) -> None:
     options = ("--model", "bundled", "--texts", "a blue dotted star", "--out-dir", tmp_path)
     assert run("detect", BUNDLED / "images", *options) == 0
