@@ -128,6 +128,14 @@ def test_bad_arguments_are_one_line(
     assert told in said and said.startswith("error: ") and "\n" not in said
 
 
+def test_nothing_is_begun_where_there_are_no_confidences(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--calibration", "none", "--conf-thr", "0.3")
+    assert label(shapes / "train", tmp_path / "out", *options) == 2
+    assert "not calibrated" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("kind", ["file", "below a file", "link that goes round", "long"])
 def test_places_that_cannot_be_written_are_refused(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str

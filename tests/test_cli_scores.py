@@ -11,6 +11,7 @@ import pytest
 from fgclip_det.apis.inferencer import BUNDLED
 from fgclip_det.calibration import Threshold
 from fgclip_det.cli import main
+from tests.messages import says
 
 SHOWN = "a blue dotted star. a green checkered star. a cyan striped ring"
 PICTURES = sorted((BUNDLED / "images").glob("*.png"))
@@ -55,6 +56,31 @@ def test_no_line_for_what_is_found_and_none_where_it_is_to_be_quiet(
     assert [line.count("nothing found") for line in lines] == [0, 1, 1, 0]
     assert run("detect", BUNDLED / "images", *options, "--quiet") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_least_score_beside_confidences_is_told(cached_detector, tmp_path: Path, capsys) -> None:
+    options = ("--texts", "a blue dotted star", "--out-dir", tmp_path, "--score-thr", "0.3")
+    assert run("demo", *options) == 0
+    captured = capsys.readouterr()
+    assert "0 detections" in captured.out
+    assert says("note", "--score-thr", "--conf-thr").search(captured.err)
+    assert run("demo", *options, "--calibration", "none") == 0
+    assert "note" not in capsys.readouterr().err
+    assert run("demo", *options[:-2], "--score-thr", "0") == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_the_bundled_model_has_a_name(tmp_path: Path, capsys) -> None:
+    options = ("--model", "bundled", "--texts", "a blue dotted star", "--out-dir", tmp_path)
+    assert run("detect", BUNDLED / "images", *options) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 detections in 3 picture(s)")
+    assert {one["model"] for one in told(tmp_path)} == {"bundled"}
+
+
+def test_what_is_wrong_with_negatives_is_said_of_them(tmp_path: Path, capsys) -> None:
+    options = ("--negatives", " . ", "--out-dir", tmp_path / "new")
+    assert run("demo", *options) == 2 and not (tmp_path / "new").exists()
+    assert says("--negatives", "names nothing").search(capsys.readouterr().err)
 
 
 def test_results_tell_the_threshold(cached_detector, tmp_path: Path) -> None:

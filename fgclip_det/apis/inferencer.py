@@ -94,13 +94,18 @@ class OpenVocabInferencer:
         """Give detections confidences, or none; see the constructor.
 
         Raises:
-            ValueError: The file cannot be read, or it is another detector's, another encoder's, or
-                was made where others compete.
+            ValueError: It is neither, the file cannot be read, or it is another detector's, another
+                encoder's, or was made where others compete.
         """
         if isinstance(calibration, str) and calibration == AUTO:
             calibration = (self.model.test_cfg or {}).get("calibration")
         if isinstance(calibration, str | os.PathLike):
             calibration = Calibration.load(calibration)
+        if not isinstance(calibration, Calibration | None):
+            raise ValueError(
+                f"a calibration cannot be a {type(calibration).__name__} ({calibration!r:.80}): "
+                'give a Calibration, its file, "auto" or None'
+            )
         self.model.set_calibration(calibration, self.competition)
 
     def set_negatives(self, texts: Any = AUTO) -> None:

@@ -15,12 +15,11 @@ from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.picture_lists import find_images
 from fgclip_det.calibration import NEVER, Calibration, Goal, check_pictures
-from fgclip_det.cli.arguments.common import read_vocabulary
+from fgclip_det.cli.arguments.common import model_of, read_vocabulary
 from fgclip_det.exit_codes import say
 from fgclip_det.io import check_writable
 from fgclip_det.vocabulary import TextEmbeddings
 
-_BUNDLED_NAME = "bundled"
 _SHOWN_NAMES = 20
 _CLIP = 5
 
@@ -116,14 +115,9 @@ def _features(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _detector(arguments: argparse.Namespace) -> inferencer.OpenVocabInferencer:
-    model: str | None = arguments.model
-    if model is None:
-        model = f"photos/{arguments.preset or 'default'}"
-    elif model == _BUNDLED_NAME:
-        model = None
     device = resolve_device(arguments.device)
     return inferencer.OpenVocabInferencer(
-        model, arguments.weights, arguments.encoder, device, calibration=None
+        model_of(arguments), arguments.weights, arguments.encoder, device, calibration=None
     )
 
 

@@ -21,6 +21,7 @@ from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import name_of, named_images
 from fgclip_det.cli.arguments.common import (
     check_scores,
+    model_of,
     read_calibration,
     read_negatives,
     read_vocabulary,
@@ -61,13 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     results.check(str(out_dir))
     device = resolve_device(arguments.device)
-    model = arguments.model or f"photos/{arguments.preset}"
     detector = inferencer.OpenVocabInferencer(
-        model, arguments.weights, arguments.encoder, device, calibration
+        model_of(arguments), arguments.weights, arguments.encoder, device, calibration
     )
     limits = detector.limits(arguments.score_thr, arguments.conf_thr)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
+    model = arguments.model or f"photos/{arguments.preset}"
     results.about = partial(about_run, detector, path_text(model), limits.score_thr)
     note_shares(detector, arguments)
     report = Report(arguments.quiet or arguments.json)

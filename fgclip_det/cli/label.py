@@ -20,6 +20,7 @@ from fgclip_det.apis.labelling.labels import by_split, read_thresholds
 from fgclip_det.apis.labelling.run import Labels, folder_pictures, label_folder
 from fgclip_det.cli.arguments.common import (
     check_scores,
+    model_of,
     read_calibration,
     read_negatives,
     read_vocabulary,
@@ -30,7 +31,6 @@ from fgclip_det.exit_codes import say
 from fgclip_det.io import quoted, read_json
 from fgclip_det.vocabulary import TextEmbeddings
 
-_BUNDLED_NAME = "bundled"
 _SHOWN_NAMES = 20
 
 
@@ -61,11 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--out {str(out)!r} is the folder of the pictures: name another")
     check_files(formats, (str(path.relative_to(folder)) for path in folder_pictures(folder, out)))
     check_folder(out, arguments.out, "--out")
-    out.mkdir(parents=True, exist_ok=True)
     detector = _detector(arguments, calibration)
+    detector.limits(arguments.score_thr, arguments.conf_thr)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     note_shares(detector, arguments)
+    out.mkdir(parents=True, exist_ok=True)
     labels = label_folder(
         detector,
         folder,
@@ -88,14 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _detector(
     arguments: argparse.Namespace, calibration: str | None
 ) -> inferencer.OpenVocabInferencer:
-    model: str | None = arguments.model
-    if model is None:
-        model = f"photos/{arguments.preset or 'default'}"
-    elif model == _BUNDLED_NAME:
-        model = None
     device = resolve_device(arguments.device)
     return inferencer.OpenVocabInferencer(
-        model, arguments.weights, arguments.encoder, device, calibration
+        model_of(arguments), arguments.weights, arguments.encoder, device, calibration
     )
 
 

@@ -126,11 +126,19 @@ class Report:
 def note_shares(detector: Any, arguments: argparse.Namespace) -> None:
     """Say, once, what the numbers are where a detector has no confidences and nobody said so.
 
+    And where it has them, and the least score is given, which hides what it is sure of.
+
     Args:
         detector: An `OpenVocabInferencer`.
-        arguments: With `calibration` and perhaps `quiet`.
+        arguments: With `calibration`, `score_thr` and perhaps `quiet`.
     """
     is_quiet = getattr(arguments, "quiet", False)
+    if detector.calibration is not None and arguments.score_thr and not is_quiet:
+        warnings.warn(
+            "--score-thr is of the scores, shares of what competes, which are small for what is "
+            "found for certain too; --conf-thr is of the confidences",
+            stacklevel=2,
+        )
     if detector.calibration is None and arguments.calibration == "auto" and not is_quiet:
         warnings.warn(
             "this detector is not calibrated: its scores are shares of what competes, and change "

@@ -53,7 +53,7 @@ class Competitors:
         encoder_fingerprint: Of the encoder that made the embeddings.
         region_bank: Regions that tell how near a name is to whatever there is; None for none.
         names: (C, D) float32, unit length, the names in the wording that they are judged in; None
-            where that is how they were asked for.
+            where there is no wording, and the embeddings that were asked for are judged.
     """
 
     texts: tuple[str, ...]
@@ -209,7 +209,8 @@ class Competition:
     def _made(self, asked: TextEmbeddings) -> Competitors:
         vocabulary = worded(asked.vocabulary, self.wording)
         names = None
-        if vocabulary is not asked.vocabulary:
+        # Names that are in it already too: what was asked for is rounded as its batch was.
+        if self.wording is not None:
             names = self._judged(vocabulary, asked.text_length).to(asked.embeddings)
         judged = asked.embeddings if names is None else names
         words = [

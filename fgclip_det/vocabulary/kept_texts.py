@@ -13,7 +13,7 @@ from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 
 class KeptTexts:
-    """Encodes texts once, each as a name that is its own prompt.
+    """Encodes texts once, each as a name that is its own prompt, and whatever else is encoded.
 
     Args:
         encoder: What encodes them.
@@ -37,7 +37,7 @@ class KeptTexts:
         if not missing:
             return torch.stack([self._kept[settings, text] for text in texts])
         vocabulary = Vocabulary(tuple(missing), tuple((text,) for text in missing), templates)
-        made = TextEmbeddings.encode(vocabulary, self._encoder, text_length).embeddings
+        made = TextEmbeddings.encode(vocabulary, self._encoder, text_length, steady=True).embeddings
         rows = made
         if len(missing) < len(texts):
             fresh = dict(zip(missing, made, strict=True))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from fgclip_det.vocabulary.vocabulary import Vocabulary
 _KIND = "fgclip_det.TextEmbeddings"
 # Seconds: what takes less needs no bar.
 _BAR_AFTER = 2.0
+# A matrix product of few rows is rounded otherwise than one of many.
+_LEAST_BATCH, _FILLER = 8, "a"
 _ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
@@ -66,6 +69,7 @@ class TextEmbeddings:
         text_length: str = "short",
         batch_size: int = 256,
         cache_dir: str | os.PathLike | None = None,
+        steady: bool = False,
     ) -> TextEmbeddings:
         """Encode each prompt in each template, normalise, average over a name, normalise.
 
@@ -75,6 +79,8 @@ class TextEmbeddings:
             text_length: "short" or "long".
             batch_size: Texts encoded at once.
             cache_dir: Folder to keep results in and look for them; one that is broken is remade.
+            steady: Whether rounding is to be the same whatever else is encoded: only texts of as
+                many tokens share a batch, and none is small.
 
         Returns:
             The embeddings, on the encoder's device.
@@ -88,7 +94,7 @@ class TextEmbeddings:
                 return found.to(getattr(encoder, "device", "cpu"))
         sentences = vocabulary.sentences()
         rows = {text: i for i, text in enumerate(dict.fromkeys(_flatten(sentences)))}
-        encoded = _encode_texts(list(rows), encoder, text_length, batch_size)
+        encoded = _encode_texts(list(rows), encoder, text_length, batch_size, steady)
         row_of_text = torch.tensor([rows[text] for text in _flatten(sentences)])
         name_of_text = torch.tensor([i for i, group in enumerate(sentences) for _ in group])
         sums = torch.zeros(len(vocabulary), encoded.shape[1], device=encoded.device)
@@ -287,18 +293,37 @@ def _bare(name: str) -> str:
 
 
 def _encode_texts(
-    texts: list[str], encoder: TextEncoder, text_length: str, batch_size: int
+    texts: list[str], encoder: TextEncoder, text_length: str, batch_size: int, steady: bool
 ) -> Tensor:
     # Sorted by length, so that a batch is padded little and its result depends on it little.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    groups = _of_equal_width(order, texts, encoder, text_length) if steady else [order]
+    batches = [
+        group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)
+    ]
     rows: list[Tensor] = []
     for batch in tqdm(batches, desc="texts", delay=_BAR_AFTER):
-        encoded = encoder.encode_text([texts[i] for i in batch], text_length, normalize=True)
-        rows.append(encoded.float())
+        said = [texts[i] for i in batch]
+        if steady:
+            said += [_FILLER] * (_LEAST_BATCH - len(said))
+        encoded = encoder.encode_text(said, text_length, normalize=True)
+        rows.append(encoded[: len(batch)].float())
+    order = [i for batch in batches for i in batch]
     inverse = torch.empty(len(order), dtype=torch.long)
     inverse[torch.tensor(order)] = torch.arange(len(order))
     return torch.cat(rows)[inverse]
+
+
+def _of_equal_width(
+    order: list[int], texts: list[str], encoder: Any, text_length: str
+) -> list[list[int]]:
+    """Texts by their numbers of tokens, where the encoder tells them."""
+    if not hasattr(encoder, "tokenize"):
+        return [order]
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for i in order:
+        groups[encoder.tokenize([texts[i]], text_length).shape[1]].append(i)
+    return [*groups.values()]
 
 
 def _load_cached(

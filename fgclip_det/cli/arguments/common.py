@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # As `apis.presets` has them, whose import takes too long for --help.
 PRESETS = ("default", "balanced", "fast")
+_BUNDLED_NAME = "bundled"
 _BUNDLED_TEXTS = "a blue dotted star. a green checkered star. a cyan striped ring"
 
 
@@ -94,6 +95,13 @@ def check_asked(arguments: argparse.Namespace, own: str | None) -> None:
         raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
 
 
+def model_of(arguments: argparse.Namespace) -> str | None:
+    """The model of ``--model`` or ``--preset``, as `OpenVocabInferencer` takes it."""
+    if arguments.model is None:
+        return f"photos/{arguments.preset or PRESETS[0]}"
+    return None if arguments.model == _BUNDLED_NAME else arguments.model
+
+
 def read_vocabulary(arguments: argparse.Namespace) -> TextEmbeddings | Vocabulary:
     """What is looked for.
 
@@ -123,7 +131,10 @@ def read_negatives(arguments: argparse.Namespace) -> Vocabulary | str | None:
     given = arguments.negatives
     if given in ("auto", "none"):
         return None if given == "none" else "auto"
-    return Vocabulary.parse(given)
+    try:
+        return Vocabulary.parse(given)
+    except ValueError as error:
+        raise ValueError(f"--negatives: {error}") from None
 
 
 def read_calibration(arguments: argparse.Namespace) -> str | None:

@@ -29,7 +29,9 @@ def _add_detector(detect: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--preset", choices=PRESETS, default=PRESETS[0], help="ready detector (default: default)"
     )
-    which.add_argument("--model", metavar="CONFIG", help="config of a detector of your own")
+    which.add_argument(
+        "--model", metavar="CONFIG", help="config of a detector of your own, or bundled"
+    )
     detect.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
     add_device_arguments(detect)
 

@@ -42,7 +42,7 @@ class Rivals:
             counts in the fusion of scores.
         competes: (E,) bool, which of `exchanges` compete; None for all.
         names: (B, D) float64 of unit length, the first of the C in the wording that they are judged
-            in; None where that is how they were asked for.
+            in; None where there is no wording.
     """
 
     bank: Tensor

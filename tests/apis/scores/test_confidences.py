@@ -11,7 +11,7 @@ import torch
 from fgclip_det.apis import Detections, OpenVocabInferencer
 from fgclip_det.apis.detections import Closest
 from fgclip_det.apis.inferencer import BUNDLED
-from fgclip_det.apis.scores.competing import Negatives
+from fgclip_det.apis.scores.competing import Negatives, competition_of
 from fgclip_det.calibration import NEVER, Calibration, Threshold
 from fgclip_det.vocabulary import Vocabulary
 from fgclip_det.vocabulary.attributes import Attributes
@@ -47,6 +47,32 @@ def confidences(answers: list[Detections]) -> dict[tuple, float]:
             answer.names, answer.boxes.tolist(), answer.confidences.tolist(), strict=True
         )
     }
+
+
+def test_texts_of_other_lengths_do_not_even_round_a_confidence(
+    detect: OpenVocabInferencer,
+) -> None:
+    regions = [image.regions for image in detect.propose(PICTURES, progress=False)]
+
+    def features(*texts: str) -> list[torch.Tensor]:
+        asked = detect.encode([*texts])
+        found = detect.model.evidence(regions, asked, detect.competition.against(asked))
+        return [torch.stack([one.features["detector"], one.features["encoder"]]) for one in found]
+
+    asked = ["a blue plain star", "white dotted ring", "a mug with a very long handle, and a lid"]
+    detect.competition = competition_of(detect.model)
+    together = features(*asked)
+    for place, name in enumerate(asked):
+        # Nothing is kept of what was encoded together.
+        detect.competition = competition_of(detect.model)
+        for one, every in zip(features(name), together, strict=True):
+            torch.testing.assert_close(one[..., 0], every[..., place], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("calibration", [5, {}, b"x"])
+def test_what_is_no_calibration_is_refused(detect: OpenVocabInferencer, calibration) -> None:
+    with pytest.raises(ValueError, match=says("calibration cannot be", type(calibration).__name__)):
+        detect.set_calibration(calibration)
 
 
 def with_thresholds(detect: OpenVocabInferencer, **thresholds: float) -> Calibration:
