@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
+from fgclip_det.io import check_writable
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
 _OTHER_KEYS = {
@@ -89,12 +90,14 @@ def check_target(out: Path, *read: str | os.PathLike) -> Path:
 
     Raises:
         ValueError: It is no ``.json`` file in a folder that is there, or one of `read`.
+        OSError: The folder cannot be written to.
     """
     if out.suffix != ".json" or not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"{str(out)!r} must be a .json file in a folder that is there")
     # Of a link that leads to itself `Path.resolve` has no answer.
     if any(os.path.realpath(out) == os.path.realpath(other) for other in read):
         raise ValueError(f"{str(out)!r} would be written over what is read: name another file")
+    check_writable(out.parent)
     return out
 
 
