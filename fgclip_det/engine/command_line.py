@@ -78,6 +78,17 @@ def read_config(
     return config
 
 
+def given_path(text: str) -> Path:
+    """An argument that is a path; "", of a shell's variable that is not set, is none.
+
+    Raises:
+        argparse.ArgumentTypeError: It is "".
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path: leave the option out, or give one")
+    return Path(text)
+
+
 def check_target(out: Path, *read: str | os.PathLike) -> Path:
     """Say what is wrong with a file of results before anything is computed.
 

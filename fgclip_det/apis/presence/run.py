@@ -72,11 +72,7 @@ def evaluate_presence(
     tuning, testing = read_queries(*tune), read_queries(*test)
     # Before the network looks into the first.
     check_image_paths(str(picture.path) for picture in chain(tuning, testing))
-    there = [one for one in map(_only_present, tuning) if one.queries]
-    if not there:
-        raise ValueError(
-            f"{str(tune[0])!r} has no query of the kind 'present' to tune on: add some"
-        )
+    there = _only_present(tuning, tune[0])
     texts = (query.text for picture in chain(tuning, testing) for query in picture.queries)
     values = Values(detector, list(texts), value)
     if needs_shares and not values.is_share:
@@ -95,9 +91,18 @@ def evaluate_presence(
     return {**told, **summarize(outcomes, threshold, is_share=values.is_share)}
 
 
-def _only_present(picture: AskedPicture) -> AskedPicture:
-    kept = tuple(query for query in picture.queries if query.kind == "present")
-    return AskedPicture(picture.path, kept)
+def _only_present(
+    pictures: Sequence[AskedPicture], source: str | os.PathLike
+) -> list[AskedPicture]:
+    """What a threshold is fixed on; `source` is the file of the queries."""
+    there = []
+    for picture in pictures:
+        kept = tuple(query for query in picture.queries if query.kind == "present")
+        if kept:
+            there.append(AskedPicture(picture.path, kept))
+    if not there:
+        raise ValueError(f"{str(source)!r} has no query of the kind 'present' to tune on: add some")
+    return there
 
 
 def _outcomes(
