@@ -111,6 +111,12 @@ def test_absent_things_alone_bound_evidence(shapes: Path, tmp_path: Path) -> Non
         (["--calibration", "MISSING", "--risk", 0.3], "cannot be read"),
         (["--out", "FOLDER"], "is a folder"),
         (["--out", ""], "no path"),
+        (["--out", "PICTURE"], "is no .json file"),
+        (["--out", "TRUTH"], "written over --truth"),
+        (["--seed", -1], "--seed is -1"),
+        (["--prior", 0], "--prior is 0"),
+        (["--prior", 0.1, "--risk", 0.1, "--absent"], "--prior is of a curve"),
+        (["--kind", "alarms"], "--kind and --clip are of a bound"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
@@ -123,6 +129,9 @@ def test_bad_input_is_one_line_and_exit_2(
     other = tmp_path / "other.json"
     Calibration("other", "e", {}, ("detector",), (1.0,)).save(other)
     places = {"OTHER": other, "MISSING": tmp_path / "no.json", "FOLDER": tmp_path}
+    places |= {"PICTURE": shapes / "val" / "000000.png"}
+    places |= {"TRUTH": shapes / "val" / ".." / "annotations" / "val.json"}
+    before = [places[key].read_bytes() for key in ("PICTURE", "TRUTH")]
     given = [places.get(one, one) for one in arguments]
     if "--absent" in given:
         given = [0.01 if one == 0.1 else one for one in given]
@@ -135,6 +144,19 @@ def test_bad_input_is_one_line_and_exit_2(
     assert code == 2 and told in said.err
     assert "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
     assert not (tmp_path / "c.json").exists()
+    assert [places[key].read_bytes() for key in ("PICTURE", "TRUTH")] == before
+
+
+def test_a_picture_that_is_given_twice_counts_once(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c.json"
+    told = ["--absent", "--texts", "a cat", "--risk", 0.02, "--out", out, "--quiet"]
+    # 140 would be enough.
+    assert calibrate(shapes / "val", shapes / "val", *told) == 2
+    said = capsys.readouterr().err
+    assert "note: 70 of 140 pictures" in said and "error: 70 pictures cannot bound" in said
+    assert not out.exists()
 
 
 def test_truth_is_of_one_folder(

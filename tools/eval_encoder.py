@@ -19,7 +19,7 @@ from fgclip_det.exit_codes import Parser, needed_packages, notes, run_tool, say
 with needed_packages():
     from fgclip_det.apis import resolve_device
     from fgclip_det.encoders import load_encoder
-    from fgclip_det.engine import check_target
+    from fgclip_det.engine import check_target, given_path
     from fgclip_det.evaluation.encoder import (
         DEFAULT_LIMIT_GB,
         PROTOCOLS,
@@ -45,17 +45,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     names = ", ".join(PROTOCOLS)
     parser.add_argument("protocol", choices=PROTOCOLS, metavar="PROTOCOL", help=names)
     parser.add_argument("encoder", help="directory or hub id: FG-CLIP, FG-CLIP 2, CLIP, SigLIP 2")
-    parser.add_argument("root", type=Path, help="folder of the protocol's stock files")
+    parser.add_argument("root", type=given_path, help="folder of the protocol's stock files")
     parser.add_argument("--as-published", action="store_true", help="print the authors' population")
     parser.add_argument("--out", type=Path, help="JSON of this encoder's results, to be added to")
     parser.add_argument("--name", help="key in --out; the protocol's name by default")
-    parser.add_argument("--images", type=Path, help="folder of the pictures, if elsewhere")
+    parser.add_argument("--images", type=given_path, help="folder of the pictures, if elsewhere")
     parser.add_argument("--limit", type=int, help="in place of ShareGPT4V's 1,000 pictures")
     parser.add_argument("--num-classes", type=int, help="in place of ImageNet's 1,000 classes")
     parser.add_argument("--image-size", type=int, help="side of the square in generation 1, px")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16: other last digits")
-    parser.add_argument("--cache", type=Path, help="folder where features are kept for other runs")
+    parser.add_argument("--cache", type=given_path, help="folder of features kept for other runs")
     parser.add_argument("--cache-limit", type=float, default=DEFAULT_LIMIT_GB, help="its gigabytes")
     parser.add_argument("--sheet", type=Path, help="HTML of the ten worst misses of a retrieval")
     parser.add_argument("--device", default="cpu", help="where the encoder runs")

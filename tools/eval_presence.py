@@ -54,7 +54,13 @@ def evaluate(args: argparse.Namespace) -> None:
     model = None if args.config == "bundled" else args.config
     detector = OpenVocabInferencer(model, args.checkpoint, device=args.device)
     summary = evaluate_presence(
-        detector, args.tune, args.test, args.recall, args.value, args.batch_size
+        detector,
+        args.tune,
+        args.test,
+        args.recall,
+        args.value,
+        args.batch_size,
+        needs_shares=args.diagram is not None,
     )
     if args.out:
         write_json(args.out, {"model": args.config, "checkpoint": args.checkpoint, **summary})

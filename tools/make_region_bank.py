@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", help="pictures, folders or patterns")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
     parser.add_argument("--number", type=int, default=2048, help="regions (default: 2048)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice (default: 0)")
     which = parser.add_mutually_exclusive_group()
@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--weights belongs to --model: give its config too")
     if args.out.is_dir():
         raise ValueError(f"--out {str(args.out)!r} is a folder: name a file")
+    # A slip of the hand must not cost a picture.
+    if args.out.suffix != ".safetensors":
+        raise ValueError(f"--out {str(args.out)!r} is no .safetensors file: name one")
     # Before what takes long.
     check_writable(args.out.parent)
     model = None if args.model == "bundled" else args.model or f"photos/{args.preset}"

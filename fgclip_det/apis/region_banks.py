@@ -62,7 +62,7 @@ def make_region_bank(
     random.Random(seed).shuffle(pictures)
     pictures = pictures[:number]
     most = _SPARE * math.ceil(number / len(pictures))
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch.Generator().manual_seed(seed % 2**63)
     found = [
         _drawn(one, most, chance) for one in _regions(detector, pictures, batch_size, progress)
     ]

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from fgclip_det.apis import inferencer
-from fgclip_det.apis.argument_checks import check_batch_size, check_path
+from fgclip_det.apis.argument_checks import check_batch_size, check_path, check_whole_number
 from fgclip_det.apis.calibrating.run import Calibrator, calibrate
 from fgclip_det.apis.calibrating.source import DetectorSource
-from fgclip_det.apis.calibrating.truth import KnownPicture, known_pictures
+from fgclip_det.apis.calibrating.truth import absent_pictures, known_pictures
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.picture_lists import find_images
@@ -31,24 +31,17 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: An argument is wrong, or the pictures are too few; nothing was written then.
     """
     goal = _goal(arguments)
-    check_batch_size(arguments.batch_size)
-    if arguments.conf_thr is not None and not 0 <= arguments.conf_thr <= 1:
-        raise ValueError(f"--conf-thr is {arguments.conf_thr}: it must be between 0 and 1")
-    if arguments.prior is not None and not 0 < arguments.prior < 1:
-        raise ValueError(f"--prior is {arguments.prior}: it must be between 0 and 1")
-    out = _out(arguments.out)
+    _check_numbers(arguments)
+    out = _out(arguments.out, arguments.truth)
     folder = _folder(arguments)
     before = None if arguments.calibration is None else Calibration.load(arguments.calibration)
-    paths = find_images(arguments.pictures) if arguments.absent else []
+    absent = absent_pictures(find_images(arguments.pictures)) if arguments.absent else []
     vocabulary = read_vocabulary(arguments)
     if arguments.absent:
-        check_pictures(len(paths), goal, len(vocabulary))
+        check_pictures(len(absent), goal, len(vocabulary))
     detector = _detector(arguments)
     texts = detector.encode(vocabulary)
-    if arguments.truth is None:
-        pictures = [KnownPicture(os.fspath(path)) for path in paths]
-    else:
-        pictures = known_pictures(arguments.truth, folder, texts)
+    pictures = absent or known_pictures(arguments.truth, folder, texts)
     calibrator = Calibrator(
         detector,
         DetectorSource(detector, detector.competition),
@@ -80,17 +73,38 @@ def _goal(arguments: argparse.Namespace) -> Goal | None:
     if arguments.risk is None:
         if arguments.absent or arguments.calibration is not None:
             raise ValueError("say what thresholds are to keep, e.g. --risk 0.1")
+        if arguments.kind == "alarms" or clip is not None:
+            raise ValueError("--kind and --clip are of a bound: say which, e.g. --risk 0.1")
         return None
     goal = Goal(arguments.risk, arguments.delta, arguments.kind, clip)
     goal.check()
     return goal
 
 
-def _out(given: str) -> Path:
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    check_batch_size(arguments.batch_size)
+    check_whole_number(arguments.seed, "--seed", 0)
+    conf_thr, prior = arguments.conf_thr, arguments.prior
+    if conf_thr is not None and not 0 <= conf_thr <= 1:
+        raise ValueError(f"--conf-thr is {conf_thr}: it must be between 0 and 1")
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(f"--prior is {prior}: it must be between 0 and 1")
+    if prior is not None and (arguments.absent or arguments.calibration is not None):
+        raise ValueError(
+            "--prior is of a curve, and with --absent or --calibration none is fitted: leave it out"
+        )
+
+
+def _out(given: str, truth: str | None) -> Path:
     check_path(given, "--out")
     out = Path(given)
     if out.is_dir():
         raise ValueError(f"--out {given!r} is a folder: name a file in it")
+    # A slip of the hand must not cost a picture or the truth.
+    if out.suffix != ".json":
+        raise ValueError(f"--out {given!r} is no .json file: name one")
+    if truth is not None and os.path.realpath(out) == os.path.realpath(truth):
+        raise ValueError(f"--out {given!r} would be written over --truth: name another file")
     check_writable(out.parent)
     return out
 

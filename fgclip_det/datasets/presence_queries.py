@@ -91,6 +91,8 @@ def read_queries(path: str | os.PathLike, image_root: str | os.PathLike) -> list
 
 
 _LISTS = ("images", "queries")
+# No picture is as wide, and float32 holds pixels up to here.
+_FAR = 2**24
 
 
 def _query(where: str, entry: Mapping[str, Any]) -> Query:
@@ -99,18 +101,21 @@ def _query(where: str, entry: Mapping[str, Any]) -> Query:
         raise ValueError(f"{where} has the text {quoted(text)}: give a phrase")
     if kind not in KINDS:
         raise ValueError(f"{where} is of the kind {quoted(kind)}: choose from {', '.join(KINDS)}")
-    try:
-        boxes = np.array(entry.get("bboxes", []), dtype=np.float32).reshape(-1, 4)
-    except (TypeError, ValueError, OverflowError):
-        boxes = np.full((1, 4), np.nan)
-    if not np.isfinite(boxes).all() or (boxes[:, 2:] <= 0).any():
-        raise ValueError(
-            f"{where} has the bboxes {quoted(entry['bboxes'])}: give [x, y, width, height] each"
-        )
+    given = entry.get("bboxes", [])
+    if not isinstance(given, list) or not all(map(_is_box, given)):
+        raise ValueError(f"{where} has the bboxes {quoted(given)}: give [x, y, width, height] each")
+    boxes = np.array(given, dtype=np.float32).reshape(-1, 4)
     if (kind == "present") != bool(len(boxes)):
         raise ValueError(
             f"{where} is {kind} and has {len(boxes)} bboxes: what is present has some, all else "
             "has none"
         )
     boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    return Query(text, kind, boxes, differs if isinstance(differs, str) else None)
+    differs = " ".join(differs.split()) if isinstance(differs, str) else None
+    return Query(text, kind, boxes, differs)
+
+
+def _is_box(box: Any) -> bool:
+    """Whether it is four numbers that a float32 holds, the last two above 0."""
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(n) in (int, float) for n in box)
+    return numbers and all(abs(n) < _FAR for n in box) and min(box[2:]) > 0

@@ -6,6 +6,7 @@ from fgclip_det.engine.command_line import (
     ConfigOptionsAction,
     check_checkpoint,
     check_target,
+    given_path,
     read_config,
     set_launcher,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "check_checkpoint",
     "check_target",
     "find_resumable",
+    "given_path",
     "read_config",
     "set_launcher",
 ]

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
+from fgclip_det.io import check_writable
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
 _OTHER_KEYS = {
@@ -77,6 +78,17 @@ def read_config(
     return config
 
 
+def given_path(text: str) -> Path:
+    """An argument that is a path; "", of a shell's variable that is not set, is none.
+
+    Raises:
+        argparse.ArgumentTypeError: It is "".
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path: leave the option out, or give one")
+    return Path(text)
+
+
 def check_target(out: Path, *read: str | os.PathLike) -> Path:
     """Say what is wrong with a file of results before anything is computed.
 
@@ -89,12 +101,14 @@ def check_target(out: Path, *read: str | os.PathLike) -> Path:
 
     Raises:
         ValueError: It is no ``.json`` file in a folder that is there, or one of `read`.
+        OSError: The folder cannot be written to.
     """
     if out.suffix != ".json" or not out.parent.is_dir() or out.is_dir():
         raise ValueError(f"{str(out)!r} must be a .json file in a folder that is there")
     # Of a link that leads to itself `Path.resolve` has no answer.
     if any(os.path.realpath(out) == os.path.realpath(other) for other in read):
         raise ValueError(f"{str(out)!r} would be written over what is read: name another file")
+    check_writable(out.parent)
     return out
 
 

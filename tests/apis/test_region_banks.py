@@ -85,7 +85,7 @@ def test_regions_are_drawn_by_chance_from_all() -> None:
     detector = Detector([9])
     drawn = [
         tuple(axes(make_region_bank(detector, pixels(1), 1, seed, progress=False)))
-        for seed in range(40)
+        for seed in (*range(40), 2**70)
     ]
     assert len(set(drawn)) > 5 and drawn[0] == tuple(
         axes(make_region_bank(detector, pixels(1), 1, 0, progress=False))

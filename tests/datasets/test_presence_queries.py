@@ -10,7 +10,13 @@ GOOD = {
     "queries": [
         {"image_id": 5, "text": "a dog", "kind": "absent"},
         {"image_id": 5, "text": "a cat", "kind": "present", "bboxes": [[1, 2, 3, 4], [0, 0, 1, 1]]},
-        {"image_id": 5, "text": "a red cat", "kind": "near_miss", "bboxes": [], "differs": "color"},
+        {
+            "image_id": 5,
+            "text": "a red cat",
+            "kind": "near_miss",
+            "bboxes": [],
+            "differs": " co\n lor",
+        },
     ],
 }
 
@@ -31,7 +37,7 @@ def test_pictures_that_are_asked_with_their_queries(read, tmp_path):
     assert [query.kind for query in picture.queries] == ["absent", "present", "near_miss"]
     assert [len(query.boxes) for query in picture.queries] == [0, 2, 0]
     assert picture.queries[1].boxes[0].tolist() == [1, 2, 4, 6]
-    assert [query.differs for query in picture.queries] == [None, None, "color"]
+    assert [query.differs for query in picture.queries] == [None, None, "co lor"]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,11 @@ def test_pictures_that_are_asked_with_their_queries(read, tmp_path):
         (("queries", 0, "bboxes"), [[0, 0, 1, 1]], "is absent and has 1 bboxes"),
         (("queries", 1, "bboxes"), [[0, 0, 0, 1]], "give \\[x, y, width, height\\]"),
         (("queries", 1, "bboxes"), [[0, 0, 1]], "give \\[x, y, width, height\\]"),
+        (("queries", 1, "bboxes"), [1, 2, 3, 4], "give \\[x, y, width, height\\]"),
+        (("queries", 1, "bboxes"), [[1, 2, 3, 4, 5, 6, 7, 8]], "give \\[x, y, width, height\\]"),
+        (("queries", 1, "bboxes"), [["1", 2, 3, 4]], "give \\[x, y, width, height\\]"),
+        (("queries", 1, "bboxes"), [[True, 2, 3, 4]], "give \\[x, y, width, height\\]"),
+        (("queries", 1, "bboxes"), [[1e30, 2, 3, 4]], "give \\[x, y, width, height\\]"),
         (("queries", 1, "bboxes"), "x", "give \\[x, y, width, height\\]"),
     ],
 )

@@ -87,6 +87,12 @@ def test_refusals_write_nothing(
     refused("urban-1k", ENCODER, str(data), named=broken.name)
     assert main(["urban-1k", ENCODER, str(data), "--name", "x"]) == 2
     assert "--name is the key in --out" in capsys.readouterr().err
+    assert main(["urban-1k", ENCODER, str(data), "--sheet", "/proc/a.html"]) == 2
+    assert "'/proc'" in capsys.readouterr().err
+    for option in ("--cache", "--images"):
+        with pytest.raises(SystemExit):
+            main(["urban-1k", ENCODER, str(data), option, ""])
+        assert f"{option}: '' is no path" in capsys.readouterr().err
     out.write_text("{}", encoding="utf-8")
     assert main(["urban-1k", ENCODER, str(data), "--out", str(out)]) == 2
     assert "details" in capsys.readouterr().err and out.read_text(encoding="utf-8") == "{}"

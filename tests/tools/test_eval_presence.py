@@ -38,6 +38,8 @@ def test_prints_the_table_and_writes_both_files(main, arguments, tmp_path, capsy
         (["--recall", "2"], "recall is 2.0"),
         (["--out", "none/a.json"], "must be a .json file in a folder that is there"),
         (["--diagram", "a.jpg"], "must be a .png file"),
+        (["--diagram", "/proc/a.png"], "'/proc'"),
+        (["--out", "/proc/a.json"], "'/proc'"),
         (["--tune", "none.json", "."], "'none.json' cannot be read"),
     ],
 )
@@ -47,6 +49,13 @@ def test_what_the_user_can_mend_exits_with_2(main, arguments, more, message, cap
     except SystemExit as error:
         code = error.code
     assert code == 2 and message in capsys.readouterr().err
+
+
+def test_log_odds_are_not_drawn(main, arguments, tmp_path, capsys):
+    files = ["--out", str(tmp_path / "a.json"), "--diagram", str(tmp_path / "a.png")]
+    assert main([*arguments, "--value", "evidence", *files]) == 2
+    assert "leave the diagram out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_queries_are_not_written_over(main, arguments, made, tmp_path, capsys):

@@ -42,4 +42,5 @@ def test_mistakes_are_one_line(main, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "number is 0" in fails(picture, "--out", out, "--number", 0, *BUNDLED_MODEL)
     assert "--weights belongs to --model" in fails(picture, "--out", out, "--weights", "x.pth")
     assert "is a folder" in fails(picture, "--out", tmp_path, *BUNDLED_MODEL)
+    assert "no .safetensors file" in fails(picture, "--out", tmp_path / "a.png", *BUNDLED_MODEL)
     assert "preset" in fails(picture, "--out", out, "--preset", "none")

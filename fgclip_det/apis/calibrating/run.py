@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,6 +26,8 @@ _MOST_FITTED = 20
 _MOST_OF_A_PICTURE = 2000
 # Right and wrong boxes that are needed before a curve is bent.
 _LEAST_BENT = 200
+# Fewer right boxes than this are told of: any curve is a guess then.
+_FEW_RIGHT = 20
 # Pictures that the network looks into before their evidence is read.
 _AT_ONCE = 16
 
@@ -111,17 +114,24 @@ class Calibrator:
         in_second[halves(len(pictures), seed)[1]] = True
         held_out = in_second[sample.places]
         bent = all(
-            (right & part).sum() >= _LEAST_BENT
-            for right in (sample.right, ~sample.right)
+            (kind & part).sum() >= _LEAST_BENT
+            for kind in (sample.right, ~sample.right)
             for part in (held_out, ~held_out)
         )
+        right = int(sample.right.sum())
+        if 0 < right < _FEW_RIGHT:
+            warnings.warn(
+                f"the curve is fitted to {right} right box(es), and its confidences say little: "
+                "add pictures that show what is named",
+                stacklevel=2,
+            )
         weights = self._weights(pictures, sample, prior)
         curve = fit_curve(table, sample.right, weights, held_out if bent else None)
         about = {
             "pictures": len(pictures),
             "names": len(self.texts),
             "boxes": len(sample.right),
-            "right": int(sample.right.sum()),
+            "right": right,
             "prior": prior,
         }
         return replace(

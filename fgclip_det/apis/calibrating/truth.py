@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from fgclip_det.apis.inputs.kinds import is_url
 from fgclip_det.datasets.annotation_files import (
     AnnotationFile,
     image_file_name,
@@ -61,6 +64,25 @@ class KnownPicture:
         return right, counts
 
 
+def absent_pictures(paths: Iterable[str | os.PathLike]) -> list[KnownPicture]:
+    """Pictures without anything that is looked for, each once: again it is no more evidence.
+
+    Args:
+        paths: Files, as `Path`, or addresses, as text. Those that are given again are warned of.
+    """
+    paths = list(paths)
+    once: dict[str, str] = {}
+    for path in map(os.fspath, paths):
+        once.setdefault(path if is_url(path) else os.path.realpath(path), path)
+    if len(once) < len(paths):
+        warnings.warn(
+            f"{len(paths) - len(once)} of {len(paths)} pictures were given before, and count once: "
+            "a bound is of pictures that are drawn one by one",
+            stacklevel=2,
+        )
+    return [KnownPicture(path) for path in once.values()]
+
+
 def known_pictures(
     file: str | os.PathLike, folder: str | os.PathLike, texts: TextEmbeddings
 ) -> list[KnownPicture]:
@@ -72,14 +94,20 @@ def known_pictures(
         texts: Names that are looked for: categories of the file, articles and case aside.
 
     Raises:
-        ValueError: The file cannot be read or lists no pictures, a picture is missing, or a name is
-            no category.
+        ValueError: The file cannot be read or lists no pictures, a picture is missing or stands
+            there twice, or a name is no category.
     """
     truth = read_annotations(file)
     if not truth.images:
         raise ValueError(f"{str(file)!r} lists no pictures: give one that does")
     paths = {i["id"]: str(Path(folder) / image_file_name(i)) for i in truth.images}
     check_image_paths(paths.values())
+    files = Counter(map(os.path.realpath, paths.values()))
+    twice = [path for path, count in files.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{str(file)!r} lists pictures twice ({listed(twice, 'pictures twice')}): keep one each"
+        )
     labels = _labels(truth, texts)
     boxes: dict[int, dict[int, list]] = {number: {} for number in paths}
     crowds: dict[int, dict[int, list]] = {number: {} for number in paths}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgclip_det.apis.argument_checks import check_path
-from fgclip_det.io import write_bytes
+from fgclip_det.io import check_writable, write_bytes
 
 
 def check_diagram(path: str | os.PathLike) -> None:
@@ -17,10 +17,12 @@ def check_diagram(path: str | os.PathLike) -> None:
 
     Raises:
         ValueError: It is no ``.png`` file in a folder that is there.
+        OSError: The folder cannot be written to.
     """
     check_path(path, "a diagram")
-    if Path(path).suffix.lower() != ".png" or not Path(path).parent.is_dir():
+    if Path(path).suffix.lower() != ".png" or not Path(path).parent.is_dir() or Path(path).is_dir():
         raise ValueError(f"{str(path)!r} must be a .png file in a folder that is there")
+    check_writable(Path(path).parent)
 
 
 def write_diagram(summary: Mapping[str, Any], path: str | os.PathLike) -> None:

@@ -16,6 +16,7 @@ from fgclip_det.apis.argument_checks import check_batch_size
 from fgclip_det.apis.inferencer import OpenVocabInferencer
 from fgclip_det.apis.presence.values import VALUES as VALUES
 from fgclip_det.apis.presence.values import Values
+from fgclip_det.datasets.image_files import check_image_paths
 from fgclip_det.datasets.presence_queries import AskedPicture, Query, read_queries
 from fgclip_det.evaluation.presence.counts import Answer, box_iou
 from fgclip_det.evaluation.presence.summary import (
@@ -25,6 +26,7 @@ from fgclip_det.evaluation.presence.summary import (
     summarize,
     tuned_threshold,
 )
+from fgclip_det.io import quoted, read_image
 from fgclip_det.models.regions.detection_selection import select_detections
 from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.models.regions.regions import Regions
@@ -38,6 +40,7 @@ def evaluate_presence(
     value: str | None = None,
     batch_size: int = 8,
     progress: bool = True,
+    needs_shares: bool = False,
 ) -> dict[str, Any]:
     """Ask what is there and what is not, one name at a time.
 
@@ -52,6 +55,7 @@ def evaluate_presence(
         value: What is compared with the threshold: see `Values`.
         batch_size: Pictures that go through the network at once.
         progress: Whether to show a progress bar.
+        needs_shares: Whether values that are not in [0, 1] are refused, as for a diagram.
 
     Returns:
         `summarize`'s, and the ``value``, the ``tune`` and ``test`` files, the ``target_recall``,
@@ -59,15 +63,23 @@ def evaluate_presence(
         where competitors leave no more.
 
     Raises:
-        ValueError: A file or a picture cannot be read or used, or a setting is out of range.
+        ValueError: A file or a picture cannot be read or used, nothing is there in the pictures of
+            `tune`, or a setting is out of range.
     """
     check_batch_size(batch_size)
     if not 0 < recall <= 1:
         raise ValueError(f"recall is {recall}: give a share above 0, at most 1")
     tuning, testing = read_queries(*tune), read_queries(*test)
+    # Before the network looks into the first.
+    check_image_paths(str(picture.path) for picture in chain(tuning, testing))
+    there = _only_present(tuning, tune[0])
     texts = (query.text for picture in chain(tuning, testing) for query in picture.queries)
     values = Values(detector, list(texts), value)
-    there = [one for one in map(_only_present, tuning) if one.queries]
+    if needs_shares and not values.is_share:
+        raise ValueError(
+            f"values of the kind {quoted(values.kind)} are no probabilities to draw: leave the "
+            "diagram out, or choose another --value"
+        )
     with tqdm(total=len(there) + len(testing), desc="pictures", disable=not progress) as bar:
         tuned = list(_outcomes(detector, values, there, np.inf, batch_size, bar))
         threshold = max(tuned_threshold(tuned, recall), values.never)
@@ -79,9 +91,18 @@ def evaluate_presence(
     return {**told, **summarize(outcomes, threshold, is_share=values.is_share)}
 
 
-def _only_present(picture: AskedPicture) -> AskedPicture:
-    kept = tuple(query for query in picture.queries if query.kind == "present")
-    return AskedPicture(picture.path, kept)
+def _only_present(
+    pictures: Sequence[AskedPicture], source: str | os.PathLike
+) -> list[AskedPicture]:
+    """What a threshold is fixed on; `source` is the file of the queries."""
+    there = []
+    for picture in pictures:
+        kept = tuple(query for query in picture.queries if query.kind == "present")
+        if kept:
+            there.append(AskedPicture(picture.path, kept))
+    if not there:
+        raise ValueError(f"{str(source)!r} has no query of the kind 'present' to tune on: add some")
+    return there
 
 
 def _outcomes(
@@ -96,7 +117,10 @@ def _outcomes(
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
         found = detector.propose(
-            [picture.path for picture in batch], batch_size=batch_size, progress=False
+            # As the boxes of the queries see them, whatever turn EXIF tells of.
+            [read_image(picture.path, "stored") for picture in batch],
+            batch_size=batch_size,
+            progress=False,
         )
         for number, (picture, image) in enumerate(zip(batch, found, strict=True), start=start):
             of_all = values(image.regions, [query.text for query in picture.queries])

@@ -29,7 +29,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--absent", action="store_true", help="nothing that is named is in any of the pictures"
     )
     _add_goal(calibrate)
-    calibrate.add_argument("--out", required=True, metavar="FILE", help="calibration to write")
+    calibrate.add_argument(
+        "--out", required=True, metavar="FILE", help="calibration to write, .json"
+    )
     calibrate.add_argument(
         "--calibration", metavar="FILE", help="one that gets thresholds of more names"
     )

@@ -44,18 +44,23 @@ def add_result(out: Path, result: Result, name: str | None = None) -> None:
 
 def _read(out: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
     beside = details_path(out)
-    if not out.exists():
-        return {}, {}
-    results = read_json(out, "file of results")
-    if not beside.exists():
+    results = read_json(out, "file of results") if out.exists() else {}
+    if out.exists() and not beside.exists():
         raise ValueError(
             f"{str(out)!r} has no {beside.name!r} beside it, which tells whose results it holds: "
             "name another file"
         )
-    details = read_json(beside, "file of details")
+    # Without results they are of a run that was killed, or somebody's own file.
+    details = read_json(beside, "file of details") if beside.exists() else {}
     for path, values in ((out, results), (beside, details)):
         if not _are_objects(values):
             raise ValueError(f"{str(path)!r} is no file of this tool: name another file")
+    unknown = results.keys() - details.keys()
+    if unknown:
+        raise ValueError(
+            f"{str(beside)!r} does not tell whose results {quoted(min(unknown))} in {str(out)!r} "
+            "is: name another file"
+        )
     others = {quoted(one.get("fingerprint")) for one in details.values()} - {repr(fingerprint)}
     if others:
         raise ValueError(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fgclip_det.evaluation.encoder.data_sets import Retrieval
 from fgclip_det.evaluation.encoder.evaluate import Result
-from fgclip_det.io import read_image, write_text
+from fgclip_det.io import check_writable, read_image, write_text
 
 # Longest side of a picture on the page, in px, and the most answers shown above the right one.
 _SIDE, _ABOVE = 240, 3
@@ -31,11 +31,13 @@ def check_sheet(path: Path, protocol_kind: str) -> None:
 
     Raises:
         ValueError: It is no ``.html`` file in a folder that is there, or not of a retrieval.
+        OSError: The folder cannot be written to.
     """
     if protocol_kind != "retrieval":
         raise ValueError(f"a sheet shows misses of retrieval, not of {protocol_kind}: leave it out")
     if path.suffix != ".html" or not path.parent.is_dir() or path.is_dir():
         raise ValueError(f"{str(path)!r} must be an .html file in a folder that is there")
+    check_writable(path.parent)
 
 
 def write_sheet(path: Path, result: Result, number: int = 10) -> None:

@@ -242,6 +242,14 @@ def test_a_curve_sees_the_best_boxes_of_a_name_and_of_a_picture(
     assert (fitted()["boxes"], fitted()["right"]) == (30, 10)
 
 
+def test_a_curve_of_a_few_right_boxes_is_told_of(recwarn: pytest.WarningsRecorder) -> None:
+    made = calibrator(Made(law), features=["x"])
+    made.fitted(pictures(20))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"fitted to 19 right box\(es\)"):
+        made.fitted(pictures(19))
+
+
 def test_pictures_of_another_size_than_their_truth(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_image(path, Image.new("RGB", (16, 8)))

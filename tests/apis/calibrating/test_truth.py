@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fgclip_det.apis.calibrating.truth import KnownPicture, known_pictures
+from fgclip_det.apis.calibrating.truth import KnownPicture, absent_pictures, known_pictures
 from fgclip_det.io import write_image, write_json
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
@@ -34,6 +34,20 @@ def written(folder: Path, annotations: list[dict[str, Any]], names: list[str]) -
     categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
     write_json(file, {"images": images, "annotations": ready, "categories": categories})
     return file
+
+
+def test_a_picture_counts_once(tmp_path: Path) -> None:
+    written(tmp_path, [], ["a.png", "b.png"])
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    address = "https://example.org/a.png"
+    given = [tmp_path / "a.png", address, tmp_path / "b.png"]
+    assert [one.path for one in absent_pictures(given)] == [str(one) for one in given]
+    with pytest.warns(UserWarning, match="3 of 6 pictures were given before"):
+        again = absent_pictures([*given, tmp_path / "." / "b.png", tmp_path / "link.png", address])
+    assert [one.path for one in again] == [str(one) for one in given]
+    truth = written(tmp_path, [], ["a.png", "b.png", "a.png"])
+    with pytest.raises(ValueError, match=r"lists pictures twice \(.*a\.png\): keep one each"):
+        known_pictures(truth, tmp_path, asked(["mug"]))
 
 
 def test_boxes_of_the_names_by_picture(tmp_path: Path) -> None:

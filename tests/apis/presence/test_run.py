@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fgclip_det.apis.presence import check_diagram, evaluate_presence, write_diagram
 from fgclip_det.apis.presence.run import _outcome, _outcomes
@@ -124,6 +125,33 @@ def test_what_is_never_reported_is_so_at_any_threshold(bundled, queries, monkeyp
 def test_bad_settings_are_named(bundled, queries, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_presence(bundled, **queries, progress=False, **options)
+
+
+def test_pictures_are_looked_at_as_stored(bundled, queries, summary, tmp_path):
+    # Boxes are of the pixels in the file, whatever turn EXIF tells of.
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for path in queries["test"][1].glob("*.png"):
+        Image.open(path).save(tmp_path / path.name, exif=turned)
+    assert not np.array_equal(read_image(tmp_path / path.name), read_image(path))
+    test = queries["test"][0], tmp_path
+    found = evaluate_presence(bundled, queries["tune"], test, value="score", progress=False)
+    assert found["in_place"] == summary["in_place"] and found["counts"] == summary["counts"]
+
+
+def test_what_is_needed_is_said_before_the_first_picture(bundled, queries, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundled, "propose", Mock(side_effect=AssertionError))
+    told = json.loads(queries["tune"][0].read_text())
+    told["queries"] = [one for one in told["queries"] if one["kind"] != "present"]
+    absent = tmp_path / "absent.json"
+    absent.write_text(json.dumps(told))
+    tune = absent, queries["tune"][1]
+    with pytest.raises(ValueError, match=r"absent\.json' has no query of the kind 'present'"):
+        evaluate_presence(bundled, tune, queries["test"], progress=False)
+    with pytest.raises(ValueError, match="12 of 22 images are missing"):
+        evaluate_presence(bundled, queries["tune"], (queries["test"][0], tmp_path), progress=False)
+    with pytest.raises(ValueError, match="'evidence' are no probabilities to draw"):
+        evaluate_presence(bundled, **queries, value="evidence", progress=False, needs_shares=True)
 
 
 def test_a_missing_picture_is_named(bundled, queries, tmp_path):

@@ -76,6 +76,32 @@ def test_a_file_belongs_to_one_encoder(result: Result, tmp_path: Path) -> None:
         check_results(out, result.fingerprint)
 
 
+def test_details_alone_are_not_written_over(result: Result, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    details_path(out).write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"results\.details\.json"):
+        check_results(out, result.fingerprint)
+    # As a run leaves them that is killed between the two files.
+    details_path(out).unlink()
+    add_result(out, result)
+    out.unlink()
+    with pytest.raises(ValueError, match="another encoder"):
+        check_results(out, "cd")
+    add_result(out, result, "b")
+    assert json.loads(details_path(out).read_text(encoding="utf-8")).keys() == {"dci", "b"}
+    assert json.loads(out.read_text(encoding="utf-8")).keys() == {"b"}
+
+
+def test_results_without_details_are_nobodys(result: Result, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    add_result(out, result)
+    add_result(out, result, "b")
+    details = json.loads(details_path(out).read_text(encoding="utf-8"))
+    details_path(out).write_text(json.dumps({"b": details["b"]}), encoding="utf-8")
+    with pytest.raises(ValueError, match="does not tell whose results 'dci'"):
+        check_results(out, result.fingerprint)
+
+
 @pytest.mark.parametrize("content", ["[]", '{"a": 1}', "{", ""])
 def test_files_of_another_kind(result: Result, tmp_path: Path, content: str) -> None:
     out = tmp_path / "results.json"

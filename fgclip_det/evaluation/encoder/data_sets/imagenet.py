@@ -65,20 +65,22 @@ def read_imagenet_v2(
     """
     names = _some_names(num_classes)
     folder = images or stock_path(root, _V2)
-    classes = {name: int(name) for name in _folders(folder) if name.isascii() and name.isdigit()}
-    wrong = [name for name in _folders(folder) if classes.get(name, num_classes) >= num_classes]
+    # "01" is no other name of "1": their pictures would count as one class.
+    known = {str(number): number for number in range(num_classes)}
+    there = _folders(folder)
+    wrong = [name for name in there if name not in known]
     if wrong:
         raise ValueError(
             f"{str(folder)!r} has folders that are no class from 0 to {num_classes - 1} "
             f"({listed(wrong, 'folders')}): take {_V2}, or give another --num-classes"
         )
-    missing = sorted({*range(num_classes)} - {*classes.values()})
+    missing = sorted(known[name] for name in known.keys() - {*there})
     if missing:
         raise ValueError(
             f"{str(folder)!r} lacks the folders of classes {listed(missing, 'missing classes')}: "
             "get them, or give --num-classes for a small copy of the first classes"
         )
-    pictures, labels = _pictures(folder, classes)
+    pictures, labels = _pictures(folder, {name: known[name] for name in there})
     return Classification(pictures, labels, names)
 
 

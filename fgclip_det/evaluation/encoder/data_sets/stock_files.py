@@ -116,7 +116,8 @@ def check_once(values: Sequence[Any], path: Path, what: str) -> None:
     if len(set(values)) < len(values):
         twice = [quoted(value) for value, count in Counter(values).items() if count > 1]
         raise ValueError(
-            f"{str(path)!r} has a {what} twice ({listed(twice, f'{what}s twice')}): keep one each"
+            f"{str(path)!r} has the same {what} twice ({listed(twice, f'{what}s twice')}): "
+            "keep one each"
         )
 
 

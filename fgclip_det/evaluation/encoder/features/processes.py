@@ -52,7 +52,16 @@ def put_together(parts: Tensor) -> Tensor:
     """What each process made, on the CPU: zero in the rows of the others, in all of them.
 
     The others' zeros change no number of a row.
+
+    Raises:
+        ConnectionError: Another process ended before.
     """
     if process_number()[1] > 1:
-        dist.all_reduce(parts)
+        try:
+            dist.all_reduce(parts)
+        except RuntimeError:
+            # What the backend says is where it happened, and not why.
+            raise ConnectionError(
+                "another of torchrun's processes ended: its own line tells why"
+            ) from None
     return parts

@@ -271,6 +271,9 @@ def test_class_folders(copy_set: Callable[[str], Path]) -> None:
     refused("imagenet-v2", root, "12, 13", num_classes=14)
     (folder / "n01440764").mkdir()
     refused("imagenet-v2", root, "n01440764", num_classes=12)
+    (folder / "n01440764").rmdir()
+    shutil.copytree(folder / "1", folder / "01")
+    refused("imagenet-v2", root, "(01)", num_classes=12)
 
 
 def test_options_of_other_protocols(golden_sets: Path) -> None:
