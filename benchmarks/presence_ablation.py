@@ -40,6 +40,7 @@ from fgclip_det.evaluation.presence import (
     reliability,
     threshold_at_recall,
 )
+from fgclip_det.evaluation.presence.summary import RIGHT_IOU
 from fgclip_det.io import read_json
 from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -48,7 +49,6 @@ from fgclip_det.vocabulary.competition import Competition
 _AT_ONCE = 32
 # Which region is a query's best depends on the curve, and the curve on those.
 _FITS = 3
-_RIGHT_IOU = 0.5
 CHOICES = {
     "nothing": "",
     "(a) null bank": "a",
@@ -99,7 +99,7 @@ def cases(detector: OpenVocabInferencer, pictures: list[AskedPicture]) -> dict[s
         )
         boxes = to_original(image.regions.boxes, image.regions.image_meta)
         overlaps = [box_iou(boxes, torch.from_numpy(query.boxes)) for query in picture.queries]
-        right = [(own >= _RIGHT_IOU).any(dim=1).numpy() for own in overlaps]
+        right = [(own >= RIGHT_IOU).any(dim=1).numpy() for own in overlaps]
         for one, given in rivals.items():
             (told,) = detector.model.evidence([image.regions], own, given.subset(asked))
             features = {k: v for k, v in told.features.items() if k != "encoder"}

@@ -20,7 +20,7 @@ from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.attributes import Attributes
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
-from fgclip_det.vocabulary.same_words import is_kind_of, same_words
+from fgclip_det.vocabulary.same_words import head_of, is_kind_of, same_words
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings, TextEncoder
 from fgclip_det.vocabulary.vocabulary import LONGEST_TEXT, Vocabulary
 from fgclip_det.vocabulary.wording import check_wording, worded
@@ -167,7 +167,7 @@ class Competition:
         self._rows_of_words = _rows_of_words(self.bank)
         self._words_of_heads = defaultdict(list)
         for words in self._rows_of_words:
-            self._words_of_heads[words.split()[-1] if words.split() else ""].append(words)
+            self._words_of_heads[head_of(words)].append(words)
         # By identity: embeddings are compared by it, and a vocabulary is encoded once.
         self._kept: dict[int, tuple[TextEmbeddings, Competitors]] = {}
 
@@ -250,7 +250,7 @@ class Competition:
 
     def _rows_that_say(self, words: str) -> list[int]:
         """Rows of the bank that say the same as a name, or are kinds of it."""
-        alike = self._words_of_heads.get(words.split()[-1] if words.split() else "", ())
+        alike = self._words_of_heads.get(head_of(words), ())
         kinds = [other for other in alike if is_kind_of(other, words)]
         return [row for other in {words, *kinds} for row in self._rows_of_words.get(other, ())]
 

@@ -21,6 +21,11 @@ def same_words(word: str) -> str:
     return text.removesuffix("s") or word
 
 
+def head_of(words: str) -> str:
+    """The last word of a form that `same_words` gives: what the name is about."""
+    return words.split()[-1] if words.split() else ""
+
+
 def is_kind_of(words: str, general: str) -> bool:
     """Whether a name is of a kind of what another says: "cyan striped ring" of "a cyan ring".
 
@@ -32,4 +37,4 @@ def is_kind_of(words: str, general: str) -> bool:
         general: Another.
     """
     kind, wanted = words.split(), general.split()
-    return bool(wanted) and kind[-1:] == wanted[-1:] and {*wanted} <= {*kind}
+    return bool(wanted) and head_of(words) == head_of(general) and {*wanted} <= {*kind}

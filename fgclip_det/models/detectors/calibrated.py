@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -32,7 +32,6 @@ class Calibrated:
     regions_hash: str
     _calibration: Calibration | None = None
     _competition: Competition | None = None
-    _kept_ready: dict[tuple, tuple] | None = None
 
     @property
     def evidence_hash(self) -> str:
@@ -70,11 +69,9 @@ class Calibrated:
         self._calibration = calibration
         self._competition = None if calibration is None else competition
 
-    @property
+    @cached_property
     def _kept(self) -> dict[tuple, tuple]:
-        if self._kept_ready is None:
-            self._kept_ready = {}
-        return self._kept_ready
+        return {}
 
     @property
     def calibration(self) -> Calibration | None:
