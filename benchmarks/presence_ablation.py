@@ -165,8 +165,11 @@ def precision(detector: OpenVocabInferencer, root: Path, split: str) -> str:
         ("confidence, without what is beaten", "auto", "confidence"),
     ):
         detector.set_negatives(negatives)
+        # Where there are confidences, boxes are suppressed by these.
+        detector.set_calibration(None if score == "score" else "auto")
         found: list[dict] = []
-        answers = detector(paths, asked, score_thr=0.0, conf_thr=0.0)
+        least = {} if score == "score" else {"conf_thr": 0.0}
+        answers = detector(paths, asked, score_thr=0.0, **least)
         for one, answer in zip(truth["images"], answers, strict=True):
             found += answer.to_coco(one["id"], ids, score=score)
         ap = 100 * average_precision(coco, found, [ids[one.name] for one in compositions()])[:, 0]

@@ -12,6 +12,7 @@ from fgclip_det.calibration import Calibration
 from fgclip_det.cli import main
 from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.io import write_json
+from fgclip_det.vocabulary import Vocabulary
 
 NUMBER = 70
 # As the annotation file calls them.
@@ -45,11 +46,13 @@ def test_a_curve_of_truth_then_thresholds_of_absent_things(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, more = tmp_path / "deep" / "first.json", tmp_path / "more.json"
-    assert with_truth(shapes, first, "--texts", all_names(shapes), "--features", "detector") == 0
+    names = f"{all_names(shapes)}. a ring"
+    assert with_truth(shapes, first, "--texts", names, "--features", "detector") == 0
     assert capsys.readouterr() == ("", "")
     curve = Calibration.load(first)
     assert curve.is_fitted and curve.features == ("detector",) and not curve.thresholds
     assert curve.weights[0] > 0 and curve.about["curve"]["pictures"] == NUMBER
+    assert curve.about["curve"]["names"] == 193
     told = ["--absent", "--texts", "a cat. a dog", "--risk", 0.1, "--calibration", first]
     assert calibrate(shapes / "val", *told, "--out", more) == 0
     said = capsys.readouterr().out
@@ -81,13 +84,25 @@ def test_a_curve_of_one_half_and_thresholds_of_the_other(
     assert found.features == ("detector", "encoder", "objectness")
 
 
-def test_absent_things_alone_bound_evidence(shapes: Path, tmp_path: Path) -> None:
+def test_absent_things_alone_bound_evidence(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "c.json"
     told = ["--absent", "--texts", "a cat", "--risk", 0.1, "--out", out, "--quiet"]
-    assert calibrate(shapes / "val", *told) == 0
+    names = tmp_path / "names.json"
+    assert calibrate(shapes / "val", *told, "--save-vocabulary", names) == 0
     found = Calibration.load(out)
     assert not found.is_fitted
     assert found.thresholds["a cat"].on == "evidence"
+    saved = Vocabulary.parse(str(names)).thresholds
+    assert saved["names"] == {"a cat": found.thresholds["a cat"].to_dict()}
+    # Of another calibration, here the bundled one, they are refused.
+    asked = ["demo", str(shapes / "val" / "000000.png"), "--vocabulary", str(names)]
+    assert main([*asked, "--out-dir", str(tmp_path / "other")]) == 2
+    assert "save the vocabulary again" in capsys.readouterr().err
+    assert not [*tmp_path.glob("other/*/*")]
+    asked += ["--calibration", str(out)]
+    assert main([*asked, "--out-dir", str(tmp_path / "own")]) == 0
 
 
 @pytest.mark.parametrize(
@@ -113,6 +128,11 @@ def test_absent_things_alone_bound_evidence(shapes: Path, tmp_path: Path) -> Non
         (["--out", ""], "no path"),
         (["--out", "PICTURE"], "is no .json file"),
         (["--out", "TRUTH"], "written over --truth"),
+        (["--save-vocabulary", "PICTURE"], "is no .json or .safetensors file"),
+        (["--save-vocabulary", "TRUTH", "--risk", 0.3], "written over --truth"),
+        (["--save-vocabulary", "MISSING"], "say what they are to keep"),
+        (["--results", "MISSING"], "give --truth, which lists their pictures, and --encoder"),
+        (["--results", "MISSING", "--encoder", "FOLDER"], "leave --model out"),
         (["--seed", -1], "--seed is -1"),
         (["--prior", 0], "--prior is 0"),
         (["--prior", 0.1, "--risk", 0.1, "--absent"], "--prior is of a curve"),

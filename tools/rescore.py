@@ -38,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     fusion.add_argument("--alpha", type=float, help="weight of FG-CLIP for base names (0.5)")
     fusion.add_argument("--beta", type=float, help="weight of FG-CLIP for other names (0.5)")
     fusion.add_argument("--temperature", type=float, help="of FG-CLIP's softmax (100)")
+    fusion.add_argument("--calibration", help="file of fgclip-det calibrate --results")
     fusion.add_argument("--nms", type=float, help="IoU from which on boxes are suppressed (0.5)")
     fusion.add_argument("--max-per-image", type=int, help="detections of a picture (300)")
     frame = parser.add_argument_group("pictures", "by default FG-CLIP's own protocol")
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         args.out,
         frame=frame,
         region_head={**_given(head), "test_cfg": _given(test_cfg)},
+        calibration=args.calibration,
         device=args.device,
         batch_size=args.batch_size,
         trust_pickle=args.trust_pickle,

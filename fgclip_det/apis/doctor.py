@@ -171,6 +171,16 @@ def _wants_device(device: str) -> bool:
     return not isinstance(torch, Exception) and torch.cuda.is_available()
 
 
+def _examine_evaluator() -> Finding:
+    topic, version = "box evaluator", _installed_version(("faster-coco-eval",))
+    found = _try_import("faster_coco_eval")
+    if not isinstance(found, Exception):
+        return Finding(topic, f"faster-coco-eval {version}")
+    why = f"does not import: {_first_line(found)}" if version else "is not installed"
+    value = f"pycocotools: the same numbers, slower (faster-coco-eval {why})"
+    return Finding(topic, value, "pip install faster-coco-eval==1.8.0")
+
+
 def _examine_cuda() -> list[Finding]:
     torch = _try_import("torch")
     if isinstance(torch, Exception):
@@ -240,7 +250,8 @@ def examine() -> list[Finding]:
     """Examine this environment.
 
     Returns:
-        Findings in the order of the report: versions, operators, CUDA, hub cache, bundled model.
+        Findings in the order of the report: versions, operators, evaluator, CUDA, hub cache,
+            bundled model.
     """
     findings = [_examine_python(), *_guarded(_examine_self, "fgclip_det")]
     # compat mends what mmdet needs, so it goes before mmdet's own import is tried.
@@ -249,6 +260,7 @@ def examine() -> list[Finding]:
         findings += _guarded(lambda package=package: _examine_package(*package), package[0])
     findings += mmcv_ops
     findings += _guarded(_examine_our_ops, "fgclip_det ops")
+    findings += _guarded(_examine_evaluator, "box evaluator")
     findings += _guarded(_examine_cuda, "CUDA")
     findings += _guarded(_examine_hub_cache, "hub cache")
     return findings + _guarded(_examine_bundled_model, "bundled model")

@@ -27,7 +27,7 @@ from fgclip_det.apis.inputs.prepared import Failures, Input, load, prepared
 from fgclip_det.apis.inputs.tiles import Tiling, check_tiling, cut_out, join
 from fgclip_det.apis.scores.answering import answer
 from fgclip_det.apis.scores.competing import Negatives, competition_of
-from fgclip_det.apis.scores.limits import Limits
+from fgclip_det.apis.scores.limits import Limits, check_saved_thresholds
 from fgclip_det.calibration.calibration import Calibration
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
@@ -70,7 +70,7 @@ class OpenVocabInferencer:
         self.model = detector.to(self.device).eval()
         self.texts: TextEmbeddings | None = None
         self.negatives: TextEmbeddings | None = None
-        self._encoded: dict[str, TextEmbeddings] = {}
+        self._encoded: dict[tuple[str, str], TextEmbeddings] = {}
         # Confidences need it, whatever competes for what is reported.
         self.competition = competition_of(self.model)
         self._competing = Negatives(self.competition)
@@ -306,19 +306,26 @@ class OpenVocabInferencer:
         return read_image_regions(path, self)
 
     def encode(self, texts: Any = None) -> TextEmbeddings:
-        """Embeddings of `texts`, in any form that `__call__` takes; a few are kept."""
+        """Embeddings of `texts`, in any form that `__call__` takes; a few are kept.
+
+        Raises:
+            ValueError: They cannot be read, or bring thresholds of another calibration.
+        """
         if texts is None:
             return self.texts or self.model.text_embeddings
         is_path = isinstance(texts, str | os.PathLike)
         if isinstance(texts, TextEmbeddings) or (is_path and Path(texts).suffix == ".safetensors"):
-            return self.model.encode_vocabulary(texts)
-        vocabulary = Vocabulary.parse(texts)
-        key = vocabulary.hash
-        if key not in self._encoded:
-            while len(self._encoded) >= _KEPT_VOCABULARIES:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[key] = self.model.encode_vocabulary(vocabulary)
-        return self._encoded[key]
+            found = self.model.encode_vocabulary(texts)
+        else:
+            vocabulary = Vocabulary.parse(texts)
+            key = vocabulary.hash, repr(vocabulary.thresholds)  # which are no part of the hash
+            if key not in self._encoded:
+                while len(self._encoded) >= _KEPT_VOCABULARIES:
+                    self._encoded.pop(next(iter(self._encoded)))
+                self._encoded[key] = self.model.encode_vocabulary(vocabulary)
+            found = self._encoded[key]
+        check_saved_thresholds(self.calibration, found.vocabulary)
+        return found
 
     def _answers(
         self,

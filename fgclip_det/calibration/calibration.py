@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from fgclip_det.calibration.files import read_calibration, told_of, write_calibration
+from fgclip_det.calibration.files import hash_of, read_calibration, told_of, write_calibration
 from fgclip_det.calibration.logits import LARGEST_LOGIT, checked_logits, to_float32
 from fgclip_det.calibration.thresholds import Threshold
 from fgclip_det.io import listed, quoted
+
+_OF_FIGURES = ("detector", "encoder", "competition", "features", "weights")
+_OF_FIGURES += ("bias", "knots", "is_fitted")
 
 
 # Compared by identity, as all that stands for a file here.
@@ -124,35 +127,52 @@ class Calibration:
         return to_float32(1 / (1 + math.e**-logit))
 
     def _curve(self, logit: Any) -> Any:
-        """The piecewise linear map, as a sum of the changes of its slope."""
+        """The piecewise linear map, with the slope 1 beyond its knots."""
         if not self.knots:
             return logit
-        (first, start), *_ = self.knots
-        slopes = [
-            (above - below) / (right - left)
-            for (left, below), (right, above) in zip(self.knots, self.knots[1:], strict=False)
-        ]
-        mapped, slope = start + (logit - first), 1.0
-        for (place, _), after in zip(self.knots, [*slopes, 1.0], strict=True):
-            mapped = mapped + (after - slope) * (logit - place).clip(min=0)
-            slope = after
-        return mapped
+        is_tensor = hasattr(logit, "new_tensor")
+        values = logit.detach().cpu().numpy() if is_tensor else logit
+        places, mapped = np.array(self.knots).T
+        found = np.interp(values, places, mapped) + (values - values.clip(places[0], places[-1]))
+        return logit.new_tensor(found) if is_tensor else found
 
     def least(self, vocabulary: Any) -> list[float]:
         """The least figure of each name: its own threshold, where it was made for its words.
 
         Args:
-            vocabulary: A `Vocabulary`: `names`, and `subset([name]).hash`.
+            vocabulary: A `Vocabulary`: `names`, `subset([name]).hash`, and `thresholds` of its own,
+                which come first.
 
         Returns:
             C numbers in [0, 1], or `NEVER`.
+
+        Raises:
+            ValueError: Its own thresholds are not of this calibration's figures, or broken.
         """
+        thresholds = {**self.thresholds, **self._saved_in(vocabulary)}
         return [
             one.value
-            if (one := self.thresholds.get(name)) and _fits(one, vocabulary, name)
+            if (one := thresholds.get(name)) and _fits(one, vocabulary, name)
             else self.conf_thr
             for name in vocabulary.names
         ]
+
+    def _saved_in(self, vocabulary: Any) -> dict[str, Threshold]:
+        """Thresholds that a vocabulary brings along; None are in most."""
+        if vocabulary.thresholds is None:
+            return {}
+        if vocabulary.thresholds["of"] != self.figures_hash:
+            raise ValueError(
+                "the vocabulary's thresholds are of the calibration "
+                f"{quoted(vocabulary.thresholds['of'])}, and the detector's is "
+                f"{self.figures_hash}: "
+                "load the one that they were made with, or save the vocabulary again (fgclip-det "
+                "calibrate --save-vocabulary)"
+            )
+        return {
+            name: Threshold.from_dict(one, f"the vocabulary's threshold of {quoted(name)}")
+            for name, one in vocabulary.thresholds["names"].items()
+        }
 
     def check(self, detector: str, encoder: str, competition: Mapping[str, Any]) -> None:
         """Make sure that it belongs to a detector, an encoder and what competes.
@@ -195,6 +215,11 @@ class Calibration:
             thresholds={**self.thresholds, **thresholds},
             about={**self.about, **about},
         )
+
+    @property
+    def figures_hash(self) -> str:
+        """16 hex digits of all that makes figures: what a threshold of any name is of."""
+        return hash_of({key: getattr(self, key) for key in _OF_FIGURES})
 
     @property
     def hash(self) -> str:

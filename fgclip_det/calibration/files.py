@@ -84,13 +84,12 @@ def read_calibration(path: str | os.PathLike, keys: Sequence[str]) -> dict[str, 
 
 
 def hash_of(values: Mapping[str, Any]) -> str:
-    """16 hex digits of the attributes of a `Calibration`, whatever file they are in."""
-    thresholds = {name: one.to_dict() for name, one in values["thresholds"].items()}
-    return _hash({**values, "thresholds": thresholds})
+    """16 hex digits of some attributes of a `Calibration`, whatever file they are in."""
+    return _hash(values)
 
 
 def _hash(told: Mapping[str, Any]) -> str:
-    """16 hex digits of all that a file holds."""
+    """16 hex digits of all but the hash itself."""
     held = sorted((key, value) for key, value in told.items() if key != "hash")
     # Tuples and lists are one to JSON, and so are the numbers before and after a file.
     return hashlib.sha256(to_json(held, "a calibration").encode()).hexdigest()[:16]

@@ -14,11 +14,12 @@ from fgclip_det.apis.calibrating.truth import absent_pictures, known_pictures
 from fgclip_det.apis.detector_loading import resolve_device
 from fgclip_det.apis.drawing.visualization import shortened
 from fgclip_det.apis.inputs.picture_lists import find_images
+from fgclip_det.apis.rescoring.calibrating import results_calibrator
 from fgclip_det.calibration import NEVER, Calibration, Goal, check_pictures
 from fgclip_det.cli.arguments.common import model_of, read_vocabulary
 from fgclip_det.exit_codes import say
 from fgclip_det.io import check_writable
-from fgclip_det.vocabulary import TextEmbeddings
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 _SHOWN_NAMES = 20
 _CLIP = 5
@@ -32,30 +33,28 @@ def run(arguments: argparse.Namespace) -> int:
     """
     goal = _goal(arguments)
     _check_numbers(arguments)
+    _check_results(arguments)
     out = _out(arguments.out, arguments.truth)
+    kept = _kept_vocabulary(arguments)
     folder = _folder(arguments)
     before = None if arguments.calibration is None else Calibration.load(arguments.calibration)
     absent = absent_pictures(find_images(arguments.pictures)) if arguments.absent else []
     vocabulary = read_vocabulary(arguments)
     if arguments.absent:
         check_pictures(len(absent), goal, len(vocabulary))
-    detector = _detector(arguments)
-    texts = detector.encode(vocabulary)
-    pictures = absent or known_pictures(arguments.truth, folder, texts)
-    calibrator = Calibrator(
-        detector,
-        DetectorSource(detector, detector.competition),
-        texts,
-        _features(arguments),
-        arguments.conf_thr,
-        arguments.batch_size,
-        progress=not arguments.quiet,
+    calibrator = _calibrator(arguments, vocabulary, folder)
+    texts = calibrator.texts
+    pictures = absent or known_pictures(
+        arguments.truth, folder, texts, calibrator.source.attributes
     )
     with_curve = not arguments.absent
     made = calibrate(
         calibrator, pictures, goal, before, with_curve, arguments.seed, arguments.prior
     )
     made.save(out)
+    if kept is not None:
+        own = texts.with_thresholds(made)
+        own.save(kept) if kept.suffix == ".safetensors" else own.vocabulary.to_json(kept)
     if not arguments.quiet:
         _tell(made, texts, arguments.out, is_new=before is None)
     return 0
@@ -109,6 +108,26 @@ def _out(given: str, truth: str | None) -> Path:
     return out
 
 
+def _kept_vocabulary(arguments: argparse.Namespace) -> Path | None:
+    given = arguments.save_vocabulary
+    if given is None:
+        return None
+    check_path(given, "--save-vocabulary")
+    path = Path(given)
+    if path.suffix not in (".json", ".safetensors") or path.is_dir():
+        raise ValueError(f"--save-vocabulary {given!r} is no .json or .safetensors file: name one")
+    if arguments.risk is None:
+        raise ValueError("--save-vocabulary saves thresholds: say what they are to keep (--risk)")
+    for option in ("out", "truth", "calibration"):
+        other = getattr(arguments, option)
+        if other is not None and os.path.realpath(other) == os.path.realpath(path):
+            raise ValueError(
+                f"--save-vocabulary {given!r} would be written over --{option}: name another file"
+            )
+    check_writable(path.parent)
+    return path
+
+
 def _folder(arguments: argparse.Namespace) -> Path:
     folder = Path(arguments.pictures[0])
     if arguments.truth is not None and (len(arguments.pictures) > 1 or not folder.is_dir()):
@@ -128,11 +147,44 @@ def _features(arguments: argparse.Namespace) -> list[str] | None:
     return names
 
 
-def _detector(arguments: argparse.Namespace) -> inferencer.OpenVocabInferencer:
+def _calibrator(
+    arguments: argparse.Namespace, vocabulary: Vocabulary | Path, folder: Path
+) -> Calibrator:
+    """Asks a detector, or the boxes of a file."""
     device = resolve_device(arguments.device)
-    return inferencer.OpenVocabInferencer(
+    options = {
+        "features": _features(arguments),
+        "conf_thr": arguments.conf_thr,
+        "batch_size": arguments.batch_size,
+        "progress": not arguments.quiet,
+    }
+    if arguments.results is not None:
+        return results_calibrator(
+            arguments.results,
+            arguments.truth,
+            folder,
+            arguments.encoder,
+            vocabulary,
+            device=device,
+            **options,
+        )
+    detector = inferencer.OpenVocabInferencer(
         model_of(arguments), arguments.weights, arguments.encoder, device, calibration=None
     )
+    source = DetectorSource(detector, detector.competition)
+    return Calibrator(detector, source, detector.encode(vocabulary), **options)
+
+
+def _check_results(arguments: argparse.Namespace) -> None:
+    if arguments.results is None:
+        return
+    if arguments.truth is None or arguments.encoder is None:
+        raise ValueError(
+            "--results has boxes alone: give --truth, which lists their pictures, and --encoder"
+        )
+    for option in ("model", "preset", "weights"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--results stands for a detector: leave --{option} out")
 
 
 def _tell(made: Calibration, texts: TextEmbeddings, out: str, is_new: bool) -> None:

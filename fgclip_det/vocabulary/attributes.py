@@ -132,6 +132,24 @@ class Attributes:
         turns = (text for turn in zip_longest(*ways) for text in turn if text is not None)
         return list(dict.fromkeys(islice(turns, most)))
 
+    def only_added(self, phrase: str, general: str) -> bool:
+        """Whether the words of a phrase that another has not say attributes, and nothing else.
+
+        A part of a value says another thing, unless both may be true: "light blue mug" adds to
+        "blue mug" and to "mug", and not to "light mug".
+        """
+        kept = {*general.split()}
+        added = {*phrase.split()} - kept
+        for place in self._places(phrase):
+            words = WORD.findall(phrase[place.start : place.end])
+            left = [word for word in words if word in kept]
+            if left and left != words:
+                said = word_key(" ".join(left))
+                if not self._agree(place.value, self._known.get(said, ("", said))[1]):
+                    return False
+            added -= {*words}
+        return not added
+
     def contradict(self, one: str, other: str) -> bool:
         """Whether an object that is what one phrase says cannot be what the other says.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,9 +17,10 @@ from torch import Tensor
 from fgclip_det.io import one_line, quoted
 from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.attributes import Attributes
+from fgclip_det.vocabulary.bank_words import BankWords
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
-from fgclip_det.vocabulary.same_words import head_of, is_kind_of, same_words
+from fgclip_det.vocabulary.same_words import same_words
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings, TextEncoder
 from fgclip_det.vocabulary.vocabulary import LONGEST_TEXT, Vocabulary
 from fgclip_det.vocabulary.wording import check_wording, worded
@@ -54,6 +54,8 @@ class Competitors:
         region_bank: Regions that tell how near a name is to whatever there is; None for none.
         names: (C, D) float32, unit length, the names in the wording that they are judged in; None
             where there is no wording, and the embeddings that were asked for are judged.
+        kinds: (P, 2) int64, those of `excluded` whose row is the name with attributes added: what
+            speaks for the row speaks for the name. None for none.
     """
 
     texts: tuple[str, ...]
@@ -64,6 +66,7 @@ class Competitors:
     encoder_fingerprint: str
     region_bank: RegionBank | None = None
     names: Tensor | None = None
+    kinds: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -76,6 +79,7 @@ class Competitors:
             excluded=self.excluded.to(device),
             exchanges=self.exchanges.to(device),
             names=None if self.names is None else self.names.to(device),
+            kinds=None if self.kinds is None else self.kinds.to(device),
         )
 
     def subset(self, names: Sequence[int] | Tensor) -> Competitors:
@@ -96,6 +100,7 @@ class Competitors:
             excluded=_renamed(self.excluded, names),
             exchanges=torch.stack([pairs[:, 0], rows + self.bank_size], dim=1),
             names=None if self.names is None else self.names[names.to(self.names.device)],
+            kinds=None if self.kinds is None else _renamed(self.kinds, names),
         )
 
 
@@ -106,10 +111,11 @@ class Competition:
     is. For each name by itself those that say the same do not compete: they have the same words
     (see `same_words`), are kinds of it (see `is_kind_of`), or are among the five nearest and their
     cosine is above a bound. More than those few would leave nothing where all texts are alike to an
-    encoder.
+    encoder. What has the name's words and attributes beside speaks for it: "a cyan striped ring"
+    where "a ring" is asked for.
 
     The exchanges of a name are made of its first prompt (see `Attributes.exchanges`), and encoded
-    in its sentences.
+    in its sentences. Those that the bank has in the very same sentence compete from there.
 
     Args:
         encoder: Of what is asked for.
@@ -164,10 +170,7 @@ class Competition:
         self._cache_dir = cache_dir
         self._bank: TextEmbeddings | None = None
         self._phrases = KeptTexts(encoder)
-        self._rows_of_words = _rows_of_words(self.bank)
-        self._words_of_heads = defaultdict(list)
-        for words in self._rows_of_words:
-            self._words_of_heads[head_of(words)].append(words)
+        self._words = BankWords(self.bank, self.attributes)
         # By identity: embeddings are compared by it, and a vocabulary is encoded once.
         self._kept: dict[int, tuple[TextEmbeddings, Competitors]] = {}
 
@@ -179,6 +182,7 @@ class Competition:
             "attributes": self.attributes and self.attributes.hash,
             "max_cosine": self.max_cosine,
             "max_exchanges": self.max_exchanges,
+            "kinds": "attributes added",
         }
         if self.region_bank is not None:
             settings["region_bank"] = self.region_bank.hash
@@ -207,7 +211,7 @@ class Competition:
 
     @torch.no_grad()
     def _made(self, asked: TextEmbeddings) -> Competitors:
-        vocabulary = worded(asked.vocabulary, self.wording)
+        vocabulary = self._worded(asked.vocabulary)
         names = None
         # Names that are in it already too: what was asked for is rounded as its batch was.
         if self.wording is not None:
@@ -223,18 +227,21 @@ class Competition:
             (number, row)
             for number, said in enumerate(words)
             for word in said
-            for row in self._rows_that_say(word)
+            for row in self._words.rows_within(word)
         }
         excluded |= _alike(judged, bank, self.max_cosine)
+        kinds = [(name, row) for name, said in enumerate(words) for row in self._words.kinds(said)]
         rows: dict[str, int] = {}
         pairs: list[tuple[int, int]] = []
+        in_bank = self._rows_of_texts(asked)
         for number, (said, prompts) in enumerate(zip(words, vocabulary.prompts, strict=True)):
             for phrase in self._exchanges(prompts[0], said):
-                pairs.append((number, rows.setdefault(phrase, size + len(rows))))
+                if (number, in_bank.get(phrase)) in excluded or phrase not in in_bank:
+                    pairs.append((number, rows.setdefault(phrase, size + len(rows))))
         embeddings = self._phrases.encode(list(rows), asked.templates, asked.text_length)
         embeddings = torch.cat([bank, embeddings.to(bank)])
         exchanges = _distinct_pairs(_pairs(pairs, bank.device), judged, embeddings)
-        same = [self._rows_of_words.get(same_words(phrase), ()) for phrase in rows]
+        same = [self._words.rows_of(same_words(phrase)) for phrase in rows]
         for number, row in exchanges.tolist():
             excluded.update((number, other) for other in same[row - size])
         return Competitors(
@@ -246,13 +253,26 @@ class Competition:
             asked.encoder_fingerprint,
             self.region_bank,
             names,
+            _pairs(kinds, bank.device) if kinds else None,
         )
 
-    def _rows_that_say(self, words: str) -> list[int]:
-        """Rows of the bank that say the same as a name, or are kinds of it."""
-        alike = self._words_of_heads.get(head_of(words), ())
-        kinds = [other for other in alike if is_kind_of(other, words)]
-        return [row for other in {words, *kinds} for row in self._rows_of_words.get(other, ())]
+    def _rows_of_texts(self, asked: TextEmbeddings) -> dict[str, int]:
+        """The bank's rows by their text, if that is encoded as what is asked for is."""
+        if self.bank is None:
+            return {}
+        here, there = self.bank.templates, asked.templates
+        is_alike = (here, self._bank_length) == (there, asked.text_length)
+        return self._words.rows_of_texts() if is_alike else {}
+
+    def _worded(self, vocabulary: Vocabulary) -> Vocabulary:
+        """Names in the wording that they are judged in, which is the bank's where it has the name.
+
+        So "red striped circles" are judged as "a red striped circle".
+        """
+        vocabulary = worded(vocabulary, self.wording)
+        if self.wording is None or self.bank is None or vocabulary.templates != self.bank.templates:
+            return vocabulary
+        return self._words.said_as_here(vocabulary)
 
     def _judged(self, vocabulary: Vocabulary, text_length: str) -> Tensor:
         """(C, D) of unit length, the mean of each name's prompts, which are kept."""
@@ -278,8 +298,12 @@ class Competition:
             self._bank = self._encoded_bank(self.bank)
         return self._bank.embeddings
 
+    @property
+    def _bank_length(self) -> str:
+        return getattr(self._encoder, "region_text_length", "short")
+
     def _encoded_bank(self, bank: Vocabulary) -> TextEmbeddings:
-        length = getattr(self._encoder, "region_text_length", "short")
+        length = self._bank_length
         if self._cache_dir is not None:
             try:
                 Path(self._cache_dir).mkdir(parents=True, exist_ok=True)
@@ -312,15 +336,6 @@ def _joined(vocabularies: Iterable[Any]) -> Vocabulary | None:
                 prompts[name] = said
                 seen.add(same_words(name))
     return Vocabulary(tuple(prompts), tuple(prompts.values())) if prompts else None
-
-
-def _rows_of_words(bank: Vocabulary | None) -> dict[str, list[int]]:
-    rows: defaultdict[str, list[int]] = defaultdict(list)
-    if bank is not None:
-        for row, (name, prompts) in enumerate(zip(bank.names, bank.prompts, strict=True)):
-            for word in {same_words(word) for word in (name, *prompts)}:
-                rows[word].append(row)
-    return dict(rows)
 
 
 def _alike(asked: Tensor, bank: Tensor, max_cosine: float) -> set[tuple[int, int]]:

@@ -21,11 +21,12 @@ _PERIOD = re.compile(r"\.+(?=\s|$)")
 
 
 class Parsed(NamedTuple):
-    """Prompts of each name, in order; templates and groups where the form carries them."""
+    """Prompts of each name, in order; the rest where the form carries it."""
 
     prompts: dict[str, list[str]]
     templates: list[str] | None = None
     groups: dict[str, list[str]] | None = None
+    thresholds: dict[str, Any] | None = None
 
 
 def parse(spec: Any) -> Parsed:
@@ -177,7 +178,8 @@ def _from_mapping(values: Mapping, source: str) -> Parsed:
         )
     # What stands beside the names overrides what comes with them.
     templates = values.get("templates", named.templates)
-    return Parsed(prompts, templates, values.get("groups", named.groups))
+    groups = values.get("groups", named.groups)
+    return Parsed(prompts, templates, groups, values.get("thresholds", named.thresholds))
 
 
 def _parse_named(name: str, source: str) -> Parsed:

@@ -7,6 +7,7 @@ import re
 _NO_LETTERS = re.compile(r"[\W_]+")
 _REMARK = re.compile(r"_?\([^)]*\)")
 _ARTICLES = ("a ", "an ", "the ")
+_PLURALS = ("sses", "xes", "zes", "ches", "shes")
 
 
 def same_words(word: str) -> str:
@@ -17,8 +18,10 @@ def same_words(word: str) -> str:
     text = _NO_LETTERS.sub(" ", _REMARK.sub(" ", word.casefold())).strip()
     for article in _ARTICLES:
         text = text.removeprefix(article)
+    if text.endswith(_PLURALS):
+        return text.removesuffix("es")
     # Both sides lose it, so that it may be wrong.
-    return text.removesuffix("s") or word
+    return text if text.endswith("ss") else text.removesuffix("s") or word
 
 
 def head_of(words: str) -> str:

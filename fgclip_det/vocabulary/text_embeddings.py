@@ -91,6 +91,8 @@ class TextEmbeddings:
             cached = Path(cache_dir) / name
             found = _load_cached(cls, cached, vocabulary, encoder.fingerprint)
             if found is not None:
+                # The kept ones may have other thresholds, which are no part of the name.
+                found = found._with(vocabulary, found.embeddings)
                 return found.to(getattr(encoder, "device", "cpu"))
         sentences = vocabulary.sentences()
         rows = {text: i for i, text in enumerate(dict.fromkeys(_flatten(sentences)))}
@@ -134,6 +136,8 @@ class TextEmbeddings:
         """16 hex digits of the labels, the encoder and the numbers."""
         digest = hashlib.sha256(self.vocabulary.hash.encode())
         digest.update(f"{self.encoder_fingerprint} {self.text_length}".encode())
+        if self.vocabulary.thresholds is not None:
+            digest.update(json.dumps(self.vocabulary.thresholds, sort_keys=True).encode())
         digest.update(self.embeddings.detach().to("cpu", torch.float32).numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -150,6 +154,10 @@ class TextEmbeddings:
         position = {name: i for i, name in enumerate(self.names)}
         rows = [position[name] for name in kept.names]
         return self._with(kept, self.embeddings[rows])
+
+    def with_thresholds(self, calibration: Any) -> TextEmbeddings:
+        """The same with the thresholds of a calibration; see `Vocabulary.with_thresholds`."""
+        return self._with(self.vocabulary.with_thresholds(calibration), self.embeddings)
 
     def with_negatives(self, negatives: TextEmbeddings) -> TextEmbeddings:
         """These names, then those of `negatives` that are none of them, articles and case aside.

@@ -7,11 +7,12 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fgclip_det.io import listed, quoted, write_json
 from fgclip_det.vocabulary.parsing import parse
+from fgclip_det.vocabulary.saved_thresholds import check_thresholds, of_names, thresholds_of
 from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 
 GROUPS = ("base", "novel")
@@ -28,16 +29,20 @@ class Vocabulary:
         prompts: For each name one or more wordings of it.
         templates: Sentences that each prompt is put into; see `templates`.
         groups: None, or the names of the "base" and "novel" classes.
+        thresholds: None, or what is least reported of some names: see `saved_thresholds`. They are
+            no part of what a vocabulary is compared by.
 
     Raises:
         ValueError: Names repeat, are missing, no text that can be written or of more than
-            `LONGEST_TEXT` characters, prompts do not fit them, or a group names another.
+            `LONGEST_TEXT` characters, prompts do not fit them, or a group or threshold is of
+            another.
     """
 
     names: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...] = ("{}",)
     groups: dict[str, list[str]] | None = None
+    thresholds: dict[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -49,6 +54,7 @@ class Vocabulary:
         for text in (*self.names, *itertools.chain(*self.prompts), *self.templates):
             _check_text(text)
         self._check_groups()
+        check_thresholds(self.thresholds, self.names)
 
     def _check_groups(self) -> None:
         if self.groups is None:
@@ -83,9 +89,10 @@ class Vocabulary:
             spec: ``"a red mug. a blue plate"`` or ``"mug, plate"``; a list of names (or of lists:
                 a name and its synonyms); a mapping of names to prompts; a ``.txt`` file (one name
                 a line, optionally ``name | prompt | prompt``); a ``.json`` file (a list, a mapping,
-                ``{"names", "templates", "groups"}``, or COCO annotations); ``"coco"``,
-                ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it is. "names"
-                may be a file or one of the latter too, with templates or groups of its own beside.
+                ``{"names", "templates", "groups", "thresholds"}``, or COCO annotations);
+                ``"coco"``, ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it
+                is. "names" may be a file or one of the latter too, with templates or groups of its
+                own beside.
             templates: Sentences with ``{}`` for the prompt, or the name of a set; overrides those
                 of the form.
             groups: Base and novel names; overrides those of the form.
@@ -99,8 +106,9 @@ class Vocabulary:
             prompts: dict = dict(zip(spec.names, spec.prompts, strict=True))
             templates = spec.templates if templates is None else templates
             groups = spec.groups if groups is None else groups
+            thresholds = spec.thresholds
         else:
-            prompts, own_templates, own_groups = parse(spec)
+            prompts, own_templates, own_groups, thresholds = parse(spec)
             templates = own_templates if templates is None else templates
             groups = own_groups if groups is None else groups
         return cls(
@@ -108,6 +116,7 @@ class Vocabulary:
             prompts=tuple(tuple(words) for words in prompts.values()),
             templates=resolve_templates(templates),
             groups=_listed(groups),
+            thresholds=thresholds,
         )
 
     @property
@@ -150,7 +159,19 @@ class Vocabulary:
             tuple(self.prompts[i] for i in kept),
             self.templates,
             groups,
+            of_names(self.thresholds, wanted),
         )
+
+    def with_thresholds(self, calibration: Any) -> Vocabulary:
+        """The same with the thresholds of a calibration, which a file of it then holds.
+
+        Args:
+            calibration: A `Calibration`: `thresholds` by name, and `figures_hash`.
+
+        Raises:
+            ValueError: It has none of these names.
+        """
+        return replace(self, thresholds=thresholds_of(calibration, self.names))
 
     def sentences(self) -> list[list[str]]:
         """For each name, all its prompts in all templates."""
@@ -169,6 +190,8 @@ class Vocabulary:
         }
         if self.groups is not None:
             values["groups"] = self.groups
+        if self.thresholds is not None:
+            values["thresholds"] = self.thresholds
         return values
 
     def to_json(self, path: str | os.PathLike) -> None:

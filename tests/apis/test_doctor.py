@@ -1,6 +1,7 @@
 """The doctor reports, gives mends, and does not crash where packages are missing."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_slow_operators_are_a_note_with_the_build_command(monkeypatch: pytest.Mo
     assert findings["fgclip_det ops, cpu"].mend and findings["fgclip_det ops, cpu"].usable
     assert not findings["fgclip_det ops, cuda"].mend
     assert "note  fgclip_det ops, cpu" in doctor.report(list(findings.values()))
+
+
+def test_the_slow_evaluator_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor._examine_evaluator()
+    assert re.fullmatch(r"faster-coco-eval \d.*", found.value) and not found.mend
+    monkeypatch.setattr(doctor, "_try_import", lambda module: ImportError(f"no {module}"))
+    broken = doctor._examine_evaluator()
+    assert "pycocotools" in broken.value and "no faster_coco_eval" in broken.value
+    assert broken.usable and broken.mend == "pip install faster-coco-eval==1.8.0"
+    monkeypatch.setattr(doctor, "_installed_version", lambda names: "")
+    assert "is not installed" in doctor._examine_evaluator().value
 
 
 def test_bundled_model_lists_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

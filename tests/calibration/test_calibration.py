@@ -110,8 +110,20 @@ def test_the_least_figure_is_the_name_s_own_where_it_was_made_for_its_words() ->
     vocabulary = SimpleNamespace(
         names=("a bowl", "cup", "mug", "plate"),
         subset=lambda names: SimpleNamespace(hash=f"of {names[0]}"),
+        thresholds=None,
     )
     assert calibration.least(vocabulary) == [0.4, NEVER, 0.75, 0.4]
+    own = {"mug": replace(BOUND, value=0.5), "a bowl": replace(BOUND, words="other")}
+    saved = {"of": calibration.figures_hash, "names": {k: one.to_dict() for k, one in own.items()}}
+    vocabulary.thresholds = saved
+    assert calibration.least(vocabulary) == [0.4, NEVER, 0.5, 0.4]
+    # More thresholds are of the same figures, another curve is not.
+    assert calibration.with_thresholds(own, {"more": 1}).least(vocabulary)[2] == 0.5
+    with pytest.raises(ValueError, match=r"and the detector's is .*save the vocabulary again"):
+        replace(calibration, bias=calibration.bias + 1).least(vocabulary)
+    vocabulary.thresholds = {**saved, "names": {"mug": {"value": 0.5}}}
+    with pytest.raises(ValueError, match="the vocabulary's threshold of 'mug' is"):
+        calibration.least(vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,16 @@ def test_mistakes_are_one_line(
     out = tmp_path / "out.json"
     common = ["--encoder", str(BUNDLED / "encoder"), "--out", str(out)]
     names = Vocabulary.parse(BUNDLED / "vocabulary.json").names
+    calibration = str(BUNDLED / "calibration.json")
     (tmp_path / "dump.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     for arguments, message in (
         ([*given, *common, "--texts", "a cat"], "names are not one category of"),
         ([*given, *common, "--texts", names[0], "--max-patches", "9"], "max_patches is for"),
         ([*given, *common, "--texts", names[0], "--temperature", "nan"], "temperature is nan"),
+        (
+            [*given, *common, "--texts", names[0], "--calibration", calibration],
+            "(fgclip-det calibrate --results)",
+        ),
         ([*given, *common, "--texts", names[0], "--nms", "inf"], "nms.iou_threshold is inf"),
         ([str(tmp_path / "dump.pkl"), *given[1:], *common, "--texts", "a"], "--trust-pickle"),
         (

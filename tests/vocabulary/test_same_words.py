@@ -14,6 +14,20 @@ def test_articles_case_plurals_and_remarks_do_not_count(said: str) -> None:
     assert same_words(said) == same_words("red circle")
 
 
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("a cross", "crosses"),
+        ("box", "boxes"),
+        ("bench", "benches"),
+        ("brush", "brushes"),
+        ("cup", "cups"),
+    ],
+)
+def test_plurals_in_es(one: str, many: str) -> None:
+    assert same_words(one) == same_words(many)
+
+
 @pytest.mark.parametrize("other", ["circle red", "red circle 2", "dark red circle", "red"])
 def test_other_words_are_others(other: str) -> None:
     assert same_words(other) != same_words("red circle")

@@ -14,7 +14,7 @@ from torch import Tensor
 from fgclip_det.apis.image_regions import ImageRegions
 from fgclip_det.calibration import Calibration
 from fgclip_det.models.regions.detection_selection import select_detections
-from fgclip_det.vocabulary import TextEmbeddings
+from fgclip_det.vocabulary import Attributes, TextEmbeddings
 
 # A curve is not fitted to what is more hopeless.
 _LEAST_FIGURE = 1e-6
@@ -57,12 +57,14 @@ class Source(Protocol):
         detector: Fingerprint of the detector.
         encoder: Fingerprint of its encoder.
         competition: Settings of what competes.
+        attributes: The lists that it was made with; None for none.
         iou_threshold: Boxes of one name that overlap by more are one detection.
     """
 
     detector: str
     encoder: str
     competition: Mapping[str, Any]
+    attributes: Attributes | None
     iou_threshold: float
 
     def evidence(self, image: ImageRegions, texts: TextEmbeddings) -> Evidence:

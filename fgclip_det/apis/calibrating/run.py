@@ -191,7 +191,7 @@ class Calibrator:
     ) -> tuple[Sample, Calibration]:
         """Boxes that count, and what ranked them."""
         parts: list[Sample] = []
-        for place, image in enumerate(self._regions(pictures)):
+        for place, image in enumerate(self.regions(pictures)):
             evidence = self.source.evidence(image, self.texts) if to_fit or not parts else None
             if calibration is None:
                 calibration = self._plain(evidence.features)
@@ -204,7 +204,12 @@ class Calibrator:
             raise ValueError("there are no pictures to calibrate with: name some")
         return Sample(*(np.concatenate(column) for column in zip(*parts, strict=True))), calibration
 
-    def _regions(self, pictures: Sequence[KnownPicture]) -> Iterator[ImageRegions]:
+    def regions(self, pictures: Sequence[KnownPicture]) -> Iterator[ImageRegions]:
+        """What is asked about in each picture: what `source` takes for an image.
+
+        Raises:
+            ValueError: A picture cannot be read, or is of another size than the truth says.
+        """
         size = max(_AT_ONCE, self.batch_size)
         with tqdm(total=len(pictures), desc="pictures", disable=not self.progress) as bar:
             for start in range(0, len(pictures), size):

@@ -36,6 +36,7 @@ class DetectorSource:
         self.encoder = self.model.encoder.fingerprint
         self.maker = competition
         self.competition = dict(competition.settings)
+        self.attributes = competition.attributes
         head = self.model.region_classifier
         suppression = head.test_cfg["nms"]
         self.iou_threshold = suppression["iou_threshold"]

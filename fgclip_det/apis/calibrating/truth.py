@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from fgclip_det.datasets.annotation_files import (
     read_annotations,
 )
 from fgclip_det.datasets.image_files import check_image_paths
+from fgclip_det.evaluation.presence.counts import box_overlaps
+from fgclip_det.evaluation.presence.summary import RIGHT_IOU
 from fgclip_det.io import listed
-from fgclip_det.vocabulary import TextEmbeddings
+from fgclip_det.vocabulary import Attributes, TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary.bank_words import BankWords
+from fgclip_det.vocabulary.same_words import same_words
 
-# A box is right where it overlaps a true one of its name by at least this.
-RIGHT_IOU = 0.5
 _NO_BOXES = np.zeros((0, 4), np.float32)
 
 
@@ -57,9 +59,9 @@ class KnownPicture:
         for label in np.unique(labels):
             own = labels == label
             true = self.boxes.get(int(label), _NO_BOXES)
-            overlap, _ = _overlaps(boxes[own], true)
-            right[own] = (overlap >= RIGHT_IOU).any(axis=1)
-            _, inside = _overlaps(boxes[own], self.crowds.get(int(label), _NO_BOXES))
+            iou, _ = box_overlaps(boxes[own], true)
+            right[own] = (iou >= RIGHT_IOU).any(axis=1)
+            _, inside = box_overlaps(boxes[own], self.crowds.get(int(label), _NO_BOXES))
             counts[own] = right[own] | ~(inside >= RIGHT_IOU).any(axis=1)
         return right, counts
 
@@ -84,18 +86,24 @@ def absent_pictures(paths: Iterable[str | os.PathLike]) -> list[KnownPicture]:
 
 
 def known_pictures(
-    file: str | os.PathLike, folder: str | os.PathLike, texts: TextEmbeddings
+    file: str | os.PathLike,
+    folder: str | os.PathLike,
+    texts: TextEmbeddings,
+    attributes: Attributes | None = None,
 ) -> list[KnownPicture]:
     """Pictures of an annotation file, in its order.
 
     Args:
         file: COCO-style; every object of the names is annotated in each of its pictures.
         folder: That its file names are relative to.
-        texts: Names that are looked for: categories of the file, articles and case aside.
+        texts: Names that are looked for: categories of the file, articles and case aside, or names
+            that say less, whose boxes are those of all categories with attributes added: of "a
+            ring" those of "cyan striped ring".
+        attributes: Lists of what is but an attribute; None for none, and categories alone.
 
     Raises:
         ValueError: The file cannot be read or lists no pictures, a picture is missing or stands
-            there twice, or a name is no category.
+            there twice, or a name is no category and has no kinds among them.
     """
     truth = read_annotations(file)
     if not truth.images:
@@ -108,7 +116,7 @@ def known_pictures(
         raise ValueError(
             f"{str(file)!r} lists pictures twice ({listed(twice, 'pictures twice')}): keep one each"
         )
-    labels = _labels(truth, texts)
+    labels = _labels(truth, texts, attributes)
     boxes: dict[int, dict[int, list]] = {number: {} for number in paths}
     crowds: dict[int, dict[int, list]] = {number: {} for number in paths}
     for one in truth.annotations:
@@ -127,8 +135,10 @@ def known_pictures(
     ]
 
 
-def _labels(truth: AnnotationFile, texts: TextEmbeddings) -> dict[int, list[int]]:
-    """Rows of the texts that mean the same as each category id, where there are such."""
+def _labels(
+    truth: AnnotationFile, texts: TextEmbeddings, attributes: Attributes | None
+) -> dict[int, list[int]]:
+    """Rows of the texts that mean the same as each category id, or of which it is a kind."""
     # Several categories may bear one name, and several names mean one category.
     ids: dict[str, list[int]] = {}
     for category in truth.categories:
@@ -144,6 +154,11 @@ def _labels(truth: AnnotationFile, texts: TextEmbeddings) -> dict[int, list[int]
                 labels.setdefault(number, []).append(label)
         taken = {name for _, name in pairs}
         names = [name for name in names if name not in taken]
+    general = [label for label in range(len(texts)) if label not in known]
+    for label, name in _kinds(texts, general, list(ids), attributes):
+        known.add(label)
+        for number in ids[name]:
+            labels.setdefault(number, []).append(label)
     unknown = [name for label, name in enumerate(texts.names) if label not in known]
     if unknown:
         raise ValueError(
@@ -153,15 +168,24 @@ def _labels(truth: AnnotationFile, texts: TextEmbeddings) -> dict[int, list[int]
     return labels
 
 
+def _kinds(
+    texts: TextEmbeddings,
+    labels: Sequence[int],
+    names: Sequence[str],
+    attributes: Attributes | None,
+) -> Iterator[tuple[int, str]]:
+    """Some rows of the texts, with each of the names that says one of them and attributes."""
+    # Numbered: those that differ in blanks alone would be merged.
+    numbered = {str(place): [name] for place, name in enumerate(names) if name.strip()}
+    if not labels or not numbered:
+        return
+    vocabulary = Vocabulary.parse(numbered)
+    words = BankWords(vocabulary, attributes)
+    for label in labels:
+        said = {same_words(word) for word in (texts.names[label], *texts.prompts[label])}
+        for row in words.kinds(said):
+            yield label, names[int(vocabulary.names[row])]
+
+
 def _arrays(boxes: Mapping[int, Sequence[Sequence[float]]]) -> dict[int, np.ndarray]:
     return {label: np.array(own, np.float32) for label, own in boxes.items()}
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(M, N) intersection over union, and over the area of the first."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(axis=-1)
-    area, other = ((b[:, 2:] - b[:, :2]).clip(min=0).prod(axis=-1) for b in (boxes, others))
-    union = np.maximum(area[:, None] + other - shared, 1e-9)
-    return shared / union, shared / np.maximum(area[:, None], 1e-9)

@@ -34,18 +34,21 @@ def answer(
         one_name: Whether of boxes that overlap, whatever their names, the best is reported.
     """
     regions = [image.regions for image in images]
+    # Where nothing is to compete, confidences are as good to choose by, and need what they are of.
+    hides = model.calibration is None or any(one.competitors is not None for one in asked)
     found = model.classify(
         regions,
         [one.texts for one in asked],
-        competitors=[one.competitors for one in asked],
+        competitors=[
+            one.competitors if hides else model.competition.against(one.texts) for one in asked
+        ],
         contradictory=[one.contradictory for one in asked],
         one_name=one_name,
         counts=[one.count for one in asked],
+        hides=hides,
     )
     answers = []
     for image, instances, one in zip(images, found, asked, strict=True):
-        if one.competitors is None and model.calibration is not None:
-            model.add_figures([instances], [image.regions], one.texts)
         told = as_detections(instances, one, image, limits)
         if not len(told):
             best = instances.metainfo.get("best")

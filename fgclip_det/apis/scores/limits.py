@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,3 +72,25 @@ class Limits:
         if self.calibration is None:
             return [self.conf_thr] * len(vocabulary)
         return self.calibration.least(vocabulary)
+
+
+def check_saved_thresholds(calibration: Calibration | None, vocabulary: Vocabulary) -> None:
+    """Make sure that thresholds which a vocabulary brings can be used; tells where they are not.
+
+    Args:
+        calibration: The detector's.
+        vocabulary: Names, perhaps with thresholds.
+
+    Raises:
+        ValueError: They are of another calibration, or broken.
+    """
+    if vocabulary.thresholds is None:
+        return
+    if calibration is None:
+        warnings.warn(
+            "the vocabulary brings thresholds, and the calibration that they are of is not loaded: "
+            "what is reported goes by scores",
+            stacklevel=3,
+        )
+    else:
+        calibration.least(vocabulary)

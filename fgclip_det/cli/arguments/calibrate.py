@@ -35,11 +35,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     calibrate.add_argument(
         "--calibration", metavar="FILE", help="one that gets thresholds of more names"
     )
-    choice = calibrate.add_mutually_exclusive_group()
-    choice.add_argument("--preset", choices=PRESETS, help="detector (default: default)")
-    choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
-    calibrate.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
-    add_device_arguments(calibrate)
+    calibrate.add_argument(
+        "--save-vocabulary",
+        metavar="FILE",
+        help="also write what was asked for with its thresholds, to ask for it again with the same "
+        "calibration: .json, or .safetensors with its embeddings",
+    )
+    _add_detector(calibrate)
     calibrate.add_argument(
         "--conf-thr",
         type=float,
@@ -59,6 +61,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     calibrate.add_argument("--seed", type=int, default=0, help="of the halves (default: 0)")
     calibrate.add_argument("--batch-size", type=int, default=1, help="pictures at once")
     calibrate.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+
+
+def _add_detector(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument(
+        "--results",
+        metavar="FILE",
+        help="boxes of another detector in COCO's form, as tools/rescore.py reads them, in place "
+        "of a detector; with --truth and --encoder",
+    )
+    choice = calibrate.add_mutually_exclusive_group()
+    choice.add_argument("--preset", choices=PRESETS, help="detector (default: default)")
+    choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
+    calibrate.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_device_arguments(calibrate)
 
 
 def _add_goal(calibrate: argparse.ArgumentParser) -> None:

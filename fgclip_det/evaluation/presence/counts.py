@@ -90,13 +90,31 @@ def presence_counts(answers: Iterable[Answer], threshold: float = 0.5) -> dict[s
 
 def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(N, M) IoU of (N, 4) and (M, 4) boxes, xyxy; 0 where both are empty."""
+    return box_overlaps(one, other)[0]
+
+
+def box_overlaps(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much boxes share.
+
+    Args:
+        one: (N, 4) boxes, xyxy.
+        other: (M, 4) boxes, xyxy, in the same frame.
+
+    Returns:
+        (N, M) float64: their IoU, and what share of the first lies in the second, as COCO has it
+        of crowds; 0 where nothing is to be shared.
+    """
     one, other = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (one, other))
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     shared = (high - low).clip(min=0).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    first = np.broadcast_to(areas[0][:, None], shared.shape)
+    iou, inside = (
+        np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+        for whole in (first + areas[1] - shared, first)
+    )
+    return iou, inside
 
 
 def _add(sums: _Sums, answer: Answer, threshold: float) -> None:

@@ -78,6 +78,11 @@ class Calibrated:
         """What turns evidence into confidences."""
         return self._calibration
 
+    @property
+    def competition(self) -> Competition | None:
+        """What the calibration was made with; None without one."""
+        return self._competition
+
     @torch.no_grad()
     def evidence(
         self,
@@ -110,6 +115,7 @@ class Calibrated:
         contradictory: Tensor | None = None,
         one_name: bool = False,
         count: int | None = None,
+        hides: bool = True,
     ) -> dict[str, Any]:
         """Keywords of the second stage's `classify`; rules only where there are some.
 
@@ -121,13 +127,14 @@ class Calibrated:
             contradictory: Pairs of them.
             one_name: Whether a place has one name only.
             count: How many of them are asked for; None for all.
+            hides: Whether competitors take part in more than the figure, see `Rules`.
         """
         if competitors is None and contradictory is None and not one_name:
             return self._ready(texts)
         given = (texts, competitors, contradictory, self.calibration)
-        key = (*map(id, given), one_name, count, str(self.encoder.device))
+        key = (*map(id, given), one_name, count, hides, str(self.encoder.device))
         if key not in self._kept:
-            made = self._with_rules(texts, competitors, contradictory, one_name, count)
+            made = self._with_rules(texts, competitors, contradictory, one_name, count, hides)
             while len(self._kept) >= _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             # With what was given, so that no other object takes its id.
@@ -141,6 +148,7 @@ class Calibrated:
         contradictory: Tensor | None,
         one_name: bool,
         count: int | None,
+        hides: bool,
     ) -> dict[str, Any]:
         ready: dict[str, Any] = self._ready(texts)
         if competitors is not None and competitors.encoder_fingerprint != self.encoder.fingerprint:
@@ -154,6 +162,7 @@ class Calibrated:
             contradictory=contradictory,
             one_name=one_name,
             count=count,
+            hides=hides,
         )
         return {**ready, "rules": rules.ready(ready["text_embeddings"])}
 

@@ -133,6 +133,7 @@ class OpenVocabulary(Calibrated):
         contradictory: Tensor | Sequence[Tensor] | None = None,
         one_name: bool = False,
         counts: Sequence[int] | None = None,
+        hides: bool = True,
     ) -> list[InstanceData]:
         """Detections in regions.
 
@@ -151,6 +152,8 @@ class OpenVocabulary(Calibrated):
             one_name: Whether a place has one name only, whatever the config says.
             counts: Of each image how many names are asked for, those that `competitors` are of.
                 Names beyond are negatives: what fits one better is not detected. None for all.
+            hides: Whether competitors take their shares, and hide what they fit better. If not,
+                scores are as without them, and confidences alone know of them.
 
         Returns:
             For each image ``bboxes`` (M, 4) xyxy, ``scores`` (M,), ``labels`` (M,) int64 rows of
@@ -168,15 +171,18 @@ class OpenVocabulary(Calibrated):
         numbers = _one_each(counts, int | None, len(regions), "counts")
         for image in regions:
             image.check_encoder(self.encoder.fingerprint)
+        asked = list(zip(texts, rivals, pairs, numbers, strict=True))
         # By identity: what is asked of all images is made ready once.
-        ready: dict[tuple[int, ...], dict[str, Any]] = {}
-        for count, *three in zip(numbers, texts, rivals, pairs, strict=True):
-            key = tuple(map(id, three))
+        ready: dict[tuple[int | None, ...], dict[str, Any]] = {}
+        for *three, count in asked:
+            key = (*map(id, three), count)
             if key not in ready:
-                ready[key] = self.ready_to_classify(*three, one_name, count)
+                ready[key] = self.ready_to_classify(*three, one_name, count, hides)
         return [
-            self.region_classifier.classify(image, **ready[tuple(map(id, three))], rescale=rescale)
-            for image, *three in zip(regions, texts, rivals, pairs, strict=True)
+            self.region_classifier.classify(
+                image, **ready[(*map(id, three), count)], rescale=rescale
+            )
+            for image, (*three, count) in zip(regions, asked, strict=True)
         ]
 
     def predict(

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fgclip_det.models.regions.competition import Stream, fused, weights_of
+from fgclip_det.models.regions.competition import counted, fused
 from fgclip_det.models.regions.region_classification import BestOfEach, Rules
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.regions.streams import Streams
 
 # Numbers of a matrix that exist at a time.
 _AT_ONCE = 1 << 22
@@ -46,25 +47,27 @@ def closest_names(
     """
     rules: Rules = ready["rules"]
     rivals = rules.competitors
-    given = {key: ready[key] for key in ("text_embeddings", "is_base")}
-    is_score = rules.figure is None or rules.figure.name == "evidence"
-    told = best.scores if is_score else best.ranks
+    given = {key: value for key, value in ready.items() if key != "rules"}
     names = best.ranks[: rivals.count].sort(descending=True, stable=True).indices[:most]
-    places = best.regions[names]
-    if len(regions) * max(len(rivals), rivals.most_columns) > _AT_ONCE:
-        regions, places = regions[places], torch.arange(len(places))
+    places, told = best.regions[names], best.ranks[names]
+    if rules.figure is not None and rules.figure.name == "evidence":
+        judged = head.judge(regions[places], **given, competitors=rivals)
+        told = judged.scores.gather(1, names[:, None]).squeeze(1)
+    if len(regions) * len(rivals.bank) > _AT_ONCE:
+        regions, places = regions[places], torch.arange(len(places), device=places.device)
     # Of all regions, if they are few: what they have to do with the bank is kept since `classify`.
-    streams = head.streams(regions, **given, rivals=rivals)
+    texts = given["text_embeddings"], given["is_base"]
+    streams = head.streams(regions, *texts, rivals).at(places)
     return [
-        ClosestName(name, float(told[name]), _rival(streams, rivals, name, place))
-        for name, place in zip(names.tolist(), places.tolist(), strict=True)
+        ClosestName(name, certainty, _rival(streams, rivals, name, row))
+        for row, (name, certainty) in enumerate(zip(names.tolist(), told.tolist(), strict=True))
     ]
 
 
-def _rival(streams: Mapping[str, Stream], rivals: Rivals, name: int, place: int) -> int | None:
+def _rival(streams: Streams, rivals: Rivals, name: int, place: int) -> int | None:
     """The row of what fits a region of streams best, if that is better than a name."""
-    weights = weights_of(streams, rivals)[:, name : name + 1]
-    every = list(streams.values())
+    every, weights = counted(streams, rivals)
+    weights = [one if isinstance(one, float) else float(one[name]) for one in weights]
     own = fused([stream.judged[place] for stream in every], weights)
     bank = fused([stream.bank.logits[place] for stream in every], weights)
     bank = bank.masked_fill(~rivals.kept[rivals.kept_of[name]], -torch.inf)

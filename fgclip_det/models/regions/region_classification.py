@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -85,6 +84,8 @@ class Rules:
             overlap, the better is reported. None for none.
         one_name: Whether a place has one name only, whatever ``test_cfg.nms`` says.
         count: How many names are asked for; those beyond are negatives. None for all.
+        hides: Whether competitors take their shares, and hide what they fit better. If not they
+            make the figure alone: scores are those without them.
     """
 
     competitors: Competitors | Rivals | None = None
@@ -92,6 +93,7 @@ class Rules:
     contradictory: Tensor | None = None
     one_name: bool = False
     count: int | None = None
+    hides: bool = True
 
     def ready(self, text_embeddings: Tensor) -> Rules:
         """The same with `Rivals`, for (C, D) texts.
@@ -146,7 +148,7 @@ def classify_regions(
     best = BestOfEach()
     detections = select_detections(
         regions.boxes,
-        (_ranked(block, rules, one_label, best) for block in blocks),
+        (_ranked(block, rules, test_cfg["score_thr"], one_label, best) for block in blocks),
         score_thr=test_cfg["score_thr"],
         iou_threshold=suppression["iou_threshold"],
         # Each view of a picture in tiles may show as much as a picture.
@@ -167,25 +169,23 @@ class BestOfEach:
 
     Attributes:
         ranks: (C,) float32, by what detections are chosen; None before any region was judged.
-        scores: (C,) float32, its score.
         regions: (C,) int64, its row.
     """
 
     ranks: Tensor | None = None
-    scores: Tensor | None = None
     regions: Tensor | None = None
     _seen: int = 0
 
-    def add(self, rank: Tensor, scores: Tensor) -> None:
+    def add(self, rank: Tensor) -> None:
         """The next (k, C) regions."""
         if len(rank):
             ranks, rows = rank.max(dim=0)
-            found = ranks, scores.gather(0, rows[None])[0], rows + self._seen
+            rows += self._seen
             if self.ranks is not None:
-                before = self.ranks, self.scores, self.regions
                 is_better = ranks > self.ranks
-                found = tuple(map(partial(torch.where, is_better), found, before))
-            self.ranks, self.scores, self.regions = found
+                ranks = torch.where(is_better, ranks, self.ranks)
+                rows = torch.where(is_better, rows, self.regions)
+            self.ranks, self.regions = ranks, rows
             self._seen += len(rank)
 
 
@@ -209,21 +209,36 @@ def figures_of(
 
 
 def _ranked(
-    scored: Tensor | Judged, rules: Rules, one_label: bool, best: BestOfEach
+    scored: Tensor | Judged, rules: Rules, score_thr: float, one_label: bool, best: BestOfEach
 ) -> Tensor | Ranked:
     if isinstance(scored, Tensor):
         return _only_best(scored) if one_label else scored
-    rank, values = scored.scores, {"scores": scored.scores}
-    if rules.figure is not None:
-        rank = values[rules.figure.name] = _figures(scored.evidence, rules)
-    best.add(rank, scored.scores)
-    # What is NaN is left to be refused.
-    rank = rank.masked_fill(scored.evidence.beaten & (rank >= 0), -1.0)
+    figure = rules.figure
+    rank = scored.scores if figure is None else _figures(scored.evidence, rules)
+    values = {} if figure is None else {figure.name: rank}
+    best.add(rank)
+    if rules.hides:
+        # Only of what would be reported it matters. What is NaN is left to be refused.
+        rows = _candidates(rank, score_thr)
+        beaten = scored.evidence.beaten_at(rows)
+        rank = rank.index_copy(0, rows, rank[rows].masked_fill(beaten & (rank[rows] >= 0), -1.0))
+    if figure is None:
+        values["scores"] = scored.scores
+    else:
+        rows = _candidates(rank, score_thr)
+        values["scores"] = torch.zeros_like(rank).index_copy_(0, rows, scored.scores_at(rows))
     return Ranked(_only_best(rank) if one_label else rank, values)
 
 
+def _candidates(rank: Tensor, score_thr: float) -> Tensor:
+    """Rows of regions (k,) int64 that rank above a threshold for some name."""
+    return (rank > score_thr).any(dim=1).nonzero().squeeze(1)
+
+
 def _figures(evidence: Evidence, rules: Rules) -> Tensor:
-    alone = sum(values.isinf().any(dim=0) for values in evidence.features.values()) > 0
+    names = evidence.features if rules.figure.weights is None else rules.figure.weights
+    used = [evidence.features[name] for name in names if name in evidence.features]
+    alone = sum(values.isinf().any(dim=0) for values in used) > 0
     alone = alone[: rules.competitors.count]
     if alone.any():
         raise ValueError(

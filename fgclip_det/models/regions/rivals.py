@@ -43,6 +43,9 @@ class Rivals:
         competes: (E,) bool, which of `exchanges` compete; None for all.
         names: (B, D) float64 of unit length, the first of the C in the wording that they are judged
             in; None where there is no wording.
+        kinds: (H, M) bool, each set of rows of the bank that speaks for some name, once; None where
+            none does.
+        kinds_of: (C,) int64, which of them speaks for each name; None where none does.
     """
 
     bank: Tensor
@@ -58,6 +61,8 @@ class Rivals:
     weights: Mapping[str, float] | None = None
     competes: Tensor | None = None
     names: Tensor | None = None
+    kinds: Tensor | None = None
+    kinds_of: Tensor | None = None
 
     @classmethod
     def of(
@@ -94,7 +99,10 @@ class Rivals:
             for pairs in (competitors.excluded, competitors.exchanges)
         )
         size = competitors.bank_size
-        kept, kept_of = _sets(excluded, count, size)
+        left_out, kept_of = _sets(excluded, count, size)
+        kept, kinds, kinds_of = ~left_out, None, None
+        if competitors.kinds is not None and len(competitors.kinds):
+            kinds, kinds_of = _sets(_distinct(competitors.kinds, count, size), count, size)
         return cls(
             bank=embeddings[:size],
             exchanged=F.normalize(embeddings[size:].double(), dim=-1),
@@ -110,6 +118,8 @@ class Rivals:
             names=None
             if competitors.names is None
             else F.normalize(competitors.names.double(), dim=-1),
+            kinds=kinds,
+            kinds_of=kinds_of,
         )
 
     def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:
@@ -164,17 +174,26 @@ def _distinct(pairs: Tensor, names: int, rows: int) -> Tensor:
     return found
 
 
-def _sets(excluded: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """See `Rivals.kept` and `Rivals.kept_of`; names with the same excluded rows share a set."""
+def _sets(pairs: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """The rows that each name has, each set of them once.
+
+    Args:
+        pairs: (X, 2) of a name and a row.
+        count: C, the names.
+        size: M, the rows.
+
+    Returns:
+        (G, M) bool, the first set empty, and (C,) int64, the set of each name.
+    """
     rows: dict[int, list[int]] = defaultdict(list)
-    for name, row in excluded.tolist():
+    for name, row in pairs.tolist():
         rows[name].append(row)
     places: dict[tuple[int, ...], int] = {(): 0}
     named = [places.setdefault(tuple(rows.get(name, ())), len(places)) for name in range(count)]
-    kept_of = torch.tensor(named, dtype=torch.int64, device=excluded.device)
-    kept = torch.ones(len(places), size, dtype=torch.bool, device=excluded.device)
-    kept[kept_of[excluded[:, 0]], excluded[:, 1]] = False
-    return kept, kept_of
+    set_of = torch.tensor(named, dtype=torch.int64, device=pairs.device)
+    sets = torch.zeros(len(places), size, dtype=torch.bool, device=pairs.device)
+    sets[set_of[pairs[:, 0]], pairs[:, 1]] = True
+    return sets, set_of
 
 
 def _among(embeddings: Tensor, text_embeddings: Tensor) -> Tensor:

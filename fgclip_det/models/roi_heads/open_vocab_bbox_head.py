@@ -146,6 +146,7 @@ class OpenVocabBBoxHead(BaseModule):
         labels: Tensor,
         delta_targets: Tensor,
         competitors: Tensor | None = None,
+        num_positives: int | None = None,
     ) -> dict[str, Tensor]:
         """Losses of sampled boxes, each summed and divided by the number of boxes.
 
@@ -157,6 +158,7 @@ class OpenVocabBBoxHead(BaseModule):
             delta_targets: (K, 4).
             competitors: (K, C) bool, the categories that each box is compared with, beside the
                 background; its own must be among them. All where None.
+            num_positives: How many boxes have an object; where None the host asks the device.
 
         Returns:
             ``loss_cls``, ``loss_bbox`` and the accuracy ``acc`` in percent, scalars.
@@ -170,12 +172,13 @@ class OpenVocabBBoxHead(BaseModule):
         weights[-1] = self.background_weight
         cross_entropy = F.cross_entropy(logits, labels, weights, reduction="sum")
         positive = labels < num_classes
+        if num_positives is None:
+            num_positives = int(positive.sum())
+        rows = torch.nonzero_static(positive, size=num_positives).squeeze(1)
         hits = (logits.argmax(dim=1) == labels).sum()
         return {
             "loss_cls": self.loss_weight * cross_entropy / count,
-            "loss_bbox": self.loss_bbox(
-                deltas[positive], delta_targets[positive], avg_factor=count
-            ),
+            "loss_bbox": self.loss_bbox(deltas[rows], delta_targets[rows], avg_factor=count),
             "acc": 100.0 * hits / count,
         }
 

@@ -15,16 +15,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.regions.competition import (
-    Evidence,
-    Judged,
-    Source,
-    Stream,
-    StreamMaker,
-    beaten,
-    log_odds_and_shares,
-    log_ratio,
-)
+from fgclip_det.models.regions.competition import Evidence, Judged, log_shares
 from fgclip_det.models.regions.region_classification import (
     NO_RULES,
     Rules,
@@ -34,9 +25,15 @@ from fgclip_det.models.regions.region_classification import (
 )
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.regions.streams import Source, StreamMaker, Streams, log_ratio
 from fgclip_det.models.roi_heads.score_fusion import encoder_weight, ensemble_of_logits
 from fgclip_det.models.roi_heads.settings import check_test_cfg
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
+from fgclip_det.models.task_modules.batched_sampling import (
+    can_batch,
+    check_labels,
+    sample_batch,
+)
 from fgclip_det.vocabulary.competition import Competitors
 
 
@@ -49,7 +46,8 @@ class OpenVocabRoIHead(StandardRoIHead):
         bbox_head: An `OpenVocabBBoxHead`.
         region_embedding_boxes: Which boxes FG-CLIP's features are pooled over: the "proposals" of
             the first stage, or the boxes as "refined" by the second.
-        train_cfg: ``assigner`` and ``sampler``.
+        train_cfg: ``assigner`` and ``sampler``, and perhaps ``batched_targets``: see
+            `Float32RPNHead`.
         test_cfg: ``alpha``, ``beta`` (see `geometric_score_ensemble`), ``vlm_temperature``,
             ``score_thr``, ``nms`` with ``iou_threshold`` and perhaps ``class_agnostic``,
             ``max_per_img``.
@@ -132,8 +130,10 @@ class OpenVocabRoIHead(StandardRoIHead):
         if competitors is not None:
             rows = torch.where(labels < count, labels, count + rois[:, 0].long())
             competitors = competitors[rows]
+        # Known here, so that nobody has to ask the device.
+        positives = sum(len(sample.pos_priors) for sample in samples)
         return self.bbox_head.loss(
-            embeddings, deltas, text_embeddings, labels, delta_targets, competitors
+            embeddings, deltas, text_embeddings, labels, delta_targets, competitors, positives
         )
 
     def propose(
@@ -217,7 +217,7 @@ class OpenVocabRoIHead(StandardRoIHead):
     @torch.no_grad()
     def streams(
         self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rivals: Rivals
-    ) -> dict[str, Stream]:
+    ) -> Streams:
         """Logits of the "detector" and the "encoder"; arguments as of `score`."""
         cfg = self.test_cfg
         weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=text_embeddings.double())
@@ -247,15 +247,15 @@ class OpenVocabRoIHead(StandardRoIHead):
         """
         rivals = Rivals.of(competitors, text_embeddings)
         streams = self.streams(regions, text_embeddings, is_base, rivals)
-        features, shares = {}, []
-        for name, stream in streams.items():
-            features[name], share = log_odds_and_shares(stream, rivals)
-            shares.append(share)
-        scores = torch.lerp(*shares, streams["encoder"].weight).exp_()
-        objectness = log_ratio(regions.objectness)[:, None]
-        features["objectness"] = objectness.expand_as(scores)
-        features |= rivals.places(regions, text_embeddings)
-        return Judged(scores.float(), Evidence(features, beaten(streams, rivals)))
+
+        def scores_at(rows: Tensor | None) -> Tensor:
+            own = streams if rows is None else streams.at(rows)
+            shares = (log_shares(own[name], rivals) for name in ("detector", "encoder"))
+            return torch.lerp(*shares, own["encoder"].weight).exp_().float()
+
+        objectness = log_ratio(regions.objectness)[:, None].expand(-1, len(text_embeddings))
+        others = {"objectness": objectness, **rivals.places(regions, text_embeddings)}
+        return Judged(Evidence(streams, rivals, others), scores_at)
 
     def evidence_settings(self) -> dict[str, Any]:
         """Settings that evidence depends on; what is learned is told by the weights."""
@@ -293,10 +293,14 @@ class OpenVocabRoIHead(StandardRoIHead):
         """
         rules = rules.ready(text_embeddings)
 
+        def plain(some: Regions) -> Tensor:
+            return self.score(some, text_embeddings, is_base)
+
         def score(some: Regions) -> Tensor | Judged:
             if rules.competitors is None:
-                return self.score(some, text_embeddings, is_base)
-            return self.judge(some, text_embeddings, is_base, rules.competitors)
+                return plain(some)
+            judged = self.judge(some, text_embeddings, is_base, rules.competitors)
+            return judged if rules.hides else judged.scored_by(some, plain)
 
         return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale, rules)
 
@@ -310,13 +314,19 @@ class OpenVocabRoIHead(StandardRoIHead):
         num_classes: int,
     ) -> list[SamplingResult]:
         ground_truth, ignored, _ = unpack_gt_instances(batch_data_samples)
+        by_batch = self.train_cfg.get("batched_targets", True)
+        if by_batch and can_batch(self.bbox_assigner, self.bbox_sampler, ground_truth):
+            return sample_batch(
+                self.bbox_assigner,
+                self.bbox_sampler,
+                [proposals.bboxes.float() for proposals in rpn_results_list],
+                ground_truth,
+                ignored,
+                num_classes=num_classes,
+            )
+        check_labels([gt.labels for gt in ground_truth], num_classes)
         samples = []
         for proposals, gt, gt_ignored in zip(rpn_results_list, ground_truth, ignored, strict=True):
-            if len(gt.labels) and int(gt.labels.max()) >= num_classes:
-                raise ValueError(
-                    f"ground-truth label {int(gt.labels.max())} with {num_classes} trained "
-                    "categories: the training dataset and the detector need the same vocabulary"
-                )
             priors = InstanceData(priors=proposals.bboxes.float(), scores=proposals.scores)
             assigned = self.bbox_assigner.assign(priors, gt, gt_ignored)
             samples.append(self.bbox_sampler.sample(assigned, priors, gt))

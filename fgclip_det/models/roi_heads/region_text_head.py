@@ -11,19 +11,11 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.regions.competition import (
-    Evidence,
-    Judged,
-    Source,
-    Stream,
-    StreamMaker,
-    beaten,
-    log_odds_and_shares,
-    log_ratio,
-)
+from fgclip_det.models.regions.competition import Evidence, Judged, log_shares
 from fgclip_det.models.regions.region_classification import NO_RULES, Rules, classify_regions
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.regions.streams import Source, StreamMaker, Streams, log_ratio
 from fgclip_det.models.roi_heads.score_fusion import encoder_weight, geometric_score_ensemble
 from fgclip_det.models.roi_heads.settings import (
     check_bool,
@@ -140,7 +132,7 @@ class RegionTextHead(BaseModule):
     @torch.no_grad()
     def streams(
         self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rivals: Rivals
-    ) -> dict[str, Stream]:
+    ) -> Streams:
         """Logits of the "encoder"; arguments as of `score`."""
         weight = encoder_weight(self.alpha, self.beta, is_base, like=text_embeddings.double())
         source = Source(regions.region_embeddings, self.temperature, weight)
@@ -165,17 +157,18 @@ class RegionTextHead(BaseModule):
         """
         rivals = Rivals.of(competitors, text_embeddings)
         streams = self.streams(regions, text_embeddings, is_base, rivals)
-        odds, shares = log_odds_and_shares(streams["encoder"], rivals)
         det = self._detector_scores(regions, classes)
-        scores = geometric_score_ensemble(
-            det, shares.exp_().float(), self.alpha, self.beta, is_base
-        )
-        features = {"encoder": odds}
-        if self.fusion == "ensemble" and classes is not None:
-            features["detector"] = log_ratio(det)
-        features["objectness"] = log_ratio(regions.objectness)[:, None].expand_as(odds)
-        features |= rivals.places(regions, text_embeddings)
-        return Judged(scores, Evidence(features, beaten(streams, rivals)))
+
+        def scores_at(rows: Tensor | None) -> Tensor:
+            own, of_det = (streams, det) if rows is None else (streams.at(rows), det[rows])
+            shares = log_shares(own["encoder"], rivals).exp_().float()
+            return geometric_score_ensemble(of_det, shares, self.alpha, self.beta, is_base)
+
+        objectness = log_ratio(regions.objectness)[:, None].expand(-1, len(text_embeddings))
+        has_detector = self.fusion == "ensemble" and classes is not None
+        others = {"detector": log_ratio(det)} if has_detector else {}
+        others |= {"objectness": objectness, **rivals.places(regions, text_embeddings)}
+        return Judged(Evidence(streams, rivals, others), scores_at)
 
     def evidence_settings(self) -> dict[str, Any]:
         """Settings that evidence depends on."""
@@ -220,10 +213,14 @@ class RegionTextHead(BaseModule):
         """
         rules = rules.ready(text_embeddings)
 
+        def plain(some: Regions) -> Tensor:
+            return self.score(some, text_embeddings, is_base, classes)
+
         def score(some: Regions) -> Tensor | Judged:
             if rules.competitors is None:
-                return self.score(some, text_embeddings, is_base, classes)
-            return self.judge(some, text_embeddings, is_base, rules.competitors, classes)
+                return plain(some)
+            judged = self.judge(some, text_embeddings, is_base, rules.competitors, classes)
+            return judged if rules.hides else judged.scored_by(some, plain)
 
         return classify_regions(
             score,

@@ -73,15 +73,18 @@ class RoIAlignExtractor(BaseModule):
             raise ValueError(f"{len(feats)} levels for {self.num_inputs} featmap_strides")
         rois = rois.float()
         levels = self.map_roi_levels(rois)
-        pooled, order = [], []
+        # Boxes of a level side by side; the host asks the device once how many there are of each.
+        order = levels.argsort(stable=True)
+        numbers = torch.arange(self.num_inputs, device=levels.device)
+        counts = (levels[:, None] == numbers).sum(dim=0).tolist()
+        pooled = []
         # Levels without boxes are pooled too, so that every level is in the graph on every rank
         # of a distributed run.
-        for level, (features, stride) in enumerate(zip(feats, self.featmap_strides, strict=True)):
-            rows = (levels == level).nonzero().squeeze(1)
-            order.append(rows)
-            own = rois[rows]
+        for features, stride, own in zip(
+            feats, self.featmap_strides, rois[order].split(counts), strict=True
+        ):
             own = torch.cat([own[:, :1], boxes_in_cells(own[:, 1:], stride)], dim=1)
             pooled.append(
                 roi_align(features, own, self.output_size, sampling_ratio=self.sampling_ratio)
             )
-        return torch.cat(pooled)[torch.cat(order).argsort()]
+        return torch.cat(pooled)[order.argsort()]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fgclip_det.apis.calibrating.truth import KnownPicture, absent_pictures, known_pictures
 from fgclip_det.io import write_image, write_json
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary import Attributes, TextEmbeddings, Vocabulary
 
 CATEGORIES = {1: "mug", 2: "Cup", 3: "a cup", 7: "plate", 8: "mug"}
 
@@ -22,7 +22,12 @@ def asked(names: list[str] | dict[str, list[str]]) -> TextEmbeddings:
     return TextEmbeddings(vocabulary, torch.eye(len(vocabulary), 8), "e")
 
 
-def written(folder: Path, annotations: list[dict[str, Any]], names: list[str]) -> Path:
+def written(
+    folder: Path,
+    annotations: list[dict[str, Any]],
+    names: list[str],
+    categories: dict[int, str] = CATEGORIES,
+) -> Path:
     for name in names:
         write_image(folder / name, Image.new("RGB", (40, 30)))
     file = folder / "truth.json"
@@ -31,8 +36,8 @@ def written(folder: Path, annotations: list[dict[str, Any]], names: list[str]) -
         for place, name in enumerate(names)
     ]
     ready = [{"id": n, "area": 1.0, "iscrowd": 0, **one} for n, one in enumerate(annotations)]
-    categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
-    write_json(file, {"images": images, "annotations": ready, "categories": categories})
+    told = [{"id": number, "name": name} for number, name in categories.items()]
+    write_json(file, {"images": images, "annotations": ready, "categories": told})
     return file
 
 
@@ -78,6 +83,23 @@ def test_prompts_and_two_names_of_one_category(tmp_path: Path) -> None:
     names = {"dish": ["dish", "plate"], "plate": ["plate"], "mug": ["mug"]}
     (found,) = known_pictures(file, tmp_path, asked(names))
     assert [*found.boxes] == [0, 1]
+
+
+def test_boxes_of_a_name_that_says_less_are_those_of_its_kinds(tmp_path: Path) -> None:
+    places = {1: [1, 2, 10, 20], 2: [3, 3, 4, 4], 3: [9, 9, 3, 3], 4: [5, 5, 5, 5]}
+    annotations = [{"image_id": 0, "category_id": n, "bbox": box} for n, box in places.items()]
+    categories = {0: " red mug", 1: "red mug", 2: "blue mug", 3: "panda", 4: "red panda", 5: ""}
+    file = written(tmp_path, annotations, ["b.png"], categories)
+    lists = Attributes({"color": ("red", "blue")})
+    (found,) = known_pictures(file, tmp_path, asked(["a mug", "mugs", "panda", "red mug"]), lists)
+    # A category is no more than itself: not all that its words can be added to is of its kind.
+    boxes = {label: own.tolist() for label, own in found.boxes.items()}
+    mugs = [[1, 2, 11, 22], [3, 3, 7, 7]]
+    assert boxes == {0: mugs, 1: mugs, 2: [[9, 9, 12, 12]], 3: mugs[:1]}
+    with pytest.raises(ValueError, match="is a mug"):
+        known_pictures(file, tmp_path, asked(["a mug"]))
+    with pytest.raises(ValueError, match="is green mug"):
+        known_pictures(file, tmp_path, asked(["green mug", "mug"]), lists)
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_run_that_was_cut_off_goes_on(root: Path, tmp_path: Path, monkeypatch)
             raise KeyboardInterrupt
         return read(path, orientation)
 
-    monkeypatch.setattr("fgclip_det.apis.rescoring.rescoring.read_image", read_some)
+    monkeypatch.setattr("fgclip_det.apis.rescoring.job.read_image", read_some)
     with pytest.raises(KeyboardInterrupt):
         run(root, tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()

@@ -193,16 +193,16 @@ def cut_off(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: A
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fgclip_det.apis.rescoring.rescoring._Job._read", _after(stop))
+        patch.setattr("fgclip_det.apis.rescoring.job.Job._read", _after(stop))
         with pytest.raises(KeyboardInterrupt):
             run(root, entries_of(root), out, **options)
     assert out.with_name(out.name + ".part").exists()
 
 
 def _after(stop):
-    from fgclip_det.apis.rescoring.rescoring import _Job
+    from fgclip_det.apis.rescoring.job import Job
 
-    read = _Job._read
+    read = Job._read
 
     def reading(*arguments: Any) -> torch.Tensor:
         stop()
@@ -222,7 +222,7 @@ def test_what_another_run_began_is_not_gone_on_with(
     others = TextEmbeddings(
         texts.vocabulary, texts.embeddings.flip(0), texts.encoder_fingerprint, texts.text_length
     )
-    monkeypatch.setattr("fgclip_det.apis.rescoring.rescoring._VERSION", 1)
+    monkeypatch.setattr("fgclip_det.apis.rescoring.job._VERSION", 1)
     with pytest.raises(ValueError, match="holds the beginning of another run"):
         run(shapes, entries, out, texts=texts)
     monkeypatch.undo()

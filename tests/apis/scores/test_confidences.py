@@ -140,6 +140,15 @@ def test_what_a_user_sees(detect: OpenVocabInferencer) -> None:
     assert any((answer.scores.diff() > 0).any() for answer in many)
 
 
+@pytest.mark.parametrize("place", range(len(SHOWN)))
+def test_names_that_say_less_are_found(detect: OpenVocabInferencer, place: int) -> None:
+    color, pattern, shape = SHOWN[place].split()
+    shorter = [f"a {shape}", f"{shape}s", f"a {color} {shape}", f"{pattern} {shape}s"]
+    for name in (*shorter, f"{color} {pattern} {shape}s"):
+        answer = ask(detect, [name])[place]
+        assert answer.names[:1] == [name], name
+
+
 @pytest.mark.parametrize("texts", ["a cat", "a red mug", "a red mug. a dog", "a red striped ring"])
 def test_what_is_absent_is_not_found(detect: OpenVocabInferencer, texts: str) -> None:
     for calibration in ("auto", None):
@@ -167,16 +176,24 @@ def test_what_came_closest_is_like_what_is_there(detect: OpenVocabInferencer) ->
 
 def test_all_is_as_before_where_nothing_competes(detect: OpenVocabInferencer) -> None:
     detect.set_negatives(None)
-    for calibration in (None, "auto"):
-        detect.set_calibration(calibration)
-        settings = {} if calibration is None else {"conf_thr": 0}
-        answers = ask(detect, "a blue dotted star. a green ring", score_thr=0.1, **settings)
-        for answer, expected in zip(answers, BEFORE, strict=True):
-            assert answer.closest == () and (answer.confidences is None) == (calibration is None)
-            found = sorted(zip(answer.names, answer.scores.tolist(), strict=True), reverse=True)
-            for name, scores in expected.items():
-                own = [score for other, score in found if other == name]
-                assert own[: len(scores)] == pytest.approx(scores, abs=2e-6)
+    texts = "a blue dotted star. a green ring"
+    detect.set_calibration(None)
+    shares = ask(detect, texts, score_thr=0.1)
+    for answer, expected in zip(shares, BEFORE, strict=True):
+        assert answer.closest == () and answer.confidences is None
+        found = sorted(zip(answer.names, answer.scores.tolist(), strict=True), reverse=True)
+        for name, scores in expected.items():
+            own = [score for other, score in found if other == name]
+            assert own[: len(scores)] == pytest.approx(scores, abs=2e-6)
+    detect.set_calibration("auto")
+    images = detect.propose(PICTURES, progress=False)
+    for image, answer in zip(images, ask(detect, texts, conf_thr=0), strict=True):
+        # What is reported is chosen by confidence; its score is the share among the two names.
+        assert answer.closest == () and (answer.confidences.diff() <= 0).all()
+        ready = detect.model._ready(detect.encode(Vocabulary.parse(texts)))
+        every = detect.model.region_classifier.score(image.regions, **ready)
+        for score, label in zip(answer.scores, answer.labels, strict=True):
+            assert (every[:, label] - score).abs().min() <= 1e-6
 
 
 def test_ones_own_negatives_compete(detect: OpenVocabInferencer) -> None:

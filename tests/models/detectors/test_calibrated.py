@@ -126,6 +126,20 @@ def test_classify_with_competitors(detector, inputs):
     assert "confidences" not in detector.classify(regions, texts)[0]
 
 
+def test_one_picture_asked_with_two_counts(detector, inputs, monkeypatch):
+    """What is ready for all names is not what is ready where some of them are negatives."""
+    (image, *_), texts = detector.propose(*inputs), detector.encode_vocabulary(NOVEL)
+    counts = []
+    monkeypatch.setattr(
+        detector.region_classifier,
+        "classify",
+        lambda image, *, rules, **rest: counts.append(rules.competitors.count),
+    )
+    competitors = Competing(detector).against(texts)
+    detector.classify([image] * 3, texts, competitors=competitors, counts=[None, 1, None])
+    assert counts == [len(NOVEL), 1, len(NOVEL)]
+
+
 def test_evidence_is_what_confidences_are_made_of(detector, inputs):
     texts, regions = detector.encode_vocabulary(NOVEL), detector.propose(*inputs)
     calibration, competition = calibrated(detector)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from fgclip_det.models import OpenVocabRoIHead
-from fgclip_det.models.regions.competition import Source, StreamMaker
 from fgclip_det.models.regions.region_classification import Rules
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.models.regions.streams import Source, StreamMaker
 from tests.messages import says
 from tests.models.competitors_for_tests import (
     BANK,
@@ -263,7 +263,7 @@ def test_what_is_kept_of_the_bank_is_of_the_same_regions_bank_and_temperature(ch
 
 @torch.no_grad()
 def test_large_banks_are_not_kept(monkeypatch):
-    monkeypatch.setattr("fgclip_det.models.regions.competition._MOST_KEPT", 34)
+    monkeypatch.setattr("fgclip_det.models.regions.streams._MOST_KEPT", 34)
     make, rivals = StreamMaker(), Rivals.of(competitors(BANK, SWAPPED), TEXTS)
     source = Source(directions(5), 1.0, torch.ones(4))
     first, again = (make({"encoder": source}, TEXTS, rivals)["encoder"] for _ in range(2))

@@ -57,6 +57,41 @@ def test_classify_reports_what_is_not_beaten_by_falling_confidence(head):
 
 
 @torch.no_grad()
+def test_competitors_that_hide_nothing_make_the_figure_alone(head):
+    regions, given = regions_of(40), CASES["both"]
+    judged = head.judge(regions, TEXTS, IS_BASE, given)
+    assert judged.evidence.beaten.any()
+    found = head.classify(regions, TEXTS, IS_BASE, rules=Rules(given, FIGURE, hides=False))
+    places = found.regions, found.labels
+    assert found.scores.equal(head.score(regions, TEXTS, IS_BASE)[places])
+    assert found.confidences.equal(confident(judged.evidence.features)[places])
+    assert found.confidences.sort(descending=True).values.equal(found.confidences)
+    assert judged.evidence.beaten[places].any()
+
+
+@torch.no_grad()
+def test_what_a_calibration_does_not_count_is_not_made():
+    head, regions, given = roi_head(), regions_of(40), CASES["both"]
+    weights = {"detector": 0.7, "objectness": 0.2}
+
+    def of_detector(features):
+        return torch.sigmoid(features["detector"]).float()
+
+    made = head.judge(regions, TEXTS, IS_BASE, given).evidence.features
+    rules = Rules(given, Figure("confidences", of_detector, weights)).ready(TEXTS)
+    evidence = head.judge(regions, TEXTS, IS_BASE, rules.competitors).evidence
+    assert evidence.features["detector"].equal(made["detector"]) and evidence.beaten.any()
+    assert [*evidence._streams._made] == ["detector"]
+    some = torch.tensor([7, 3, 30])
+    assert evidence.beaten_at(some).equal(evidence.beaten[some])
+    found = head.classify(regions, TEXTS, IS_BASE, rules=rules)
+    expected = head.judge(regions, TEXTS, IS_BASE, rules.competitors)
+    places = found.regions, found.labels
+    torch.testing.assert_close(found.scores, expected.scores[places], atol=1e-9, rtol=1e-6)
+    assert found.confidences.equal(of_detector(made)[places])
+
+
+@torch.no_grad()
 def test_the_best_name_of_a_box_is_the_best_that_is_not_beaten():
     regions, given = regions_of(60), CASES["both"]
     head = text_head(test_cfg=dict(max_per_img=1000))
