@@ -42,6 +42,8 @@ model = dict(
     weight_short=0.25,
     weight_region=1.0,
     weight_hard=1.0,
+    # One process or several: a region meets those of the whole batch.
+    gather_regions=True,
 )
 
 train_dataloader = dict(

@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,24 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from pycocotools.mask import area
 from terminaltables import AsciiTable
 
+from fgclip_det.evaluation.coco_style.class_precision import (
+    Detections,
+    annotations_by_category,
+    class_precision,
+)
+from fgclip_det.evaluation.coco_style.libraries import (
+    Choice,
+    Library,
+    check_choice,
+    counting_library,
+)
 from fgclip_det.io import listed, read_json
 
 _MAX_DETECTIONS = 300
 _KINDS = ("bbox", "segm")
 _FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
-
-
-class _FederatedEval(COCOeval):
-    """COCO's evaluation of a class in images where what was not annotated may be there."""
-
-    def evaluateImg(self, imgId: int, catId: int, aRng: list, maxDet: int) -> dict | None:
-        """As pycocotools, but false detections do not count where the class is not exhausted."""
-        result = super().evaluateImg(imgId, catId, aRng, maxDet)
-        if result and catId in self.cocoGt.imgs[imgId].get("not_exhaustive_category_ids", ()):
-            unmatched = result["dtMatches"] == 0
-            result["dtIgnore"] = np.logical_or(result["dtIgnore"], unmatched)
-        return result
 
 
 @METRICS.register_module()
@@ -51,6 +49,8 @@ class OVLVISMetric(BaseMetric):
         metric: "bbox", "segm" or both; "segm" needs a detector with masks.
         collect_device: Of mmengine: "cpu" or "gpu".
         prefix: Put before each key, with a slash; None gives the plain ``bbox_APr``.
+        library: "faster-coco-eval" or "pycocotools", which give the same numbers; "auto" takes the
+            first where it is installed.
 
     Raises:
         ValueError: Another metric, or `ann_file` is missing or no such file; when it is told the
@@ -66,11 +66,14 @@ class OVLVISMetric(BaseMetric):
         metric: str | Sequence[str] = "bbox",
         collect_device: str = "cpu",
         prefix: str | None = None,
+        library: Choice = "auto",
     ) -> None:
+        check_choice(library)
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.kinds = (metric,) if isinstance(metric, str) else tuple(metric)
         if not self.kinds or not set(self.kinds) <= set(_KINDS):
             raise ValueError(f"OVLVISMetric has no metric {metric!r}: use 'bbox', 'segm' or both")
+        self.library = library
         self._truth = _read(ann_file)
 
     @property
@@ -129,11 +132,14 @@ class OVLVISMetric(BaseMetric):
             of rare, common and frequent classes; ``segm_...`` likewise. -1 for a mean over no class
             with ground truth.
         """
+        if not results:
+            raise ValueError("no image was evaluated: check the test dataset's ann_file")
         ids = self._category_ids(self.dataset_meta["classes"])
+        counted_by = counting_library(self.library)
         metrics: dict[str, float] = {}
         for kind in self.kinds:
             detections = _detections(results, kind, ids)
-            precision = _precision_by_class(self._truth, detections, kind, ids)
+            precision = _precision_by_class(self._truth, detections, kind, ids, counted_by)
             metrics.update(self._means(precision, kind))
         rows = [["", "AP", "AP50", "AP75", "APr", "APc", "APf"]]
         for kind in self.kinds:
@@ -192,48 +198,50 @@ def _read(ann_file: str) -> COCO:
     return truth
 
 
-def _detections(results: list[dict[str, Any]], kind: str, ids: Sequence[int]) -> list[dict]:
-    # What covers nothing is no detection, and no false one either.
-    return [
-        {"image_id": r["image_id"], "category_id": ids[label], "score": float(score), **shape}
-        for r in results
-        for label, score, shape in zip(r["labels"], r["scores"], _shapes(r, kind), strict=True)
-        if shape is not None
-    ]
-
-
-def _shapes(result: dict[str, Any], kind: str) -> list[dict | None]:
-    """COCO's form of each box or mask; None for those without area."""
-    if kind == "bbox":
-        return [{"bbox": box} if box[2] * box[3] > 0 else None for box in result["bbox"].tolist()]
-    return [{"segmentation": rle} if area(rle) > 0 else None for rle in result["segm"]]
+def _detections(results: list[dict[str, Any]], kind: str, ids: Sequence[int]) -> Detections:
+    found = Detections(
+        images=np.repeat([one["image_id"] for one in results], [len(r["labels"]) for r in results]),
+        categories=np.asarray(ids)[np.concatenate([one["labels"] for one in results])],
+        scores=np.concatenate([one["scores"] for one in results]),
+    )
+    if kind == "segm":
+        return replace(found, masks=[mask for one in results for mask in one["segm"]])
+    return replace(found, boxes=np.concatenate([one["bbox"] for one in results]))
 
 
 def _precision_by_class(
-    truth: COCO, detections: list[dict], kind: str, ids: Sequence[int]
+    truth: COCO, detections: Detections, kind: str, ids: Sequence[int], counted_by: Library
 ) -> dict[int, np.ndarray]:
     """(10,) mean precision at each IoU of each class that has ground truth."""
-    known = defaultdict(set)
-    for image in truth.imgs.values():
-        for category in image.get("neg_category_ids", ()):
-            known[category].add(image["id"])
-    for category in truth.catToImgs:
-        known[category].update(truth.catToImgs[category])
+    absent = _images_that_list(truth, "neg_category_ids")
+    partial = _images_that_list(truth, "not_exhaustive_category_ids")
+    annotations = annotations_by_category(truth)
+    sizes = detections.sizes()
     precision = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        # pycocotools fails on an empty list; a model that finds nothing must still get its zeros.
-        found = truth.loadRes(detections) if detections else COCO()
-        for category in ids:
-            if not truth.catToImgs.get(category):
-                continue
-            # One class at a time: all images times all classes are 24 million pairs.
-            evaluator = _FederatedEval(truth, found, kind)
-            params = evaluator.params
-            params.catIds, params.imgIds = [category], sorted(known[category])
-            params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-            params.maxDets = [_MAX_DETECTIONS]
-            evaluator.evaluate()
-            evaluator.accumulate()
-            # (IoU, recall, class, area, detections)
-            precision[category] = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1)
+    for category, rows in zip(ids, detections.rows_of(ids), strict=True):
+        if category not in annotations:
+            continue
+        own = annotations[category]
+        known = list(absent[category] | {one["image_id"] for one in own})
+        # What covers nothing is no detection, and no false one either.
+        counted = (sizes[rows] > 0) & np.isin(detections.images[rows], known)
+        precision[category] = class_precision(
+            counted_by,
+            own,
+            truth.imgs,
+            detections,
+            rows[counted],
+            _MAX_DETECTIONS,
+            kind,
+            not_exhaustive=partial[category],
+        ).mean(axis=1)
     return precision
+
+
+def _images_that_list(truth: COCO, key: str) -> dict[int, set]:
+    """Ids of the images whose entry names a class under `key`, by class."""
+    found = defaultdict(set)
+    for image in truth.imgs.values():
+        for category in image.get(key, ()):
+            found[category].add(image["id"])
+    return found

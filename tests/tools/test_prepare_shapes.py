@@ -4,7 +4,7 @@ SMALL = [f"--num-{split}=3" for split in ("pretrain", "pretrain-val", "train", "
 def test_makes_keeps_and_checks(main, tmp_path, capsys):
     arguments = ["--out", str(tmp_path / "shapes"), "--workers", "0", *SMALL]
     assert main(arguments) == 0
-    told = "wrote pretrain, pretrain_val, train, val, fg_ovd, presence; kept nothing"
+    told = "wrote pretrain, pretrain_val, train, val, coco_captions, fg_ovd, presence; kept nothing"
     assert told in capsys.readouterr().out
     assert main(arguments) == 0
     assert "wrote nothing; kept pretrain" in capsys.readouterr().out
@@ -21,7 +21,10 @@ def test_makes_keeps_and_checks(main, tmp_path, capsys):
 def test_splits_of_presence_are_made_and_checked_where_they_are_wanted(main, tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--workers", "0", *SMALL]
     assert main([*arguments, "--num-presence-test", "2"]) == 0
-    assert "val, presence_test, fg_ovd, presence; kept nothing" in capsys.readouterr().out
+    assert (
+        "val, presence_test, coco_captions, fg_ovd, presence; kept nothing"
+        in capsys.readouterr().out
+    )
     assert not (tmp_path / "presence_val").exists()
     assert main([*arguments, "--check"]) == 0
     (tmp_path / "annotations" / "presence_test_presence.json").unlink()

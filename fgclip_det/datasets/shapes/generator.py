@@ -36,6 +36,7 @@ from fgclip_det.datasets.shapes.captions import (
     region_caption,
     short_caption,
 )
+from fgclip_det.datasets.shapes.coco_captions import captions_file
 from fgclip_det.datasets.shapes.fg_ovd import fg_ovd_files
 from fgclip_det.datasets.shapes.presence import presence_file
 from fgclip_det.datasets.shapes.render import (
@@ -293,7 +294,10 @@ def _derived_files(root: Path, split: str) -> Iterator[tuple[str, Path, list[Pre
         coco = read_json(root / "annotations" / f"{split}.json", max_bytes=None)
     else:
         lines = read_json_lines(root / "annotations" / f"{split}.jsonl")
-        coco = _to_coco([record for _, record in lines])
+        records = [record for _, record in lines]
+        coco = _to_coco(records)
+        captions = captions_file(coco["images"], records)
+        yield "coco_captions", root / "coco_captions" / "annotations", [captions]
     seed = read_json(root / split / _SETTINGS)["seed"]
     if split in _FG_OVD_SUBSETS:
         folder, files = fg_ovd_files(coco, split, lambda one: not is_novel(one), seed)
@@ -331,8 +335,8 @@ def generate(
         workers: Number of processes; 0 works in this one.
 
     Returns:
-        The names of the splits that were written anew, and "fg_ovd" and "presence" if files of
-        these kinds were.
+        The names of the splits that were written anew, and "coco_captions", "fg_ovd" and
+        "presence" if files of these kinds were.
 
     Raises:
         ValueError: A split is unknown, a number of pictures is below 1, the seed or the number of

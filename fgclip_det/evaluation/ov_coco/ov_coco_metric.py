@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from mmdet.evaluation import OVCocoMetric as MMDetOVCocoMetric
 from mmdet.registry import METRICS
-from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
+from fgclip_det.evaluation.coco_style.class_precision import Detections
+from fgclip_det.evaluation.coco_style.libraries import Choice, check_choice, counting_library
 from fgclip_det.evaluation.ov_coco.average_precision import average_precision
 from fgclip_det.evaluation.ov_coco.ground_truth import category_ids, read_ground_truth
 from fgclip_det.evaluation.ov_coco.proposal_recall import boxes_by_image, proposal_recall
@@ -62,6 +63,8 @@ class OVCocoMetric(MMDetOVCocoMetric):
         backend_args: Of mmengine, to read ``ann_file``.
         collect_device: Of mmengine: "cpu" or "gpu".
         prefix: Put before each key, with a slash; None gives the plain ``AP50_novel``.
+        library: "faster-coco-eval" or "pycocotools", which give the same numbers; "auto" takes the
+            first where it is installed.
 
     Raises:
         ValueError: An argument is none of the above or a file cannot be used; when it is told the
@@ -84,7 +87,9 @@ class OVCocoMetric(MMDetOVCocoMetric):
         backend_args: dict[str, Any] | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
+        library: Choice = "auto",
     ) -> None:
+        check_choice(library)
         if metric not in ("bbox", ["bbox"], ("bbox",)):
             raise ValueError(f"OVCocoMetric has no metric {metric!r}: use 'bbox'")
         # Numbers too: a command line's protocol=65 is one.
@@ -105,6 +110,7 @@ class OVCocoMetric(MMDetOVCocoMetric):
             collect_device=collect_device,
             prefix=prefix,
         )
+        self.library = library
         self._truth = self._read(ann_file)
         # mmdet's: None where the ground truth comes with the data samples.
         self._coco_api = next(iter(self._truth.values()), None)
@@ -170,14 +176,18 @@ class OVCocoMetric(MMDetOVCocoMetric):
             # results2json writes cat_ids[label]: they must stand in the order of the labels.
             first = next(iter(truth.values()))
             self.cat_ids = category_ids(first, self.dataset_meta["classes"])
-            detections = load(self.results2json(predictions, outfile_prefix)["bbox"])
+            if self.outfile_prefix is not None:
+                self.results2json(predictions, outfile_prefix)
         if self.format_only:
             return {}
         ids = dict(zip(self.dataset_meta["classes"], self.cat_ids, strict=True))
         groups = self._groups()
+        detections = _detections(predictions, self.cat_ids)
+        counted_by = counting_library(self.library)
         values = {}
         for ground_truth, names in self._parts(truth, groups):
-            ap = average_precision(ground_truth, detections, [ids[name] for name in names])
+            wanted = [ids[name] for name in names]
+            ap = average_precision(ground_truth, detections, wanted, counted_by)
             values.update(zip(names, ap, strict=True))
         metrics = self._means(values, groups)
         metrics.update(self._recalls(truth, predictions, ids, groups))
@@ -331,3 +341,17 @@ class OVCocoMetric(MMDetOVCocoMetric):
                     f"{empty} of {images} images have no box, which the 65-way protocol leaves "
                     "out: evaluate on ov_coco_65_val.json (tools/prepare_ov_coco.py)"
                 )
+
+
+def _detections(predictions: Sequence[dict[str, Any]], ids: Sequence[int]) -> Detections:
+    """All detections of all images; the sides of boxes are subtracted in float64."""
+    boxes = np.concatenate([one["bboxes"].astype(np.float64).reshape(-1, 4) for one in predictions])
+    boxes[:, 2:] -= boxes[:, :2]
+    counts = [len(one["labels"]) for one in predictions]
+    labels = np.concatenate([one["labels"] for one in predictions])
+    return Detections(
+        images=np.repeat([one["img_id"] for one in predictions], counts),
+        categories=np.asarray(ids)[labels],
+        scores=np.concatenate([one["scores"] for one in predictions]),
+        boxes=boxes,
+    )

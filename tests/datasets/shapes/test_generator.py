@@ -32,7 +32,7 @@ def digest(root):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("shapes")
-    assert generate(root, SMALL, seed=0) == [*SMALL, "fg_ovd", "presence"]
+    assert generate(root, SMALL, seed=0) == [*SMALL, "coco_captions", "fg_ovd", "presence"]
     return root
 
 

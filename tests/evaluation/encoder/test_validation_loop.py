@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 
 from fgclip_det.encoders import load_encoder
-from fgclip_det.engine import ResumableRunner
+from fgclip_det.engine import ExportEncoderHook, ResumableRunner
 from fgclip_det.evaluation.encoder import EncoderEvaluationLoop, evaluate_encoder
 
 
@@ -58,6 +61,7 @@ def config(golden_sets: Path, encoder_dir: str, tmp_path: Path) -> dict[str, Any
                 rule="greater",
             ),
         ),
+        custom_hooks=[dict(type="ExportEncoderHook", best="urban-1k/t2i_r1")],
         log_processor=dict(by_epoch=False),
         default_scope="mmdet",
         experiment_name=f"validation of {tmp_path.name}",
@@ -71,7 +75,11 @@ def test_every_n_iterations_and_the_best_is_kept(
     config["cfg"] = Config(dict(val_dataloader=[], val_evaluator=[]))
     model = runner(**config).train()
     assert not list(tmp_path.glob("iter_5*")) and list(tmp_path.glob("iter_4.pth"))
-    assert len(list(tmp_path.glob("best_*.pth"))) == 1
+    (best,) = tmp_path.glob("best_*.pth")
+    kept = load_encoder(str(tmp_path / "encoder_best")).state_dict()
+    trained = torch.load(best, weights_only=False)["state_dict"]
+    for name, values in kept.items():
+        assert values.equal(trained[f"encoder.{name}"]), name
     lines = next(tmp_path.rglob("scalars.json")).read_text(encoding="utf-8").splitlines()
     logged = [one for one in map(json.loads, lines) if "urban-1k/t2i_r1" in one]
     assert [one["step"] for one in logged] == [2, 4]
@@ -79,6 +87,22 @@ def test_every_n_iterations_and_the_best_is_kept(
     assert logged[-1]["urban-1k/i2t_r1"] == pytest.approx(
         expected.whole_population.metrics["i2t_r1"]
     )
+
+
+def test_a_worse_encoder_does_not_replace_the_best(tmp_path: Path, encoder_dir: str) -> None:
+    hub = MessageHub.get_instance(f"best of {tmp_path.name}")
+    model, logger = Tuned(encoder_dir), logging.getLogger("mmengine")
+    runner = SimpleNamespace(model=model, work_dir=tmp_path, message_hub=hub, logger=logger)
+    weight = model.encoder.visual_projection.weight.data
+    for figure, value in ((0.5, 1.0), (0.5, 2.0), (0.6, 3.0), (0.1, 4.0)):
+        weight.fill_(value)
+        # As a training that was resumed does: what it knows is in the hub.
+        hook = ExportEncoderHook(best="dci/t2i_r1")
+        hook.after_val_epoch(runner, {"dci/t2i_r1": figure})
+    kept = load_encoder(str(tmp_path / "encoder_best"))
+    assert kept.visual_projection.weight.unique().tolist() == [3.0]
+    with pytest.raises(ValueError, match=r"'dci/t2i_r1', no metric .*one of urban-1k"):
+        hook.after_val_epoch(runner, {"urban-1k/t2i_r1": 1.0})
 
 
 def test_bad_protocols() -> None:

@@ -1,7 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
+from fgclip_det.evaluation.coco_style.class_precision import Detections
+from fgclip_det.evaluation.coco_style.libraries import counting_library
 from fgclip_det.evaluation.ov_coco.average_precision import average_precision
 from fgclip_det.evaluation.ov_coco.ground_truth import category_ids, read_ground_truth
 from tests.messages import says
@@ -26,21 +29,30 @@ def write(path, values):
     return str(path)
 
 
+def detections(boxes):
+    """Of category 2 in image 7."""
+    count = len(boxes)
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    return Detections(np.full(count, 7), np.full(count, 2), np.full(count, 0.5), boxes)
+
+
 @pytest.mark.parametrize("ids", [(0, 1), (3, 3), ("a", "b")], ids=str)
 def test_ids_of_annotations_decide_nothing(tmp_path, ids):
     """pycocotools by itself loses the box with the id 0 and one of two with the same id."""
     boxes = [[1, 2, 30, 40], [50, 50, 20, 20]]
     annotations = [{**ANNOTATION, "id": i, "bbox": b} for i, b in zip(ids, boxes, strict=True)]
     truth = read_ground_truth(write(tmp_path / "a.json", {**FILE, "annotations": annotations}))
-    found = [{"image_id": 7, "category_id": 2, "bbox": box, "score": 0.5} for box in boxes]
-    assert average_precision(truth, found, [2]) == pytest.approx(1.0)
-    assert average_precision(truth, found[:1], [2]) == pytest.approx(51 / 101)
+    library = counting_library("pycocotools")
+    assert average_precision(truth, detections(boxes), [2], library) == pytest.approx(1.0)
+    found = average_precision(truth, detections(boxes[:1]), [2], library)
+    assert found == pytest.approx(51 / 101)
 
 
 def test_a_file_without_annotations_will_do(tmp_path):
     values = {key: FILE[key] for key in ("images", "categories")}
     truth = read_ground_truth(write(tmp_path / "a.json", values))
-    assert average_precision(truth, [], [2, 5]).tolist() == [[-1, -1], [-1, -1]]
+    library = counting_library("pycocotools")
+    assert average_precision(truth, detections([]), [2, 5], library).tolist() == [[-1, -1]] * 2
 
 
 def test_ids_come_in_the_order_of_the_names(tmp_path):
