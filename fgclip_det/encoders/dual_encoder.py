@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from fgclip_det.encoders import pretrained
+from fgclip_det.encoders.adapters import merged_weights
+from fgclip_det.encoders.layers import TransformerBlock
 from fgclip_det.encoders.picture_frames import (
     Interpolation,
     Size,
@@ -28,6 +30,8 @@ from fgclip_det.io import quoted, replaced_files
 from fgclip_det.ops import roi_align
 
 _LEAST_STD = 1e-6
+# What a text tower takes where there is no caption.
+NO_TOKEN_IDS = torch.zeros(0, 1, dtype=torch.long)
 
 
 class DualEncoder(nn.Module):
@@ -64,20 +68,48 @@ class DualEncoder(nn.Module):
         self.register_load_state_dict_post_hook(_forget_fingerprint)
 
     def save_pretrained(
-        self, directory: str | os.PathLike, dtype: torch.dtype = torch.float32
+        self,
+        directory: str | os.PathLike,
+        dtype: torch.dtype = torch.float32,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         """Write the model, its tokenizer and its image processor in the published layout.
+
+        Args:
+            directory: Where to; it is made where it is not there.
+            dtype: How the tensors are stored.
+            weights: What `published_weights` gave, which only one of several processes writes;
+                asked for here if None.
 
         Raises:
             OSError: Writing failed; the files that were there are as they were.
         """
+        if weights is None:
+            weights = self.published_weights()
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         with replaced_files(path) as partial:
-            pretrained.write_checkpoint(partial, self.config.to_dict(), self.state_dict(), dtype)
+            pretrained.write_checkpoint(partial, self.config.to_dict(), weights, dtype)
             self.image_processor.save_pretrained(partial)
             if self._tokenizer is not None:
                 write_tokenizer(self._tokenizer, partial)
+
+    def published_weights(self) -> dict[str, Tensor]:
+        """The weights as they are published: whole, and with adapters merged into them.
+
+        Sharded ones are gathered from all processes, each of which has to call this.
+        """
+        return merged_weights(self)
+
+    def recompute_activations(self, recompute: bool = True) -> DualEncoder:
+        """Trade time for memory: keep one input for each block, and compute the rest again.
+
+        Values and gradients stay as they are; the backward pass takes a forward pass longer.
+        """
+        for module in self.modules():
+            if isinstance(module, TransformerBlock):
+                module.recomputes = recompute
+        return self
 
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode; the weights may change from here on, and the fingerprint with them."""

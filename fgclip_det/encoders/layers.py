@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fgclip_det.encoders.activations import build_activation
 
@@ -72,7 +75,14 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """One pre-norm block. Tokens (B, L, E) -> (B, L, E); a mask is that of `SelfAttention`."""
+    """One pre-norm block. Tokens (B, L, E) -> (B, L, E); a mask is that of `SelfAttention`.
+
+    Attributes:
+        recomputes: Whether only the block's input is kept for the backward pass, which computes
+            the rest again (arXiv 1604.06174); values and gradients are the same.
+    """
+
+    recomputes: bool = False
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -84,16 +94,27 @@ class TransformerBlock(nn.Module):
     def forward(
         self, hidden: Tensor, is_causal: bool = False, mask: Tensor | None = None
     ) -> Tensor:
-        hidden = hidden + self.self_attn(self.layer_norm1(hidden), is_causal=is_causal, mask=mask)
-        return hidden + self.mlp(self.layer_norm2(hidden))
+        return self._maybe_recomputed(self._attend, hidden, is_causal, mask)
 
     def forward_value_path(self, hidden: Tensor) -> Tensor:
         """The block with its attention replaced by the value path; residual and MLP are kept.
 
         Source: MaskCLIP (arXiv 2112.01071, section 3.2); FG-CLIP pools regions from it.
         """
+        return self._maybe_recomputed(self._pass_values, hidden)
+
+    def _attend(self, hidden: Tensor, is_causal: bool, mask: Tensor | None) -> Tensor:
+        hidden = hidden + self.self_attn(self.layer_norm1(hidden), is_causal=is_causal, mask=mask)
+        return hidden + self.mlp(self.layer_norm2(hidden))
+
+    def _pass_values(self, hidden: Tensor) -> Tensor:
         hidden = hidden + self.self_attn.forward_value_path(self.layer_norm1(hidden))
         return hidden + self.mlp(self.layer_norm2(hidden))
+
+    def _maybe_recomputed(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False)
+        return function(*arguments)
 
 
 class Transformer(nn.Module):

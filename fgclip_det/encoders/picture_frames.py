@@ -90,10 +90,15 @@ def normalize_and_pad(
     Returns:
         (3, H, W) float32, of whole patches, padded at the bottom and the right with the mean.
     """
-    centre, spread = (picture.new_tensor(values).view(3, 1, 1) for values in (mean, std))
     rows, columns = (-side % patch_size for side in picture.shape[-2:])
+    return F.pad(normalize_pixels(picture, mean, std), (0, columns, 0, rows))
+
+
+def normalize_pixels(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(..., 3, h, w) float32, RGB, from 0 to 255 -> as `normalize_and_pad`, without padding."""
+    centre, spread = (pictures.new_tensor(values).view(3, 1, 1) for values in (mean, std))
     # Scaled before the mean, as the processors do it: folding 255 into the mean moves last bits.
-    return F.pad((picture / 255 - centre) / spread, (0, columns, 0, rows))
+    return (pictures / 255 - centre) / spread
 
 
 def to_tensor(image: Image.Image) -> Tensor:

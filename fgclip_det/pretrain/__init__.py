@@ -1,7 +1,7 @@
-"""Training of FG-CLIP itself: its four objectives as an MMEngine model."""
+"""Training of FG-CLIP itself: the objectives of both generations as MMEngine models."""
 
 from fgclip_det import compat  # noqa: F401  (first: mends what the next imports need)
+from fgclip_det.pretrain.fgclip2_pretrainer import FGCLIP2Pretrainer
 from fgclip_det.pretrain.fgclip_pretrainer import FGCLIPPretrainer
-from fgclip_det.pretrain.losses import contrastive_loss, hard_negative_loss
 
-__all__ = ["FGCLIPPretrainer", "contrastive_loss", "hard_negative_loss"]
+__all__ = ["FGCLIP2Pretrainer", "FGCLIPPretrainer"]

@@ -1,7 +1,9 @@
 import json
+import math
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 
 from fgclip_det.encoders import FGCLIP
 from fgclip_det.pretrain import FGCLIPPretrainer
@@ -111,8 +113,6 @@ def test_goes_on_from_a_directory(captions, tmp_path):
 
 
 def test_steps_learn_and_temperature_stays_bounded(captions):
-    from mmengine.optim import OptimWrapper
-
     model = _pretrainer(captions)
     with torch.no_grad():
         model.encoder.logit_scale.fill_(9.0)
@@ -121,6 +121,14 @@ def test_steps_learn_and_temperature_stays_bounded(captions):
     losses = [model.train_step(batch, optimizer)["loss"].item() for _ in range(15)]
     assert losses[-1] < 0.7 * losses[0]
     assert model.encoder.logit_scale.exp().item() <= 100.1
+    # After the last step too, and not for weights that nothing trains.
+    model = _pretrainer(captions, weight_long=0.0, weight_short=0.0)
+    with torch.no_grad():
+        model.encoder.logit_scale.fill_(9.0)
+        model.encoder.logit_scale_hardneg.fill_(math.log(100))
+    model.train_step(batch, OptimWrapper(torch.optim.SGD(model.parameters(), lr=100.0)))
+    assert model.encoder.logit_scale_hardneg <= math.log(100) + 1e-6
+    assert model.encoder.logit_scale == 9.0
 
 
 def test_tokenizer_travels_with_the_encoder(captions, tmp_path):
@@ -155,4 +163,5 @@ def test_groups_of_uneven_length_keep_to_themselves(captions):
         alone = {**batch, "boxes": [batch["boxes"][0][row : row + 1], torch.zeros(0, 4)]}
         alone |= {"region_captions": [["a red ring"], []], "hard_captions": [[group], []]}
         single.append(model(**alone)["loss_hard_negative"])
-    torch.testing.assert_close(uneven["loss_hard_negative"], torch.stack(single).mean())
+    torch.testing.assert_close(uneven["loss_hard_negative"], torch.stack(single).sum() / 2)
+    assert single[1] == 0  # the right caption alone: nothing to tell apart

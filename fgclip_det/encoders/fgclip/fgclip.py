@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from fgclip_det.encoders import pretrained
 from fgclip_det.encoders.baselines.plain_clip import complete_plain_clip
 from fgclip_det.encoders.dual_encoder import (
+    NO_TOKEN_IDS,
     DualEncoder,
     check_texts,
     maybe_normalize,
@@ -177,9 +178,9 @@ class FGCLIP(DualEncoder):
     ) -> Tensor:
         """Features of captions: B strings -> (B, D). Longer ones are cut, which is said once."""
         check_texts(texts)
-        if not len(texts):
-            return torch.zeros(0, self.projection_dim, device=self.device)
-        input_ids = self.tokenize(texts, text_length).to(self.device)
+        # No caption goes the same way, so that a process without any has the same gradients.
+        input_ids = self.tokenize(texts, text_length) if len(texts) else NO_TOKEN_IDS
+        input_ids = input_ids.to(self.device)
         return self.encode_tokens(input_ids, text_length, normalize)
 
     def tokenize(self, texts: Sequence[str], text_length: TextLength = "short") -> Tensor:

@@ -87,7 +87,7 @@ class FGCLIPTextEncoder(nn.Module):
             )
         end = is_end.int().argmax(dim=1)
         # Attention is causal: what stands behind the last end token cannot reach the result.
-        used = int(end.max()) + 1 if len(end) else 0
+        used = int(end.max()) + 1 if len(end) else input_ids.shape[1]
         hidden = self.embeddings(input_ids[:, :used], text_length)
         for block in self.encoder.layers:
             hidden = block(hidden, is_causal=True)

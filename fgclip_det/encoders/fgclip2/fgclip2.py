@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from fgclip_det.encoders import pretrained
 from fgclip_det.encoders.baselines.plain_siglip import complete_plain_siglip
 from fgclip_det.encoders.dual_encoder import (
+    NO_TOKEN_IDS,
     DualEncoder,
     check_texts,
     maybe_normalize,
@@ -35,6 +36,10 @@ SIGLIP_STD = (0.5, 0.5, 0.5)
 
 # Patches that FG-CLIP 2's own evaluation grants a picture: the least that hold it, or the last.
 PATCH_BUDGETS = (128, 256, 576, 784, 1024)
+
+# Of the training of regions; a checkpoint has them once that training has begun.
+AUTHORS_REGION_SCALE = 4.6052
+REGION_SCALES = ("logit_scale_finegraind", "logit_scale_hardneg")
 
 
 class FGCLIP2(DualEncoder):
@@ -67,6 +72,8 @@ class FGCLIP2(DualEncoder):
         # Where SigLIP starts its training; no verb below needs them.
         self.logit_scale = nn.Parameter(torch.full((1,), math.log(10.0)))
         self.logit_bias = nn.Parameter(torch.full((1,), -10.0))
+        for name in REGION_SCALES:
+            self.register_parameter(name, None)
 
     @classmethod
     def from_pretrained(
@@ -90,9 +97,27 @@ class FGCLIP2(DualEncoder):
         config = pretrained.read_sizes(directory, FGCLIP2Config.from_dict)
         mean, std = read_pixel_statistics(directory, SIGLIP_MEAN, SIGLIP_STD)
         tokenizer = read_fast_tokenizer(directory, config.text.vocab_size)
-        return pretrained.read_model(
-            directory, config, lambda: cls(config, tokenizer, mean, std), complete_plain_siglip
-        )
+        trained = not {*REGION_SCALES}.isdisjoint(pretrained.stored_shapes(directory))
+
+        def build() -> FGCLIP2:
+            model = cls(config, tokenizer, mean, std)
+            if trained:
+                model.add_region_scales()
+            return model
+
+        return pretrained.read_model(directory, config, build, complete_plain_siglip)
+
+    def add_region_scales(self, start: float = AUTHORS_REGION_SCALE) -> None:
+        """Give the model the two scales that the training of regions needs, where it has none.
+
+        Args:
+            start: Logarithm of both, where the authors' training starts it: 100.
+        """
+        for name in REGION_SCALES:
+            if getattr(self, name) is None:
+                scale = torch.tensor(start, device=self.device)
+                self.register_parameter(name, nn.Parameter(scale))
+        self._fingerprint = None
 
     @property
     def image_size(self) -> int:
@@ -216,12 +241,25 @@ class FGCLIP2(DualEncoder):
             in_cells = self._in_cells(boxes, [grid] * len(boxes), image_sizes)
             return maybe_normalize(self.pool_cells(dense, in_cells), normalize)
         in_cells = self._in_cells(boxes, images.grids, image_sizes)
-        pooled = [
-            self.pool_cells(rows[: height * width].view(1, height, width, -1), [own])
-            for rows, own, (height, width) in zip(dense, in_cells, images.grids, strict=True)
-        ]
-        features = torch.cat(pooled) if pooled else dense.new_zeros(0, self.projection_dim)
-        return maybe_normalize(features, normalize)
+        return maybe_normalize(self._pool_packed(dense, in_cells, images.grids), normalize)
+
+    def encode_image_and_regions(
+        self, images: PackedImages, boxes: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """`encode_image` and `encode_regions` from one pass, for training.
+
+        Args:
+            images: Packed images.
+            boxes: One (K_i, 4) float tensor for each image, xyxy, in pixels of its patches.
+
+        Returns:
+            (N, D), and (sum K_i, D) image by image.
+        """
+        tokens = self.vision_model.forward_tokens(images)
+        dense = self.dense_feature_head.forward_dense(tokens.hidden, tokens.mask)
+        in_cells = self._in_cells(boxes, images.grids, None)
+        pooled = self._pool_packed(dense, in_cells, images.grids)
+        return self.vision_model.head(tokens.hidden, tokens.mask), pooled
 
     def encode_tokens(
         self,
@@ -266,9 +304,9 @@ class FGCLIP2(DualEncoder):
                 protocols LIT-CN, Flickr30k-CNA and BoxClass-CN.
         """
         check_texts(texts)
-        if not len(texts):
-            return torch.zeros(0, self.projection_dim, device=self.device)
-        input_ids = self.tokenize(texts, text_length, lowercase).to(self.device)
+        # No caption goes the same way, so that a process without any has the same gradients.
+        input_ids = self.tokenize(texts, text_length, lowercase) if len(texts) else NO_TOKEN_IDS
+        input_ids = input_ids.to(self.device)
         return self.encode_tokens(input_ids, text_length, normalize)
 
     def tokenize(
@@ -286,6 +324,16 @@ class FGCLIP2(DualEncoder):
         options: dict[str, Any] = {"padding": "max_length", "truncation": True}
         rows = self.tokenizer(given, max_length=longest, **options)["input_ids"]
         return torch.tensor(rows)
+
+    def _pool_packed(
+        self, dense: Tensor, boxes: Sequence[Tensor], grids: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """(sum K_i, D) of boxes in cells of (N, L, D), rows of each image in its own grid."""
+        pooled = [
+            self.pool_cells(rows[: height * width].view(1, height, width, -1), [own])
+            for rows, own, (height, width) in zip(dense, boxes, grids, strict=True)
+        ]
+        return torch.cat(pooled) if pooled else dense.new_zeros(0, self.projection_dim)
 
     def _in_cells(
         self,
