@@ -47,6 +47,7 @@ EXCEPTIONS = {
         "fgclip_det/evaluation/ov_coco/ov_coco_metric.py",
         "mmengine.load",
     ): "results that MMDetection wrote into a folder of its own just before",
+    ("fgclip_det/datasets/finehard/shards.py", "open"): _INTO_OWN_FILE,
     ("fgclip_det/datasets/shapes/generator.py", "save"): _INTO_OWN_FOLDER,
     (
         "fgclip_det/engine/hooks/log_pictures_hook.py",

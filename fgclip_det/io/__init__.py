@@ -15,10 +15,12 @@ from fgclip_det.io.images import (
     MAX_PADDED_PIXELS,
     MAX_PIXELS,
     check_padded_size,
+    decode_image,
     read_image,
     to_rgb,
     write_image,
 )
+from fgclip_det.io.json_arrays import JsonPiece, read_json_array
 from fgclip_det.io.json_files import is_id, parse_json, read_json, read_json_lines, to_json
 from fgclip_det.io.messages import listed, one_line, path_text, quoted
 from fgclip_det.io.pickles import read_pickle
@@ -37,6 +39,7 @@ __all__ = [
     "KEY_BYTES",
     "MAX_PADDED_PIXELS",
     "MAX_PIXELS",
+    "JsonPiece",
     "PictureHeader",
     "ResumableLines",
     "RowStore",
@@ -44,6 +47,7 @@ __all__ = [
     "check_padded_size",
     "check_stored_size",
     "check_writable",
+    "decode_image",
     "disk_error",
     "is_id",
     "listed",
@@ -56,6 +60,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_json",
+    "read_json_array",
     "read_json_lines",
     "read_pickle",
     "read_tensor_header",

@@ -124,6 +124,28 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
         return to_rgb(_turned(image, orientation))
 
 
+def decode_image(data: bytes, where: str, orientation: Orientation = "stored") -> np.ndarray:
+    """As `read_image`, of the bytes of a file, such as one that lies in an archive.
+
+    Args:
+        data: Of the file.
+        where: What it is called in messages, such as ``picture 'a.jpg' of 'b.tar'``.
+        orientation: As of `read_image`.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: Empty, truncated, too large or no picture.
+    """
+    if orientation not in ("shown", "stored"):
+        raise ValueError(f"orientation {orientation!r} is unknown: choose 'shown' or 'stored'")
+    if not data:
+        raise ValueError(f"{where} is empty: copy it again")
+    with _decoded(io.BytesIO(data), where) as image:
+        return to_rgb(_turned(image, orientation))
+
+
 @contextmanager
 def opened_picture(path: str | os.PathLike) -> Iterator[tuple[Image.Image, BinaryIO]]:
     """Pillow's image of a file of `FORMATS`, and the file; what goes wrong inside is said of it.
@@ -135,27 +157,32 @@ def opened_picture(path: str | os.PathLike) -> Iterator[tuple[Image.Image, Binar
     with open_regular(path, "picture") as stream:
         if not os.fstat(stream.fileno()).st_size:
             raise ValueError(f"{where} is empty: copy it again")
-        Image.init()
-        # Not every Pillow is built with all of them.
-        formats = [name for name in FORMATS if name in Image.OPEN]
-        try:
-            with _limited_pixels, Image.open(stream, formats=formats) as image:
-                yield image, stream
-        except UnidentifiedImageError:
-            raise ValueError(
-                f"{str(path)!r} is not a picture of a known format: give a PNG or JPEG file"
-            ) from None
-        except Image.DecompressionBombError:
-            raise ValueError(
-                f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
-                "smaller"
-            ) from None
-        except MemoryError:
-            raise
-        except Exception as error:  # broken bytes raise whatever a format's reader runs into
-            raise ValueError(
-                f"{where} cannot be read ({error}): truncated, copy it again"
-            ) from None
+        with _decoded(stream, where) as image:
+            yield image, stream
+
+
+@contextmanager
+def _decoded(stream: BinaryIO, where: str) -> Iterator[Image.Image]:
+    """Pillow's image of a stream that is not empty, see `opened_picture`."""
+    Image.init()
+    # Not every Pillow is built with all of them.
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        with _limited_pixels, Image.open(stream, formats=formats) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{where} is not a picture of a known format: give a PNG or JPEG file"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
+            "smaller"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # broken bytes raise whatever a format's reader runs into
+        raise ValueError(f"{where} cannot be read ({error}): truncated, copy it again") from None
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -7,18 +7,20 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
+from torch.distributed import ProcessGroup
 
 from fgclip_det.datasets.check.config_sources import sources_of
 from fgclip_det.datasets.check.data_check import check_source
 
 
-def check_training_data(config: Mapping[str, Any]) -> None:
+def check_training_data(config: Mapping[str, Any], group: ProcessGroup | None = None) -> None:
     """Check all that a training reads, see `check_source`; oddities are logged.
 
     In a run of several processes the first one checks, and all of them hear the verdict.
 
     Args:
         config: With ``train_dataloader`` and perhaps ``val_dataloader``.
+        group: In which the others wait, as long as its timeout; None is torch's default.
 
     Raises:
         ValueError: In every process: data cannot be what they claim to be.
@@ -29,7 +31,7 @@ def check_training_data(config: Mapping[str, Any]) -> None:
             verdict = [_verdict(config)]
     finally:
         # Whatever happened: the others are waiting.
-        broadcast_object_list(verdict)
+        broadcast_object_list(verdict, group=group)
     if verdict[0]:
         raise ValueError(verdict[0])
 

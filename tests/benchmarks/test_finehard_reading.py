@@ -1,0 +1,35 @@
+"""What the benchmark of FineHARD's readers measures is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import finehard_reading
+from fgclip_det.datasets import FineHARDStream
+from fgclip_det.datasets.finehard import prepare_shards
+
+
+def test_a_grown_data_set_has_each_item_so_many_times(tmp_path):
+    annotations, images = finehard_reading.generate(tmp_path, 5, (32, 24))
+    prepare_shards(annotations, images, tmp_path / "once", 3)
+    stream = FineHARDStream(str(finehard_reading.grow(tmp_path / "once", tmp_path / "grown", 4)))
+    assert len(stream) == 20 and len({stream.key(number) for number in range(20)}) == 20
+    captions = [stream[number]["long_caption"] for number in range(20)]
+    assert sorted(captions) == sorted(4 * sorted({*captions})) and len({*captions}) == 5
+
+
+def test_memory_that_is_kept_is_seen():
+    before = finehard_reading.private_memory()
+    kept = np.ones(40_000_000, dtype=np.uint8)
+    assert finehard_reading.private_memory() - before > 35_000_000
+    assert kept.all()
+
+
+def test_times_are_of_files_and_of_shards(tmp_path):
+    times = finehard_reading.reading_times(tmp_path, 10, repeats=2)
+    assert {*times} == {"bytes, cold", "bytes, warm", "samples, warm"}
+    for kinds in times.values():
+        assert {kind: len(taken) for kind, taken in kinds.items()} == {"files": 2, "shards": 2}
+        assert all(taken > 0 for one in kinds.values() for taken in one)
+    text = finehard_reading.tables({"times": times, "memory": [(10, 2.0), (20, 2.1)]})
+    assert "bytes, cold" in text and "1.050" in text
