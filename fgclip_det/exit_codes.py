@@ -7,6 +7,7 @@ code    meaning
 1       the disk or the memory is full, or a bug, which has its traceback
 2       nothing was done: the user can mend it
 3       a part was done
+4       another of the processes that share the work ended, and tells why
 130     interrupted, as a shell says it
 141     standard output was closed, as by ``| head``
 ======  ====================================================================================
@@ -34,6 +35,7 @@ from typing import Any, NoReturn, TextIO
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_PARTLY_DONE = 3
+EXIT_OTHER_PROCESS = 4
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED = 141
 
@@ -49,6 +51,10 @@ _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original T
 # What MMEngine raises where a config holds what it does not expect.
 _OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+class OtherProcessError(ConnectionError):
+    """Another of the processes that share the work ended, and this one cannot go on without it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -268,8 +274,12 @@ def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, s
     if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):
         # MMEngine takes it for a fault of the config that it is writing.
         return EXIT_INTERRUPTED, "interrupted"
+    if isinstance(error, OtherProcessError):
+        return EXIT_OTHER_PROCESS, str(error)
     full = is_full(error)
     if full is not None:
+        if full.filename is None and full.strerror != os.strerror(full.errno):
+            return EXIT_FAILED, full.strerror  # whoever raised it has said what is full
         where = repr(str(full.filename)) if full.filename else "standard output"
         return EXIT_FAILED, f"{where} cannot be written ({full.strerror}): free some space"
     if lacks_memory(error):

@@ -25,6 +25,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often a run on two processes is killed."""
+    parser.addoption("--kills", type=int, default=3, help="kills in test_two_processes")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the `gpu` tests where torch sees no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fgclip_det.exit_codes import import_advice, notes, printable, run_tool, say
+from fgclip_det.exit_codes import OtherProcessError, import_advice, notes, printable, run_tool, say
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +44,9 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y.json")
         (ValueError("x is 5: give 6"), 2, "x is 5: give 6"),
         (FileNotFoundError(2, "No such file", "a.py"), 2, "check the paths"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (OtherProcessError("process 1 ends, as process 0 did"), 4, "as process 0 did"),
         (FULL, 1, "'/x/y.json' cannot be written (No space left on device)"),
+        (OSError(errno.ENOSPC, "a.pth was not saved"), 1, "error: a.pth was not saved"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "Disk quota exceeded"),
         (MemoryError("Unable to allocate 175. GiB"), 1, "not enough memory"),
         (OutOfMemoryError("CUDA out of memory"), 1, "not enough memory"),

@@ -61,8 +61,11 @@ ALLOWED = {
     "fg_ovd": {"numpy", "tqdm"},
     "calibration": {"numpy"},
 }
-# Imported by its own name alone, by those who installed the extra.
-OPTIONAL = {"fgclip_det.ops.onnx": {"onnxscript"}}
+# Of an extra: imported where the module is asked for, or by its one function that needs it.
+OPTIONAL = {
+    "fgclip_det.ops.onnx": {"onnxscript"},
+    "fgclip_det.encoders.adapters": {"peft"},
+}
 SCRIPT_FOLDERS = ("tools", "demo", "benchmarks")
 MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 400, 60, 100
 MAX_FILES_IN_FOLDER = 14

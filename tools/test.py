@@ -21,11 +21,10 @@ with needed_packages():
     from mmdet.registry import METRICS
     from mmengine.config import Config
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
     from fgclip_det.apis import check_weights
     from fgclip_det.apis.fg_ovd import add_flags, evaluate_subsets, given_flags
-    from fgclip_det.engine import ConfigOptionsAction, read_config, set_launcher
+    from fgclip_det.engine import ConfigOptionsAction, linked_processes, read_config, set_launcher
     from fgclip_det.io import write_json
 
 NEEDS = ("model", "test_cfg", "test_dataloader", "test_evaluator")
@@ -68,6 +67,7 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser, args = build_parser(), argparse.Namespace()
 
+    @linked_processes()
     def test() -> None:
         parser.parse_args(argv, args)
         options = given_flags(parser, args, without=MMDET_FLAGS)
@@ -80,11 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_weights(config.model, args.checkpoint)
         if args.out is not None:  # a place that cannot be written is no news for after the work
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        config.setdefault("runner_type", "ResumableRunner")
+        runner = RUNNERS.build(config)
         runner.register_hook({"type": "KeepCaptionsHook"})
         if args.out is not None:
-            dump = METRICS.build({"type": "DumpDetResults", "out_file_path": args.out})
-            runner.test_evaluator.metrics.append(dump)
+            dump = {"type": "DumpDetResults", "out_file_path": args.out}
+            runner.test_evaluator.metrics.append(METRICS.build(dump))
         metrics = {key: float(value) for key, value in runner.test().items()}
         if runner.rank == 0:
             path = Path(config.work_dir, "metrics.json")

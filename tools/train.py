@@ -24,9 +24,10 @@ with needed_packages():
         AMP_DTYPES,
         ConfigOptionsAction,
         ResumableRunner,
-        check_checkpoint,
-        find_resumable,
+        linked_processes,
+        patient_group,
         read_config,
+        set_checkpoint,
         set_launcher,
     )
 
@@ -70,19 +71,13 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
         if "base_batch_size" not in (config.get("auto_scale_lr") or {}):
             raise ValueError("--auto-scale-lr needs auto_scale_lr.base_batch_size in the config")
         config.auto_scale_lr.enable = True
-    if args.resume not in (None, "auto"):
-        config.resume, config.load_from = True, args.resume
-    elif args.resume == "auto" or (config.get("resume") and not config.get("load_from")):
-        # Killed before it saved anything, a run starts again, from load_from if that is given.
-        last = find_resumable(config.work_dir)
-        config.resume = last is not None
-        config.load_from = str(last) if last else config.get("load_from")
-    check_checkpoint(config.get("load_from"))
+    set_checkpoint(config, args.resume)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace()
 
+    @linked_processes()
     def train() -> None:
         build_parser().parse_args(argv, args)
         config = read_config(args.config, args.cfg_options, args.work_dir, NEEDS)
@@ -90,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config.setdefault("runner_type", ResumableRunner.__name__)
         runner = RUNNERS.build(config)
         if not args.no_data_check:
-            check_training_data(config)
+            check_training_data(config, patient_group())
         runner.train()
 
     return run_tool(train, args)

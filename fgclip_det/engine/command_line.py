@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from fgclip_det.compat import load_checkpoint_file
 from fgclip_det.engine.config_files import read_config_file
+from fgclip_det.engine.launch.process_group import take_environment
 from fgclip_det.io import check_writable
 
 # Read by `Runner` and by the tools beside the arguments of `Runner.__init__`.
@@ -118,9 +119,9 @@ def set_launcher(config: Config, launcher: str, local_rank: int) -> None:
     Raises:
         ValueError: Nothing started them.
     """
-    if launcher == "pytorch" and "RANK" not in os.environ:
-        raise ValueError("--launcher pytorch is set, but torchrun is not: use tools/dist_*.sh")
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    if launcher != "none":
+        take_environment(launcher, config.get("env_cfg", {}).get("dist_cfg", {}).get("port"))
     config.launcher = launcher
 
 

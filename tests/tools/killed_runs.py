@@ -1,8 +1,10 @@
-"""Runs of tools/train.py one after the other, some of which are killed; for test_resume.py.
+"""Runs of tools/train.py one after the other, some of which are killed.
 
-``killed_runs.py FILE``, where FILE holds a JSON list of runs, ``{"arguments": [...], "kill": K}``.
-K is null or ``[point, count]``: the run ends itself with SIGKILL when it comes to the point for the
-count-th time. Prints a JSON list of exit codes, negative ones those of signals.
+``killed_runs.py FILE``, where FILE holds a JSON list of runs, ``{"arguments": [...], "kill": K,
+"processes": N}``. K is null or ``[point, count, rank]``: the process of that rank ends itself with
+SIGKILL when it comes to the point for the count-th time; the others are killed then, as torchrun
+does. Prints a JSON list of exit codes, the first of a run that is not 0, negative ones those of
+signals.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,12 +77,13 @@ def arm(point: str, count: int) -> None:
         raise ValueError(point)
 
 
-def run(arguments: list[str], kill: tuple[str, int] | None) -> int:
-    """Train in a fork of this process; the exit code, negative for a signal."""
+def fork(arguments: list[str], kill: tuple[str, int] | None, environment: dict[str, str]) -> int:
+    """The id of a fork of this process that trains."""
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return child
     os.dup2(2, 1)
+    os.environ.update(environment)
     if kill:
         arm(*kill)
     spec = importlib.util.spec_from_file_location("train", ROOT / "tools" / "train.py")
@@ -93,6 +97,30 @@ def run(arguments: list[str], kill: tuple[str, int] | None) -> int:
         os._exit(code)
 
 
+def run(arguments: list[str], kill: tuple[str, int, int] | None, processes: int) -> int:
+    """Train in forks of this process; the first exit code that is not 0."""
+    environments = [{}]
+    if processes > 1:
+        arguments = [*arguments, "--launcher", "pytorch"]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        shared = dict(WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        environments = [dict(shared, RANK=str(r), LOCAL_RANK=str(r)) for r in range(processes)]
+    children = {
+        fork(arguments, kill[:2] if kill and kill[2] == rank else None, environment)
+        for rank, environment in enumerate(environments)
+    }
+    first = 0
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        first = first or os.waitstatus_to_exitcode(status)
+        if os.WIFSIGNALED(status):
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+    return first
+
+
 if __name__ == "__main__":
     runs = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps([run(one["arguments"], one["kill"]) for one in runs]))
+    print(json.dumps([run(one["arguments"], one["kill"], one["processes"]) for one in runs]))

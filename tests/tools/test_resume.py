@@ -1,9 +1,13 @@
-"""A run that is killed, wherever, and resumed ends with the weights of one that was not."""
+"""A run that is killed, wherever, and resumed ends with the weights of one that was not.
+
+On two processes too; ``pytest tests/tools/test_resume.py -k processes --kills 10`` kills ten times.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -65,10 +69,16 @@ def _pretrain(workers: int, *options: str) -> list[str]:
     return [str(PRETRAIN), "--cfg-options", *settings, *options]
 
 
-def _run(folder: Path, runs: list[tuple[list[str], str, tuple[str, int] | None]]) -> list[int]:
-    """Exit codes of runs, each a command, its work dir and where it is killed."""
+def _run(
+    folder: Path, runs: list[tuple[list[str], str, tuple[str, int] | None]], processes: int = 1
+) -> list[int]:
+    """Exit codes of runs, each a command, its work dir and where it is killed (which rank is)."""
     listed = [
-        {"arguments": [*command, "--work-dir", work_dir, "--resume"], "kill": kill}
+        {
+            "arguments": [*command, "--work-dir", work_dir, "--resume"],
+            "kill": kill and (*kill, 0)[:3],
+            "processes": processes,
+        }
         for command, work_dir, kill in runs
     ]
     (folder / "runs.json").write_text(json.dumps(listed), encoding="utf-8")
@@ -97,11 +107,14 @@ def _differences(first: object, second: object, name: str = "") -> list[str]:
     return [] if first == second else [f"{name}: {first} and {second}"]
 
 
-def _check_equal(folder: Path, checkpoint: str, *work_dirs: str) -> None:
+def _check_equal(
+    folder: Path, checkpoint: str, *work_dirs: str, besides: tuple[str, ...] = ()
+) -> None:
     whole, *others = [load_checkpoint_file(folder / name / checkpoint) for name in work_dirs]
     for other in others:
         for part in ("state_dict", "optimizer", "param_schedulers"):
-            assert _differences(whole[part], other[part], part) == []
+            found = _differences(whole[part], other[part], part)
+            assert [name for name in found if not any(one in name for one in besides)] == []
 
 
 @pytest.mark.slow
@@ -155,3 +168,30 @@ def test_iterations(folder: Path, workers: int, sampler: str) -> None:
         runs += [(run, f"{name}{number}", point), (run, f"{name}{number}", None)]
     assert _run(folder, runs) == [0] + [KILLED, 0] * len(killed)
     _check_equal(folder, "iter_7.pth", f"{name}whole", *(f"{name}{n}" for n in range(len(killed))))
+
+
+@pytest.mark.slow
+def test_two_processes(folder: Path, pytestconfig: pytest.Config) -> None:
+    kills, draw = pytestconfig.getoption("kills"), random.Random(3)
+    epochs = max(2, kills * 3 // 4)
+    run = _detector(
+        0,
+        "train_dataloader.batch_size=2",
+        f"train_cfg.max_epochs={epochs}",
+        f"max_epochs={epochs}",
+        "default_hooks.checkpoint.by_epoch=False",
+        "default_hooks.checkpoint.interval=1",
+    )
+    # Only the first process writes; each goes on until its next checkpoint, or little further.
+    points = [("step", 0), ("step", 1), ("validating", 1), ("writing", 0), ("recording", 0)]
+    killed = []
+    for point, rank in (draw.choice(points) for _ in range(kills)):
+        count = 1 if point == "validating" else draw.choice([1, 2])
+        killed.append((run, "two_killed", (point, count, rank)))
+    runs = [(run, "two_whole", None), *killed, (run, "two_killed", None)]
+    assert _run(folder, runs, processes=2) == [0] + [KILLED] * kills + [0]
+    last = f"iter_{4 * epochs}.pth"
+    _check_equal(folder, last, "two_whole", "two_killed")
+    # One process that takes both parts; its batch norm counts one of them after the other.
+    assert _run(folder, [([*run, "train_cfg.parts=2"], "two_in_one", None)]) == [0]
+    _check_equal(folder, last, "two_whole", "two_in_one", besides=(".running_", ".num_batches"))

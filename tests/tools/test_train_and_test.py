@@ -273,7 +273,7 @@ def test_amp_does_not_replace_a_wrapper_of_another_kind(capsys: pytest.CaptureFi
 
 
 def test_distributed_scripts_say_how_they_are_used() -> None:
-    for script in ("dist_train.sh", "dist_test.sh"):
+    for script in ("dist_train.sh", "dist_test.sh", "slurm_train.sh"):
         done = subprocess.run(
             ["bash", str(ROOT / "tools" / script)], capture_output=True, text=True
         )

@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from fgclip_det.engine.launch.batch_statistics import average_batch_statistics
+from fgclip_det.engine.launch.first_process import on_first_process
 from fgclip_det.engine.resume.resumable_checkpoints import LAST_CHECKPOINT
 from fgclip_det.engine.resume.train_loops import VALIDATED_ITERATION
+from fgclip_det.engine.sharding.fully_sharded_model import FullyShardedModel
 from fgclip_det.io import write_text
 
 _GRADIENTS = "accumulated_gradients"
@@ -24,7 +27,7 @@ _BestPaths = dict[str | None, str | None]
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's hook, with the same arguments, mended in four places.
+    """MMEngine's hook, with the same arguments, mended in five places.
 
     * An outdated checkpoint is removed after the new one is on disk, not before: with
       ``max_keep_ckpts=1`` there is one while the next is being written. So is a former best one.
@@ -33,6 +36,8 @@ class AtomicCheckpointHook(CheckpointHook):
       and restored; with several processes they are averaged over these, as the update does.
     * A checkpoint tells whether its iteration's validation is part of it. Where it is not, a
       resumed run validates first, so that its best checkpoint is that of an uninterrupted run.
+    * Running statistics of plain batch norm, which differ between processes, are averaged over them
+      before a validation and a checkpoint: what is validated is what is saved.
 
     `ResumableRunner` puts it in the place of MMEngine's and writes the checkpoints themselves.
 
@@ -50,8 +55,12 @@ class AtomicCheckpointHook(CheckpointHook):
         if gradients and runner.iter:
             for name, parameter in _bare_model(runner).named_parameters():
                 if name in gradients:
-                    parameter.grad = gradients[name].to(parameter)
+                    gradient = gradients[name].to(parameter.device, parameter.dtype)
+                    parameter.grad = FullyShardedModel.part_of(parameter, gradient)
             runner.logger.info("the gradients accumulated before the checkpoint were restored")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        _average_statistics(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         runner.message_hub.update_info(VALIDATED_ITERATION, runner.iter)
@@ -115,6 +124,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
         self._gradients = _accumulated_gradients(runner)
+        _average_statistics(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -127,8 +137,8 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._gradients = None
-        if is_main_process():
-            write_text(Path(runner.work_dir) / LAST_CHECKPOINT, self.last_ckpt)
+        named = Path(runner.work_dir) / LAST_CHECKPOINT
+        on_first_process(lambda: write_text(named, self.last_ckpt))
         self._remove_outdated(runner, kept)
 
     def _kept_with(self, step: int) -> list[int]:
@@ -152,15 +162,31 @@ def _bare_model(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def _average_statistics(runner: Runner) -> None:
+    """Of the model, and of the copies of `EMAHook`, which checkpoints hold in the model's place."""
+    copies = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
+    for model in (runner.model, *copies):
+        average_batch_statistics(model)
+
+
 def _accumulated_gradients(runner: Runner) -> dict[str, Tensor] | None:
     """Gradients that wait for more batches, by parameter; None where none do."""
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
+    parameters = dict(_bare_model(runner).named_parameters())
+    if isinstance(runner.model, FullyShardedModel):
+        # Of all processes already: the backward pass averages what it shards.
+        given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        return {name: runner.model.whole(name, grad).cpu() for name, grad in given.items()}
+    # One process may have no gradient where another has one (find_unused_parameters).
+    holders = torch.tensor([p.grad is not None for p in parameters.values()], dtype=torch.long)
+    all_reduce(holders)
     gradients = {}
-    for name, parameter in _bare_model(runner).named_parameters():
-        if parameter.grad is not None:
-            gradient = parameter.grad.detach().clone(memory_format=torch.contiguous_format)
+    for (name, parameter), count in zip(parameters.items(), holders.tolist(), strict=True):
+        if count:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradient = own.detach().clone(memory_format=torch.contiguous_format)
             all_reduce(gradient, op="mean")
             gradients[name] = gradient.cpu()
     return gradients

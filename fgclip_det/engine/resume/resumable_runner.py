@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.registry import HOOKS, LOOPS, RUNNERS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.registry import DATA_SAMPLERS, HOOKS, LOOPS, RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
 from fgclip_det.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fgclip_det.engine.label_names import check_label_names
+from fgclip_det.engine.launch.distributed_runner import DistributedRunner
+from fgclip_det.engine.launch.first_process import on_first_process
 from fgclip_det.engine.resume.resumable_checkpoints import LAST_CHECKPOINT
-from fgclip_det.engine.resume.train_loops import ResumableEpochLoop, ResumableIterLoop
+from fgclip_det.engine.resume.train_loops import (
+    ResumableEpochLoop,
+    ResumableIterLoop,
+    batches_of_a_process,
+)
+from fgclip_det.engine.sharding.fully_sharded_model import FullyShardedModel
+from fgclip_det.engine.sharding.sharded_checkpoint_hook import ShardedCheckpointHook
 from fgclip_det.io import replaced_file
 
 _COMPILED_PARTS = ("backbone", "neck")
@@ -25,17 +33,21 @@ _RESUMABLE_LOOPS = {EpochBasedTrainLoop: ResumableEpochLoop, IterBasedTrainLoop:
 
 
 @RUNNERS.register_module()
-class ResumableRunner(Runner):
+class ResumableRunner(DistributedRunner):
     """A run that is killed and resumed ends with the weights of one that was not.
 
     On a CPU bit for bit; on CUDA as far as the kernels repeat themselves, which
-    ``randomness.deterministic=True`` asks of them. It differs from MMEngine's runner in that
+    ``randomness.deterministic=True`` asks of them. It differs from `DistributedRunner`
+    in that
 
     * its two training loops are replaced by `ResumableEpochLoop` and `ResumableIterLoop`, so that
-      every iteration draws its random numbers from the seed and its own number;
+      every iteration draws its random numbers from the seed and its own number, and so that a run
+      goes on at the same sample on another number of processes;
+    * validation and test data are dealt to the processes without a sample twice;
     * `CheckpointHook` is replaced by `AtomicCheckpointHook`, and a checkpoint takes its name only
       when all of it is on disk;
-    * ``auto_scale_lr`` counts the batches that ``accumulative_counts`` gathers for one update;
+    * ``auto_scale_lr`` counts the batches that ``accumulative_counts`` and ``train_cfg.parts``
+      gather for one update;
     * ``compile`` compiles the backbone and the neck of a detector, not its matching and sampling,
       which break the graph at each step;
     * it starts nothing where a label has one name in the data and another in the detector
@@ -43,6 +55,8 @@ class ResumableRunner(Runner):
 
     Loops and checkpoint hooks of other classes are taken as they are.
     """
+
+    _sharded_checkpoints: ShardedCheckpointHook | None = None
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop of a config."""
@@ -66,12 +80,14 @@ class ResumableRunner(Runner):
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop of a config."""
+        self._val_dataloader = _without_padding(self._val_dataloader)
         built = super().build_val_loop(loop)
         self._check_labels(built, training=False)
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop of a config."""
+        self._test_dataloader = _without_padding(self._test_dataloader)
         built = super().build_test_loop(loop)
         self._check_labels(built, training=False)
         return built
@@ -109,6 +125,9 @@ class ResumableRunner(Runner):
                 if kind is CheckpointHook:
                     replaced[name] = {**hook, "type": AtomicCheckpointHook}
         super().register_default_hooks(replaced)
+        if isinstance(self.model, FullyShardedModel):
+            self._sharded_checkpoints = ShardedCheckpointHook()
+            self.register_hook(self._sharded_checkpoints)
 
     def scale_lr(
         self,
@@ -117,7 +136,7 @@ class ResumableRunner(Runner):
     ) -> None:
         """Scale the learning rates by what one update sees, over ``base_batch_size``.
 
-        An update sees the batch of each process, ``accumulative_counts`` times.
+        An update sees the batches of each process, ``accumulative_counts`` times.
 
         Args:
             optim_wrapper: Its optimizers' learning rates are changed.
@@ -136,7 +155,7 @@ class ResumableRunner(Runner):
         is_dict = isinstance(optim_wrapper, OptimWrapperDict)
         for wrapper in optim_wrapper.values() if is_dict else [optim_wrapper]:
             # The parent divides the batch of all processes by the base.
-            counts = wrapper._accumulative_counts
+            counts = wrapper._accumulative_counts * batches_of_a_process(self._train_loop)
             super().scale_lr(wrapper, {"enable": True, "base_batch_size": base / counts})
             if counts > 1:
                 self.logger.info(
@@ -159,7 +178,11 @@ class ResumableRunner(Runner):
             part.compile(**(options if isinstance(options, dict) else {}))
         self.logger.info(f"{' and '.join(_COMPILED_PARTS)} are compiled: the first steps are slow")
 
-    @master_only
+    def _init_model_weights(self) -> None:
+        # A sharded model did so before it was sharded; parts of weights cannot be drawn.
+        if not isinstance(self.model, FullyShardedModel):
+            super()._init_model_weights()
+
     def save_checkpoint(
         self,
         out_dir: str,
@@ -173,6 +196,9 @@ class ResumableRunner(Runner):
     ) -> None:
         """Save a checkpoint; a local one takes its name when all of it is on disk.
 
+        All processes call this: what is sharded is gathered, the first one writes, and the others
+        hear whether it could.
+
         Args:
             out_dir: Folder, or a URL.
             filename: Name in the folder.
@@ -185,17 +211,38 @@ class ResumableRunner(Runner):
 
         Raises:
             OSError: It cannot be written; earlier ones are as they were.
+            OtherProcessError: In the other processes, for that reason.
         """
+        if self._sharded_checkpoints is not None:
+            self._sharded_checkpoints.gather(self, save_optimizer)
         arguments = (file_client_args, save_optimizer, save_param_scheduler, meta, by_epoch)
-        if "://" in str(out_dir):
-            super().save_checkpoint(out_dir, filename, *arguments, backend_args)
-            return
-        path = Path(out_dir) / filename
-        try:
-            with replaced_file(path) as partial:
-                super().save_checkpoint(out_dir, partial.name, *arguments, backend_args)
-        except OSError as error:
-            raise OSError(error.errno, _explain_unsaved(path, self.work_dir, error)) from error
+
+        def save() -> None:
+            save_checkpoint = super(ResumableRunner, self).save_checkpoint
+            if "://" in str(out_dir):
+                save_checkpoint(out_dir, filename, *arguments, backend_args)
+                return
+            path = Path(out_dir) / filename
+            try:
+                with replaced_file(path) as partial:
+                    save_checkpoint(out_dir, partial.name, *arguments, backend_args)
+            except OSError as error:
+                explained = _explain_unsaved(path, self.work_dir, error)
+                raise OSError(error.errno, explained) from error
+
+        on_first_process(save)
+
+
+def _without_padding(dataloader: DataLoader | dict | None) -> DataLoader | dict | None:
+    """The data loader of an evaluation, with MMEngine's sampler told to give no row twice."""
+    sampler = dataloader.get("sampler") if isinstance(dataloader, dict) else None
+    if not isinstance(sampler, dict):
+        return dataloader
+    kind = sampler.get("type")
+    kind = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    if kind is not DefaultSampler:
+        return dataloader
+    return {**dataloader, "sampler": {"round_up": False, **sampler}}
 
 
 def _explain_unsaved(path: Path, work_dir: str, error: OSError) -> str:

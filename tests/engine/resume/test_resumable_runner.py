@@ -31,11 +31,24 @@ class Line(BaseModel):
         self.body = nn.Linear(4, 4)
         self.head = nn.Linear(4, 1)
         self.seen: list[int] = []
+        self.losses: list[float] = []
 
     def forward(self, row: list[int], x: list[Tensor], mode: str = "loss") -> dict[str, Tensor]:
         self.seen += row
         inputs = torch.stack(list(x))
-        return {"loss": (self.head(self.body(inputs + torch.randn_like(inputs))) ** 2).mean()}
+        loss = (self.head(self.body(inputs + torch.randn_like(inputs))) ** 2).mean()
+        self.losses.append(loss.item())
+        return {"loss": loss}
+
+
+class Losses(Hook):
+    """Keeps the loss that an iteration tells."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.seen.append(outputs["loss"].item())
 
 
 class Points(torch.utils.data.Dataset):
@@ -158,24 +171,84 @@ def test_rows_of_an_epoch_are_those_of_mmengine(build) -> None:
     assert sorted(expected[:LENGTH]) == list(range(LENGTH))
 
 
-def test_another_batch_size_starts_the_epoch_again(build) -> None:
-    hook = dict(type="CheckpointHook", by_epoch=False, interval=2)
-    build(default_hooks=dict(checkpoint=hook), train_cfg=dict(by_epoch=True, max_epochs=1)).train()
-    loader = dict(
-        batch_size=1,
-        num_workers=0,
-        sampler=dict(type="DefaultSampler", shuffle=True),
-        dataset=Points(),
-    )
+def _resume_from_2(build, length: int = LENGTH, **loader) -> ResumableRunner:
+    """A runner that goes on with other data after two of three batches of an epoch."""
+    cfg = dict(by_epoch=True, max_epochs=1)
+    hook = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2))
+    build(default_hooks=hook, train_cfg=cfg).train()
+    sampler = dict(type="DefaultSampler", shuffle=True)
+    dataset = torch.utils.data.Subset(Points(), range(length))
+    loader = dict(batch_size=BATCH, num_workers=0, sampler=sampler, dataset=dataset, **loader)
     path = Path(build().work_dir) / "iter_2.pth"
+    return build(train_dataloader=loader, load_from=str(path), resume=True, train_cfg=cfg)
+
+
+# Of 5 samples an epoch has as many batches as of 6.
+@pytest.mark.parametrize("length", [4, 5])
+def test_other_data_start_the_epoch_again(build, length: int) -> None:
+    runner = _resume_from_2(build, length)
+    runner.train()
+    assert sorted(runner.model.seen) == list(range(length))
+    assert runner.message_hub.get_info("samples_seen") == 2 * BATCH + length
+
+
+def test_another_batch_size_is_an_error(build) -> None:
+    runner = _resume_from_2(build)
+    runner._train_dataloader["batch_size"] = 3
+    with pytest.raises(ValueError, match=says("1 batches of 3", "batch_size to 2", "load_from")):
+        runner.train()
+
+
+def test_another_accumulation_is_an_error(build) -> None:
+    runner = _resume_from_2(build)
+    runner.optim_wrapper["accumulative_counts"] = 2
+    with pytest.raises(ValueError, match=says("accumulative_counts is 2", "with 1")):
+        runner.train()
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(1, 2), (2, 1)])
+def test_a_smaller_batch_and_more_parts_go_on(build, batch_size: int, parts: int) -> None:
+    runner = _resume_from_2(build)
+    runner._train_dataloader["batch_size"] = batch_size
+    runner._train_loop["parts"] = parts
+    runner.train()
+    sampler = DefaultSampler(Points(), shuffle=True, seed=0)
+    assert runner.model.seen == list(sampler)[2 * BATCH :]
+
+
+def test_auto_scale_lr_counts_parts(build) -> None:
     runner = build(
-        train_dataloader=loader,
-        load_from=str(path),
-        resume=True,
-        train_cfg=dict(by_epoch=True, max_epochs=1),
+        auto_scale_lr=dict(enable=True, base_batch_size=64),
+        train_cfg=dict(by_epoch=True, max_epochs=1, parts=3),
     )
     runner.train()
-    assert sorted(runner.model.seen) == list(range(LENGTH))
+    assert runner.optim_wrapper.param_groups[0]["lr"] == pytest.approx(0.01 * 3 * BATCH / 64)
+
+
+def test_parts_are_one_iteration(build) -> None:
+    """Hooks, checkpoints and counts see what they see where each part has its process."""
+    cfg, losses = dict(by_epoch=True, max_epochs=2, parts=2), Losses()
+    runner = build(train_cfg=cfg, custom_hooks=[losses])
+    runner.train()
+    assert (runner.iter, runner.max_iters, len(runner.train_dataloader)) == (4, 4, 2)
+    assert len(runner.model.seen) == 2 * LENGTH
+    assert runner.message_hub.get_info("samples_seen") == 2 * LENGTH
+    parts = torch.tensor(runner.model.losses).view(-1, 2)
+    assert losses.seen == pytest.approx(parts.mean(1).tolist())
+
+
+@pytest.mark.parametrize("kind", ["DefaultSampler", DefaultSampler])
+def test_evaluation_has_no_sample_twice(build, kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmengine.dataset.sampler.get_dist_info", lambda: (3, 4))
+    sampler = dict(type=kind, shuffle=False)
+    loader = dict(batch_size=2, num_workers=0, sampler=sampler, dataset=Points())
+    for name in ("val", "test"):
+        settings = {f"{name}_dataloader": loader, f"{name}_cfg": {}, f"{name}_evaluator": []}
+        runner = build(**settings)
+        loop = getattr(runner, f"{name}_loop")
+        # Of 6 rows the last of four processes has one; mmengine fills it up with row 1.
+        assert list(loop.dataloader.sampler) == [3]
+    assert "round_up" not in sampler
 
 
 def test_a_seed_that_was_drawn_is_resumed(build) -> None:

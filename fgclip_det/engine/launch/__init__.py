@@ -1,0 +1,1 @@
+"""Training and testing in several processes: how they start, wait for each other and end."""
