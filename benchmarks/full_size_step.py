@@ -3,8 +3,10 @@
 python benchmarks/full_size_step.py configs/ov_coco/ovdet_fgclip_l_896_3e_ov_coco.py
 
 The encoder has the published sizes and layout and random weights; nothing is downloaded. One
-picture of random pixels, of the side that the config pads to. Prints what each part took and the
-peak of the process's memory (VmHWM), the making of the encoder included. Needs Linux.
+picture of random pixels, of the side that the config pads to. Prints what each part took, the
+operations of the forward and of the backward pass (torch's FlopCounterMode: matrix products,
+convolutions and attention), and the peak of the process's memory (VmHWM), the making of the encoder
+included. Needs Linux.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -95,7 +98,7 @@ def step(detector: OpenVocabTwoStageDetector, optim_wrapper: dict, batch: dict) 
     """One step with the config's optimizer.
 
     Returns:
-        Seconds of "forward", "backward" and "optimizer", and the "loss".
+        Seconds of "forward", "backward" and "optimizer", their "operations", and the "loss".
 
     Raises:
         ValueError: The loss is not finite, or no parameter has moved.
@@ -105,9 +108,11 @@ def step(detector: OpenVocabTwoStageDetector, optim_wrapper: dict, batch: dict) 
     watched = detector.roi_head.bbox_head.fc_embed.weight
     before = watched.detach().clone()
     moments = [time.perf_counter()]
-    total, _ = detector.parse_losses(detector(**data, mode="loss"))
+    with FlopCounterMode(display=False) as forward:
+        total, _ = detector.parse_losses(detector(**data, mode="loss"))
     moments.append(time.perf_counter())
-    optimizer.backward(total)
+    with FlopCounterMode(display=False) as backward:
+        optimizer.backward(total)
     moments.append(time.perf_counter())
     optimizer.step()
     moments.append(time.perf_counter())
@@ -115,7 +120,11 @@ def step(detector: OpenVocabTwoStageDetector, optim_wrapper: dict, batch: dict) 
         raise ValueError(f"the step has failed: loss {float(total)}, or no parameter has moved")
     parts = ("forward", "backward", "optimizer")
     spent = {name: moments[i + 1] - moments[i] for i, name in enumerate(parts)}
-    return {**spent, "loss": float(total.detach())}
+    operations = {
+        "operations, forward": forward.get_total_flops() / 1e12,
+        "operations, backward": backward.get_total_flops() / 1e12,
+    }
+    return {**spent, **operations, "loss": float(total.detach())}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -143,7 +152,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"parameters: {whole / 1e6:.1f} M, trained {trained / 1e6:.1f} M")
     batch = make_batch(side, len(vocabulary.base_classes))
     for name, value in step(detector, config.optim_wrapper, batch).items():
-        print(f"{name}: {value:.3f}" + (" s" if name != "loss" else ""))
+        unit = "" if name == "loss" else " 10^12" if name.startswith("operations") else " s"
+        print(f"{name}: {value:.3f}{unit}")
     print(f"threads: {torch.get_num_threads()}")
     print(f"peak memory: {peak_memory():.2f} GiB")
 

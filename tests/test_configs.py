@@ -52,7 +52,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
         _shrink_wrapper(cfg.model, tmp_path)
     elif cfg.model.type == "OpenVocabTwoStageDetector":
         _shrink_detector(cfg.model, tmp_path)
-    elif cfg.model.type == "FGCLIPPretrainer":
+    elif cfg.model.type in ("FGCLIPPretrainer", "FGCLIP2Pretrainer"):
         _shrink_pretrainer(cfg.model, tmp_path)
     elif cfg.model.type == "RTMDet":
         cfg.model.bbox_head.num_classes = len(NAMES)
@@ -112,6 +112,9 @@ def _replace_sync_bn(node: object) -> None:
 
 
 def _shrink_pretrainer(model: ConfigDict, folder: Path) -> None:
+    if isinstance(model.encoder, str):
+        model.encoder = _write_encoder(folder, model.type == "FGCLIP2Pretrainer")
+        return
     region = {"bbox": [4, 4, 40, 40], "caption": NAMES[0], "negatives": NAMES[1:]}
     line = {"short_caption": NAMES[0], "long_caption": NAMES[1], "regions": [region]}
     (folder / "captions.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")

@@ -20,7 +20,8 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
+    # Of GPUs; a CPU has gloo. Seconds that a process waits for another.
+    dist_cfg=dict(backend="nccl", timeout=600),
 )
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
