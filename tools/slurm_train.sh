@@ -15,8 +15,9 @@ if [ $# -lt 1 ]; then
 fi
 # SLURM runs a copy of this file: the folder is the one that sbatch was called in.
 cd "${SLURM_SUBMIT_DIR:?is not set: start this by sbatch, from the folder of the repository}"
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export MASTER_ADDR=$first PORT=$((20000 + SLURM_JOB_ID % 20000)) NNODES=$SLURM_JOB_NUM_NODES
+# No pipe into head: it may close before all names are written, which ends this script.
+machines=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+export MASTER_ADDR=${machines%%[[:space:]]*} PORT=$((20000 + SLURM_JOB_ID % 20000)) NNODES=$SLURM_JOB_NUM_NODES
 # One torchrun on each machine, which starts its processes; if one ends, so does the job.
 srun --kill-on-bad-exit=1 bash -c 'NODE_RANK=$SLURM_NODEID exec bash tools/dist_train.sh "$@"' \
   dist_train.sh "$1" "${SLURM_GPUS_ON_NODE:-1}" --resume "${@:2}"
