@@ -43,10 +43,6 @@ EXCEPTIONS = {
         "save_checkpoint",
     ): "of the runner, which writes through io",
     ("fgclip_det/engine/resume/resumable_runner.py", "save_checkpoint"): _INTO_OWN_FILE,
-    (
-        "fgclip_det/evaluation/ov_coco/ov_coco_metric.py",
-        "mmengine.load",
-    ): "results that MMDetection wrote into a folder of its own just before",
     ("fgclip_det/datasets/finehard/shards.py", "open"): _INTO_OWN_FILE,
     ("fgclip_det/datasets/shapes/generator.py", "save"): _INTO_OWN_FOLDER,
     (

@@ -59,8 +59,8 @@ def torchrun_arguments(args: argparse.Namespace, arguments: Sequence[str]) -> li
 def explain(error: ChildFailedError) -> int:
     """Say which process ended first; what it said itself stands above. Gives the exit code."""
     ended = [(rank, failure.exitcode) for rank, failure in error.failures.items()]
-    first = [one for one in ended if one[1] not in (EXIT_OTHER_PROCESS, -signal.SIGTERM)]
-    rank, code = (first or ended)[0]
+    first = (one for one in ended if one[1] not in (EXIT_OTHER_PROCESS, -signal.SIGTERM))
+    rank, code = next(first, ended[0])
     how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
     then = "" if code == EXIT_USER_ERROR else ": a training goes on with --resume"
     say_error(f"process {rank} ended {how}, and with it the run{then}")
@@ -70,21 +70,18 @@ def explain(error: ChildFailedError) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     def launch() -> int | None:
         given = list(sys.argv[1:] if argv is None else argv)
-        place = given.index("--") if "--" in given else len(given)
+        place = [*given, "--"].index("--")
         args = build_parser().parse_args(given[:place])
-        # Users give it among the flags of the tool.
-        restarts = Parser(add_help=False, allow_abbrev=False)
+        restarts = Parser(add_help=False, allow_abbrev=False)  # users give it behind the config
         restarts.add_argument("--max-restarts", type=int, default=0, help="after a failure")
         _, arguments = restarts.parse_known_args(given[place + 1 :], args)
         if not torch.cuda.is_available():
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
                 os.environ.setdefault(name, str(max(1, cores // args.processes)))
-        if args.nnodes > 1:
-            # Else a run that is started again meets the addresses of its first start.
-            os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-        # What it logs of failures, pages of it, is said below in a line.
-        logging.disable(logging.ERROR)
+        # With one store for all starts, the second would meet the addresses of the first.
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", str(int(args.nnodes > 1)))
+        logging.disable(logging.ERROR)  # it logs pages of what is said in a line below
         try:
             run(parse_args(torchrun_arguments(args, arguments)))
         except ChildFailedError as error:
