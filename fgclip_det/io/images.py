@@ -171,8 +171,9 @@ def _decoded(stream: BinaryIO, where: str) -> Iterator[Image.Image]:
         with _limited_pixels, Image.open(stream, formats=formats) as image:
             yield image
     except UnidentifiedImageError:
+        name = where.removeprefix("picture ")
         raise ValueError(
-            f"{where} is not a picture of a known format: give a PNG or JPEG file"
+            f"{name} is not a picture of a known format: give a PNG or JPEG file"
         ) from None
     except Image.DecompressionBombError:
         raise ValueError(
