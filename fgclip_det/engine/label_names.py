@@ -18,7 +18,8 @@ def check_label_names(model: nn.Module, dataset: Any, training: bool) -> None:
         model: Has a ``training_vocabulary``, whose base group (all of it where it has no groups)
             training labels index, and a ``vocabulary``, whose names the labels of its detections
             index; another model is not looked at.
-        dataset: Has ``metainfo`` with ``classes``; another one is not looked at.
+        dataset: Has ``metainfo`` with ``classes``; another one is not looked at, nor is one to test
+            on whose pictures bring phrases of their own (``text``), which their labels index.
         training: Whether it is trained on.
 
     Raises:
@@ -26,7 +27,7 @@ def check_label_names(model: nn.Module, dataset: Any, training: bool) -> None:
     """
     found = (getattr(dataset, "metainfo", None) or {}).get("classes")
     vocabulary = getattr(model, "training_vocabulary" if training else "vocabulary", None)
-    if not found or vocabulary is None:
+    if not found or vocabulary is None or (not training and _brings_texts(dataset)):
         return
     names = list(vocabulary.names)
     if training:
@@ -41,6 +42,10 @@ def check_label_names(model: nn.Module, dataset: Any, training: bool) -> None:
                 f"label {label} is {_quoted(here)} to the {'training' if training else 'test'} "
                 f"data and {_quoted(there)} to the detector: {advice}"
             )
+
+
+def _brings_texts(dataset: Any) -> bool:
+    return hasattr(dataset, "get_data_info") and len(dataset) and "text" in dataset.get_data_info(0)
 
 
 def _quoted(name: str | None) -> str:
