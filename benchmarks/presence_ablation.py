@@ -34,6 +34,8 @@ from fgclip_det.calibration import Calibration, fit_curve
 from fgclip_det.datasets.presence_queries import KINDS, AskedPicture, read_queries
 from fgclip_det.datasets.shapes.captions import region_caption
 from fgclip_det.datasets.shapes.generator import compositions, is_novel
+from fgclip_det.evaluation.coco_style.class_precision import Detections
+from fgclip_det.evaluation.coco_style.libraries import counting_library
 from fgclip_det.evaluation.ov_coco.average_precision import average_precision
 from fgclip_det.evaluation.presence import (
     area_under_curve,
@@ -172,10 +174,17 @@ def precision(detector: OpenVocabInferencer, root: Path, split: str) -> str:
         answers = detector(paths, asked, score_thr=0.0, **least)
         for one, answer in zip(truth["images"], answers, strict=True):
             found += answer.to_coco(one["id"], ids, score=score)
-        ap = 100 * average_precision(coco, found, [ids[one.name] for one in compositions()])[:, 0]
+        wanted = [ids[one.name] for one in compositions()]
+        ap = 100 * average_precision(coco, _arrays(found), wanted, counting_library())[:, 0]
         told = (ap[part & (ap >= 0)].mean() for part in (~novel, novel, novel | ~novel))
         rows.append([name, *(f"{value:.1f}" for value in told)])
     return report.table(["AP50 by", "base", "novel", "all"], rows)
+
+
+def _arrays(found: list[dict]) -> Detections:
+    keys = ("image_id", "category_id", "score", "bbox")
+    images, categories, scores, boxes = (np.array([one[key] for one in found]) for key in keys)
+    return Detections(images, categories, scores, boxes.reshape(-1, 4))
 
 
 def main(argv: list[str] | None = None) -> None:
