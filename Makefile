@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST := $(BIN)/python -m pytest
+# Each worker takes up to 3 GB.
+WORKERS := -n auto --maxprocesses 4
 TRANSFORMERS4 := .deps/transformers4
 CPP_SOURCES = $(shell find fgclip_det/ops/csrc tests/ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
@@ -38,7 +40,7 @@ lint: setup
 	$(BIN)/python -m mypy
 
 fast: setup
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(WORKERS) -m "not slow"
 
 slow: setup
 	$(PYTEST) -m slow
