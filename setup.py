@@ -65,7 +65,7 @@ def compiled_parts():
     cxx = ["-O3", "-g0", *(["-fopenmp"] if sys.platform == "linux" else [])]
 
     def extension(cuda):
-        globs = ("*.cpp", "cpu/*.cpp", "cuda/*.cu") if cuda else ("*.cpp", "cpu/*.cpp")
+        globs = ("*.cpp", "autograd/*.cpp", "cpu/*.cpp", *(["cuda/*.cu"] if cuda else []))
         return (CUDAExtension if cuda else CppExtension)(
             "fgclip_det._C",
             [str(path) for pattern in globs for path in sorted(CSRC.glob(pattern))],

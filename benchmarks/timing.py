@@ -130,7 +130,12 @@ def busy_warning(settings: Mapping[str, Any]) -> str | None:
     )
 
 
-def seconds_of(call: Callable[[], Any], repeats: int, device: str) -> float:
+def seconds_of(
+    call: Callable[[], Any],
+    repeats: int,
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Mean time of `repeats` calls in a row; on CUDA the device's own time, by events."""
     if device == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -141,10 +146,10 @@ def seconds_of(call: Callable[[], Any], repeats: int, device: str) -> float:
         end.record()
         end.synchronize()
         return begin.elapsed_time(end) / 1000 / repeats
-    begin_time = time.perf_counter()
+    begin_time = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - begin_time) / repeats
+    return (clock() - begin_time) / repeats
 
 
 def interleave(
@@ -154,6 +159,7 @@ def interleave(
     *,
     seed: int,
     min_seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times calls in turns.
 
@@ -163,6 +169,7 @@ def interleave(
         device: "cpu" or "cuda".
         seed: Of the order.
         min_seconds: A turn repeats its call until it lasts about as long.
+        clock: Seconds on the CPU; `time.process_time` leaves out what other processes take.
 
     Returns:
         Seconds of one call, by name, one figure for each round.
@@ -170,15 +177,15 @@ def interleave(
     order = random.Random(seed)
     repeats = {}
     for name, call in calls.items():
-        seconds_of(call, 1, device)
-        once = max(seconds_of(call, 1, device), 1e-7)
+        seconds_of(call, 1, device, clock)
+        once = max(seconds_of(call, 1, device, clock), 1e-7)
         repeats[name] = min(max(1, math.ceil(min_seconds / once)), MAX_REPEATS)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         names = list(calls)
         order.shuffle(names)
         for name in names:
-            times[name].append(seconds_of(calls[name], repeats[name], device))
+            times[name].append(seconds_of(calls[name], repeats[name], device, clock))
     return times
 
 

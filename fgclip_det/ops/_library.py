@@ -28,6 +28,8 @@ SCHEMAS = {
     ),
 }
 
+MAX_SAMPLES = 1 << 16  # samples per bin and axis; each is visited
+
 try:
     importlib.import_module("fgclip_det._C")  # defines the operators
 except ImportError as error:
@@ -43,6 +45,11 @@ def is_channels_last(features: Tensor) -> bool:
 
 def _memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def is_missing() -> bool:
+    """True where the extension was not built: then nothing of it is registered."""
+    return _missing is not None
 
 
 def backend() -> dict[str, str]:
@@ -76,6 +83,14 @@ def _check_rois(rois: Tensor, features: Tensor) -> None:
         )
 
 
+def _check_ratio(sampling_ratio: int) -> None:
+    if sampling_ratio > MAX_SAMPLES:
+        raise ValueError(
+            f"sampling_ratio must be at most {MAX_SAMPLES}, not {sampling_ratio}; -1 takes as many "
+            "samples as a bin has cells"
+        )
+
+
 def _roi_align(
     input: Tensor,
     rois: Tensor,
@@ -87,6 +102,7 @@ def _roi_align(
 ) -> Tensor:
     _announce(input.device.type)
     _check_rois(rois, input)
+    _check_ratio(sampling_ratio)
     pooled = reference.roi_align(
         input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned
     )
@@ -107,6 +123,7 @@ def _roi_align_backward(
 ) -> Tensor:
     _announce(grad_output.device.type)
     _check_rois(rois, grad_output)
+    _check_ratio(sampling_ratio)
     size = (batch_size, channels, height, width)
     gradient = reference.roi_align_backward(
         grad_output, rois, spatial_scale, *size, sampling_ratio, aligned

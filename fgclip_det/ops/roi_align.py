@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgclip_det.ops._library import _check_rois, _memory_format, is_channels_last
+from fgclip_det.ops import transforms
+from fgclip_det.ops._library import (
+    MAX_SAMPLES,
+    _check_ratio,
+    _check_rois,
+    _memory_format,
+    is_channels_last,
+    is_missing,
+)
 
-MAX_SAMPLES = 1 << 16  # samples per bin and axis; each is visited
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -26,6 +35,7 @@ def _fake(
 ) -> Tensor:
     # Also called for real tensors where one of them is on the meta device.
     _check_rois(rois, input)
+    _check_ratio(sampling_ratio)
     shape = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
     layout = _memory_format(is_channels_last(input))
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
@@ -45,6 +55,7 @@ def _fake_backward(
     channels_last: bool,
 ) -> Tensor:
     _check_rois(rois, grad_output)
+    _check_ratio(sampling_ratio)
     shape = (batch_size, channels, height, width)
     layout = _memory_format(channels_last)
     return torch.empty(
@@ -52,48 +63,40 @@ def _fake_backward(
     )
 
 
-def _save_for_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    features, rois, spatial_scale, _, _, sampling_ratio, aligned = inputs
-    ctx.save_for_backward(rois)
-    ctx.geometry = (spatial_scale, *features.shape, sampling_ratio, aligned)
-    ctx.channels_last = is_channels_last(features)
+def _register_autograd() -> None:
+    """Reverse mode in Python, which the extension has in C++."""
+
+    def keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        features, rois, scale, rows, columns, *rest = inputs
+        geometry = transforms.Geometry(scale, (rows, columns), *rest)
+        transforms.Pool.setup_context(ctx, (features, rois, geometry), output)
+
+    def gradients(ctx: Any, gradient: Tensor) -> tuple:
+        return transforms.Pool.backward(ctx, gradient)[0], *[None] * 6
+
+    def keep_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        gradient, rois, scale, *size, ratio, aligned, channels_last = inputs
+        geometry = transforms.Geometry(scale, tuple(gradient.shape[2:]), ratio, aligned)
+        settings = (gradient, rois, geometry, tuple(size), channels_last)
+        transforms.Spread.setup_context(ctx, settings, output)
+
+    def double_gradients(ctx: Any, gradient: Tensor) -> tuple:
+        return transforms.Spread.backward(ctx, gradient)[0], *[None] * 9
+
+    register = torch.library.register_autograd
+    register("fgclip_det::roi_align", gradients, setup_context=keep)
+    register("fgclip_det::roi_align_backward", double_gradients, setup_context=keep_backward)
 
 
-def _gradients(ctx, grad_output: Tensor):  # type: ignore[no-untyped-def]
-    (rois,) = ctx.saved_tensors
-    gradient = None
-    if ctx.needs_input_grad[0]:
-        gradient = torch.ops.fgclip_det.roi_align_backward(
-            grad_output, rois, *ctx.geometry, ctx.channels_last
-        )
-    # Boxes get no gradient, as in torchvision.
-    return gradient, None, None, None, None, None, None
-
-
-def _save_for_double_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    grad_output, rois, spatial_scale, _, _, _, _, sampling_ratio, aligned, _ = inputs
-    ctx.save_for_backward(rois)
-    ctx.geometry = (spatial_scale, *grad_output.shape[2:], sampling_ratio, aligned)
-
-
-def _double_gradients(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
-    (rois,) = ctx.saved_tensors
-    # The backward pass is the transpose of the forward pass, so its gradient is a forward pass.
-    pooled = torch.ops.fgclip_det.roi_align(gradient, rois, *ctx.geometry)
-    return (pooled, *[None] * 9)
-
-
-torch.library.register_autograd(
-    "fgclip_det::roi_align", _gradients, setup_context=_save_for_backward
-)
-torch.library.register_autograd(
-    "fgclip_det::roi_align_backward", _double_gradients, setup_context=_save_for_double_backward
-)
+if is_missing():
+    _register_autograd()
 # Autocast has no registration on purpose: PyTorch then passes the operator through, the features
 # keep their dtype and the rois float32. `torch.library.register_autocast` would cast both.
 
 
 def _pair(output_size: int | Sequence[int]) -> tuple[int, int]:
+    if type(output_size) is int and 0 < output_size < 1 << 16:  # the usual case, at no cost
+        return output_size, output_size
     sizes = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
     if len(sizes) != 2 or not all(isinstance(s, int) and 0 < s < 1 << 16 for s in sizes):
         raise ValueError(f"output_size must be a positive int or two (h, w), not {output_size}")
@@ -108,37 +111,38 @@ def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
         raise ValueError(
             f"features must be float16, bfloat16, float32 or float64, not {features.dtype}"
         )
+    shape = features.shape
     if grid is None:
-        if features.dim() != 4:
+        if len(shape) != 4:
             raise ValueError(
-                f"features must be (N, C, h, w), not of shape {tuple(features.shape)}; tokens "
+                f"features must be (N, C, h, w), not of shape {tuple(shape)}; tokens "
                 "(N, h*w, C) need grid=(h, w)"
             )
         return features
-    if (
-        not isinstance(grid, Sequence)
-        or len(grid) != 2
-        or not all(isinstance(side, int | torch.SymInt) and side >= 0 for side in grid)
-    ):
+    sides = tuple(grid) if isinstance(grid, Sequence) else ()
+    if len(sides) != 2 or not (_is_side(sides[0]) and _is_side(sides[1])):
         raise ValueError(f"grid must be (height, width) of the tokens, two ints, not {grid}")
-    if features.dim() != 3:
+    if len(shape) != 3:
         raise ValueError(
-            f"with grid={tuple(grid)} features must be tokens (N, h*w, C), not of shape "
-            f"{tuple(features.shape)}"
+            f"with grid={sides} features must be tokens (N, h*w, C), not of shape {tuple(shape)}"
         )
-    height, width = grid
-    if height * width != features.shape[1]:
+    height, width = sides
+    if height * width != shape[1]:
         raise ValueError(
-            f"grid={(height, width)} has {height * width} cells, but there are "
-            f"{features.shape[1]} tokens; drop the class token or mend the grid (height, width)"
+            f"grid={sides} has {height * width} cells, but there are "
+            f"{shape[1]} tokens; drop the class token or mend the grid (height, width)"
         )
-    return features.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return features.view(shape[0], height, width, shape[2]).permute(0, 3, 1, 2)
+
+
+def _is_side(side: int) -> bool:
+    return isinstance(side, (int, torch.SymInt)) and side >= 0
 
 
 def _check_boxes(boxes: Tensor, name: str, features: Tensor) -> None:
     if not isinstance(boxes, Tensor):
         raise ValueError(f"{name} must be a tensor, not {type(boxes).__name__}")
-    if boxes.is_complex():
+    if boxes.dtype.is_complex:
         raise ValueError(f"{name} must be of a real dtype, not {boxes.dtype}")
     if boxes.device != features.device:
         raise ValueError(
@@ -155,29 +159,28 @@ def _as_rois(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
                 f"boxes in one tensor must be rois (K, 5), batch index and xyxy, not of shape "
                 f"{tuple(boxes.shape)}; pass a list of (K_i, 4) boxes, one for each image"
             )
-        rois = boxes
-    elif not isinstance(boxes, Sequence):
+        return boxes.float()
+    if not isinstance(boxes, Sequence):
         raise ValueError(
             "boxes must be a (K, 5) tensor of rois or a list of (K_i, 4) tensors, not "
             f"{type(boxes).__name__}"
         )
-    else:
-        if len(boxes) != features.shape[0]:
+    if len(boxes) != features.shape[0]:
+        raise ValueError(
+            f"boxes for {len(boxes)} images, but the features hold {features.shape[0]}; pass "
+            "one (K_i, 4) tensor for each image"
+        )
+    rows = []
+    for image, some in enumerate(boxes):
+        _check_boxes(some, f"boxes[{image}]", features)
+        if some.dim() != 2 or some.shape[1] != 4:
             raise ValueError(
-                f"boxes for {len(boxes)} images, but the features hold {features.shape[0]}; pass "
-                "one (K_i, 4) tensor for each image"
+                f"boxes[{image}] must be (K_i, 4) xyxy, not of shape {tuple(some.shape)}"
             )
-        rows = []
-        for image, some in enumerate(boxes):
-            _check_boxes(some, f"boxes[{image}]", features)
-            if some.dim() != 2 or some.shape[1] != 4:
-                raise ValueError(
-                    f"boxes[{image}] must be (K_i, 4) xyxy, not of shape {tuple(some.shape)}"
-                )
-            some = some.float()
-            rows.append(torch.cat([some.new_full((some.shape[0], 1), image), some], dim=1))
-        rois = torch.cat(rows) if rows else features.new_zeros((0, 5), dtype=torch.float32)
-    return rois.detach().float()
+        rows.append(F.pad(some.float(), (1, 0), value=image))
+    if len(rows) == 1:
+        return rows[0]
+    return torch.cat(rows) if rows else features.new_zeros((0, 5), dtype=torch.float32)
 
 
 def roi_align(
@@ -228,11 +231,18 @@ def roi_align(
         )
     maps = _as_maps(features, grid)
     rois = _as_rois(boxes, maps)
-    if 0 in maps.shape[2:]:
+    if rois.requires_grad:
+        rois = rois.detach()
+    if maps.numel() == 0 and 0 in maps.shape[2:]:
         raise ValueError(f"features of shape {tuple(features.shape)} have no cells to pool")
-    pooled = torch.ops.fgclip_det.roi_align(
-        maps, rois, float(spatial_scale), rows, columns, sampling_ratio, aligned
-    )
+    scale = float(spatial_scale)
+    if transforms.are_active():
+        geometry = transforms.Geometry(scale, (rows, columns), sampling_ratio, aligned)
+        pooled = transforms.Pool.apply(maps, rois.detach(), geometry)
+    else:
+        pooled = torch.ops.fgclip_det.roi_align(
+            maps, rois, scale, rows, columns, sampling_ratio, aligned
+        )
     return pooled if grid is None else pooled.permute(0, 2, 3, 1)
 
 

@@ -134,6 +134,8 @@ def test_boxes_without_images() -> None:
         (dict(pooled_width=-7), r"output_size.*\(2, -7\)"),
         (dict(pooled_width=2**31), r"not \(2, 2147483648\)"),
         (dict(pooled_height=2**62), r"not \(4611686018427387904, 2\)"),
+        (dict(sampling_ratio=65537), "sampling_ratio must be at most 65536, not 65537"),
+        (dict(sampling_ratio=2**62), "sampling_ratio must be at most 65536, not 46116860"),
     ],
 )
 def test_operator_refuses_shapes(change: dict, message: str) -> None:
@@ -155,6 +157,7 @@ def test_operator_refuses_shapes(change: dict, message: str) -> None:
         (dict(height=0), "features of 0 x 5 cells"),
         (dict(width=-4), "features of 4 x -4 cells"),
         (dict(height=2**31), "features of 2147483648 x 5 cells"),
+        (dict(sampling_ratio=65537), "sampling_ratio must be at most 65536, not 65537"),
     ],
 )
 def test_gradient_refuses_shapes(change: dict, message: str) -> None:

@@ -1,6 +1,7 @@
 #pragma once
 
-// What the CPU and the CUDA operator do with tensors before and after their kernels run.
+// What the CPU and the CUDA operator do with tensors before and after their kernels run; autograd
+// sees symbols for sizes while a graph is traced.
 
 #include <ATen/core/Tensor.h>
 #include <climits>
@@ -10,7 +11,7 @@ namespace fgclip_det {
 // The output follows the input: channels last in, channels last out. ops/roi_align.py decides
 // alike. Tokens behind a class token are a view that is not dense, so strides decide.
 inline bool is_channels_last(const at::Tensor& input) {
-  return input.stride(1) == 1 && !input.is_contiguous();
+  return input.sym_stride(1) == 1 && !input.is_contiguous();
 }
 
 // A (K, C, oh, ow) tensor whose bins are evenly spaced, and either bins or channels side by side.
@@ -34,8 +35,16 @@ inline void check_map(int64_t height, int64_t width) {
                     height, " x ", width, " cells have nothing to pool");
 }
 
+// Samples per bin and axis: each is visited.
+constexpr int64_t kMaxSamples = 1 << 16;
+
+inline void check_ratio(int64_t sampling_ratio) {
+  TORCH_CHECK_VALUE(sampling_ratio <= kMaxSamples, "sampling_ratio must be at most ", kMaxSamples,
+                    ", not ", sampling_ratio, "; -1 takes as many samples as a bin has cells");
+}
+
 inline void check_forward(const at::Tensor& input, const at::Tensor& rois, int64_t pooled_height,
-                          int64_t pooled_width) {
+                          int64_t pooled_width, int64_t sampling_ratio) {
   TORCH_CHECK_VALUE(input.dim() == 4, "features must be (N, C, h, w), not of shape ",
                     input.sizes());
   TORCH_CHECK_VALUE(
@@ -43,16 +52,18 @@ inline void check_forward(const at::Tensor& input, const at::Tensor& rois, int64
       "output_size must be positive, not (", pooled_height, ", ", pooled_width, ")");
   check_map(input.size(2), input.size(3));
   check_rois(rois, input);
+  check_ratio(sampling_ratio);
 }
 
 inline void check_backward(const at::Tensor& grad_output, const at::Tensor& rois, int64_t channels,
-                           int64_t height, int64_t width) {
+                           int64_t height, int64_t width, int64_t sampling_ratio) {
   TORCH_CHECK_VALUE(grad_output.dim() == 4 && grad_output.size(0) == rois.size(0) &&
                         grad_output.size(1) == channels,
                     "grad_output must be (", rois.size(0), ", ", channels,
                     ", oh, ow), not of shape ", grad_output.sizes());
   check_map(height, width);
   check_rois(rois, grad_output);
+  check_ratio(sampling_ratio);
 }
 
 }  // namespace fgclip_det

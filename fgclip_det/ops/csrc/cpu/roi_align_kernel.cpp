@@ -272,7 +272,7 @@ at::Tensor empty_in_layout(at::IntArrayRef size, const at::Tensor& like, bool ch
 at::Tensor roi_align_cpu(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                          int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                          bool aligned) {
-  check_forward(input, rois, pooled_height, pooled_width);
+  check_forward(input, rois, pooled_height, pooled_width, sampling_ratio);
   check_dtype(input);
   const bool channels_last = is_channels_last(input);
   const at::Tensor features = channels_last || input.stride(3) == 1 ? input : input.contiguous();
@@ -297,7 +297,7 @@ at::Tensor roi_align_backward_cpu(const at::Tensor& grad_output, const at::Tenso
                                   double spatial_scale, int64_t batch_size, int64_t channels,
                                   int64_t height, int64_t width, int64_t sampling_ratio,
                                   bool aligned, bool channels_last) {
-  check_backward(grad_output, rois, channels, height, width);
+  check_backward(grad_output, rois, channels, height, width, sampling_ratio);
   TORCH_CHECK_VALUE(batch_size >= 0, "batch_size must not be negative, like ", batch_size);
   check_dtype(grad_output);
   const at::Tensor gradient = with_whole_rows(grad_output);

@@ -128,7 +128,7 @@ Sampling<T> sampling_of(double spatial_scale, int64_t sampling_ratio, bool align
 at::Tensor roi_align_cuda(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                           int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                           bool aligned) {
-  check_forward(input, rois, pooled_height, pooled_width);
+  check_forward(input, rois, pooled_height, pooled_width, sampling_ratio);
   const c10::cuda::CUDAGuard guard(input.device());
   const bool last = is_channels_last(input);
   const at::Tensor output =
@@ -154,7 +154,7 @@ at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tens
                                    double spatial_scale, int64_t batch_size, int64_t channels,
                                    int64_t height, int64_t width, int64_t sampling_ratio,
                                    bool aligned, bool channels_last) {
-  check_backward(grad_output, rois, channels, height, width);
+  check_backward(grad_output, rois, channels, height, width, sampling_ratio);
   const c10::cuda::CUDAGuard guard(grad_output.device());
   const at::Tensor result = at::empty({batch_size, channels, height, width}, grad_output.options(),
                                       at::MemoryFormat::ChannelsLast);
