@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ import torchvision
 from torch import Tensor
 
 from benchmarks import report, timing
-from fgclip_det.ops import roi_align
+from fgclip_det.ops import roi_align, roi_align_pyramid
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID, CHANNELS, LEVELS = (4, 4), 8, 4
 BOXES = torch.tensor([[0.0, 0.0, 3.0, 2.0], [1.0, 1.0, 2.5, 3.5]])
+BOX_LEVELS = torch.tensor([0, LEVELS - 1])
+SCALES = (1.0,) * LEVELS
 MIN_SECONDS = 0.05
 OURS, PEER = "ours", "torchvision"
 NOTES = (
@@ -60,31 +62,63 @@ def maps_peer(maps: Tensor) -> Tensor:
     return torchvision.ops.roi_align(maps, [BOXES], 1, aligned=True)
 
 
-def with_gradient(pool: Callable[[Tensor], Tensor], features: Tensor) -> Callable[[], Any]:
+def pyramid_ours(maps: Sequence[Tensor]) -> Tensor:
+    """(K, C, 1, 1), each box from one of four maps (1, C, h, w)."""
+    return roi_align_pyramid(maps, [BOXES], BOX_LEVELS, 1, SCALES)
+
+
+def pyramid_peer(maps: Sequence[Tensor]) -> Tensor:
+    """(K, C, 1, 1), all boxes from the first of four maps (1, C, h, w)."""
+    return torchvision.ops.roi_align(maps[0], [BOXES], 1, aligned=True)
+
+
+Features = Tensor | Sequence[Tensor]
+Pool = Callable[[Any], Tensor]
+
+
+def with_gradient(pool: Pool, features: Features) -> Callable[[], Any]:
     """A call of `pool`, forward and backward."""
-    leaf = features.requires_grad_()
-    gradient = torch.ones_like(pool(leaf))
-    return lambda: torch.autograd.grad(pool(leaf), leaf, gradient)
+    leaves = [features] if isinstance(features, Tensor) else list(features)
+    for leaf in leaves:
+        leaf.requires_grad_()
+    pooled = pool(features)
+    gradient = torch.ones_like(pooled)
+    return lambda: torch.autograd.grad(pool(features), leaves, gradient, allow_unused=True)
 
 
-def without_gradient(pool: Callable[[Tensor], Tensor], features: Tensor) -> Callable[[], Any]:
+def without_gradient(pool: Pool, features: Features) -> Callable[[], Any]:
     """A call of `pool`, forward alone."""
     return lambda: pool(features)
 
 
+def tokens() -> Tensor:
+    """(1, h * w, C)."""
+    return torch.randn(1, GRID[0] * GRID[1], CHANNELS)
+
+
+def maps() -> Tensor:
+    """(1, C, h, w)."""
+    return torch.randn(1, CHANNELS, *GRID)
+
+
+def pyramid() -> list[Tensor]:
+    """Four maps (1, C, h, w)."""
+    return [maps() for _ in range(LEVELS)]
+
+
 def cases() -> dict[str, dict[str, Callable[[], Any]]]:
-    """Calls to time, by case and implementation; the peer of a case is torchvision."""
-    found = {}
-    kinds = {"tokens": (tokens_ours, tokens_peer), "maps": (maps_ours, maps_peer)}
+    """Calls to time, by case and implementation."""
+    kinds = (
+        ("tokens", tokens, tokens_ours, tokens_peer),
+        ("maps", maps, maps_ours, maps_peer),
+        ("pyramid", pyramid, pyramid_ours, pyramid_peer),
+    )
     passes = {"forward": without_gradient, "forward and backward": with_gradient}
-    for kind, (ours, peer) in kinds.items():
-        shape = (1, 16, CHANNELS) if kind == "tokens" else (1, CHANNELS, *GRID)
-        for name, call in passes.items():
-            found[f"{kind}, {name}"] = {
-                OURS: call(ours, torch.randn(shape)),
-                PEER: call(peer, torch.randn(shape)),
-            }
-    return found
+    return {
+        f"{kind}, {name}": {OURS: call(ours, make()), PEER: call(peer, make())}
+        for kind, make, ours, peer in kinds
+        for name, call in passes.items()
+    }
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

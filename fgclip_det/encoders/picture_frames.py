@@ -43,9 +43,12 @@ def map_boxes(boxes: Tensor, source: tuple[float, float], target: tuple[float, f
     return (boxes.double() / sides * others).float()
 
 
-def boxes_in_cells(boxes: Tensor, stride: float) -> Tensor:
-    """(K, 4) boxes in pixels -> in cells of a map of `stride` pixels each: see `map_boxes`."""
-    return map_boxes(boxes, (stride, stride), (1, 1))
+def boxes_in_cells(boxes: Tensor, stride: float | Tensor) -> Tensor:
+    """(K, 4) boxes in pixels -> in cells of a map of `stride` pixels each: see `map_boxes`.
+
+    `stride` may be (K, 1) float64, one for each box.
+    """
+    return (boxes.double() / stride).float()
 
 
 def resize_picture(

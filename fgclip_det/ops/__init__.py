@@ -2,5 +2,6 @@
 
 from fgclip_det.ops._library import backend
 from fgclip_det.ops.roi_align import RoIAlign, roi_align
+from fgclip_det.ops.roi_align_pyramid import roi_align_pyramid
 
-__all__ = ["RoIAlign", "backend", "roi_align"]
+__all__ = ["RoIAlign", "backend", "roi_align", "roi_align_pyramid"]

@@ -52,6 +52,16 @@ def is_missing() -> bool:
     return _missing is not None
 
 
+def served_by_extension(name: str) -> frozenset[str]:
+    """The types of device for which the extension has the operator of that name."""
+    if is_missing():
+        return frozenset()
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return frozenset(
+        kind for kind in ("cpu", "cuda") if has_kernel(f"fgclip_det::{name}", kind.upper())
+    )
+
+
 def backend() -> dict[str, str]:
     """Implementation in use on each device: "extension" or "reference"."""
     return {

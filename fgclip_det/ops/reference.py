@@ -7,7 +7,7 @@ here is fast; everything is differentiable in the features and gives the same bi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -174,6 +174,49 @@ def roi_align(
         if not pooled:
             return features.new_zeros(0, channels, *bins) + 0 * features.sum()
         return torch.cat(pooled)[torch.cat(order).argsort()].to(features.dtype).contiguous()
+
+
+def roi_align_pyramid(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    spatial_scales: Sequence[float],
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """`roi_align` of each box from one of several maps, differentiable in the maps.
+
+    Args:
+        features: L maps (N, C, h_l, w_l).
+        rois: (K, 5), as in `roi_align`.
+        levels: (K,) int64, which map each is pooled from.
+        spatial_scales: Cells per pixel of each map.
+        pooled_height: Rows of bins.
+        pooled_width: Columns of bins.
+        sampling_ratio: As in `roi_align`.
+        aligned: As in `roi_align`.
+
+    Returns:
+        (K, C, pooled_height, pooled_width) in the dtype of the maps, contiguous.
+
+    Raises:
+        ValueError: A level or a batch index that is not there.
+    """
+    wrong = (levels < 0) | (levels >= len(features))
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"levels[{row}] is {int(levels[row])}, but there are {len(features)} maps; levels "
+            "start at 0"
+        )
+    settings = (pooled_height, pooled_width, sampling_ratio, aligned)
+    pooled, order = [], []
+    for level, (maps, scale) in enumerate(zip(features, spatial_scales, strict=True)):
+        order.append((levels == level).nonzero().squeeze(1))
+        pooled.append(roi_align(maps, rois[order[-1]], scale, *settings))
+    return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
 def roi_align_backward(

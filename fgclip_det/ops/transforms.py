@@ -10,6 +10,8 @@ other's transpose.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -138,3 +140,18 @@ class Spread(torch.autograd.Function):
         whole = (count * images, *size[1:])
         spread = Spread.apply(gradient, rois, geometry, whole, channels_last)
         return spread.unflatten(0, (count, images)), 0
+
+
+def pool_levels(
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, geometries: Sequence[Geometry]
+) -> Tensor:
+    """Boxes from the maps that `levels` (K,) name: the sum of what each map gives of its own.
+
+    To the other maps a box is broken, hence zeros and no gradient.
+    """
+    pooled = []
+    for level, (maps, geometry) in enumerate(zip(features, geometries, strict=True)):
+        others = (levels != level)[..., None]
+        own = torch.cat([rois[..., :1], rois[..., 1:].masked_fill(others, math.nan)], dim=-1)
+        pooled.append(Pool.apply(maps, own, geometry))
+    return torch.stack(pooled).sum(dim=0)

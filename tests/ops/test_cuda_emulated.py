@@ -52,6 +52,9 @@ class Case(NamedTuple):
     channels_last: bool = False  # the layout of the result
     most_blocks: int = 1 << 20
     seed: int = 0  # of the order in which blocks and threads run
+    levels: Tensor | None = None  # (K,) int64: which of `num_levels` maps each box is of
+    num_levels: int = 1
+    level: int = 0  # the map that the call is about
 
     def packed(self) -> bytes:
         """The case as `run_cases` reads it."""
@@ -64,9 +67,10 @@ class Case(NamedTuple):
         header = [self.backward, CODES[self.data.dtype], *self.data.shape, *self.data.stride()]
         header += [offset, elements, *self.size, len(self.rois), *self.bins]
         header += [self.sampling_ratio, self.aligned, self.channels_last]
-        header += [self.most_blocks, self.seed]
+        header += [self.most_blocks, self.seed, self.num_levels, self.level]
         packed = struct.pack(f"{len(header)}qd", *map(int, header), self.spatial_scale)
-        return packed + to_bytes(self.rois) + to_bytes(values)
+        levels = b"" if self.levels is None else to_bytes(self.levels)
+        return packed + to_bytes(self.rois) + levels + to_bytes(values)
 
     def shape(self) -> tuple[int, ...]:
         """The shape of the result."""
@@ -247,3 +251,57 @@ def test_random_cases_equal_the_oracle(
     emulator: Emulator, dtype: torch.dtype, backward: bool
 ) -> None:
     emulator.check([draw(seed, dtype, backward) for seed in range(60)])
+
+
+@pytest.mark.parametrize("bins", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("image", [2.0, -1.0, NAN, INF, 1e20])
+def test_an_index_outside_the_batch_fails_an_assertion_and_reads_nothing(
+    emulator: Emulator, image: float, bins: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rois = draw_rois(5, 2, (9, 9), generator)
+    rois[3, 0] = image
+    size = (2, 16, 9, 9)
+    good = rois[[0, 1, 2, 4]]
+    maps = lay_out("channels_last", size, generator)
+    gradient = lay_out("channels_last", (5, 16, *bins), generator)
+    forward = Case(maps, rois, size, bins, channels_last=True)
+    backward = Case(gradient, rois, size, bins, True, channels_last=True)
+    (pooled, failed), (spread, failed_too) = emulator.run([forward, backward])
+    assert failed > 0 and failed_too > 0
+    assert torch.equal(pooled[3], torch.zeros(16, *bins))
+    expected = forward._replace(rois=good).expected()
+    torch.testing.assert_close(pooled[[0, 1, 2, 4]], expected, atol=1e-5, rtol=1e-5)
+    expected = backward._replace(data=gradient[[0, 1, 2, 4]], rois=good).expected()
+    torch.testing.assert_close(spread, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bins", [(1, 1), (7, 7)])
+@pytest.mark.parametrize("channels", [16, 130])
+def test_a_map_of_a_pyramid_has_its_own_boxes(
+    emulator: Emulator, bins: tuple[int, int], channels: int
+) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    size = (2, channels, 9, 14)
+    rois = draw_rois(12, 2, size[2:], generator)
+    levels = torch.tensor([0, 1, 2, 3, 1, 1, 0, -1, 2, 1, 0, 3])  # of three maps; some name none
+    maps = lay_out("channels_last", size, generator)
+    gradient = lay_out("channels_last", (12, channels, *bins), generator)
+    cases = []
+    for level in range(3):
+        of = dict(channels_last=True, levels=levels, num_levels=3, level=level)
+        cases += [Case(maps, rois, size, bins, **of), Case(gradient, rois, size, bins, True, **of)]
+    results = emulator.run(cases)
+    for level in range(3):
+        (pooled, failed), (spread, failed_too) = results[2 * level : 2 * level + 2]
+        own = levels == level
+        # The first map sees to boxes that name none: zeros, and an assertion. No map writes what is
+        # of another.
+        stray = (levels < 0) | (levels > 2)
+        assert (failed > 0, failed_too > 0) == (level == 0, level == 0)
+        expected = Case(maps, rois[own], size, bins).expected()
+        torch.testing.assert_close(pooled[own], expected, atol=1e-5, rtol=1e-5)
+        assert (pooled[stray] == 0).all() if level == 0 else pooled[stray].isnan().all()
+        assert pooled[~own & ~stray].isnan().all()
+        expected = Case(gradient[own], rois[own], size, bins, True).expected()
+        torch.testing.assert_close(spread, expected, atol=2e-5, rtol=2e-5)

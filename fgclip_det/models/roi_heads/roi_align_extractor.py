@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from fgclip_det.encoders.picture_frames import boxes_in_cells
-from fgclip_det.ops import roi_align
+from fgclip_det.ops import roi_align_pyramid
 
 
 @MODELS.register_module()
@@ -73,18 +73,14 @@ class RoIAlignExtractor(BaseModule):
             raise ValueError(f"{len(feats)} levels for {self.num_inputs} featmap_strides")
         rois = rois.float()
         levels = self.map_roi_levels(rois)
-        # Boxes of a level side by side; the host asks the device once how many there are of each.
-        order = levels.argsort(stable=True)
-        numbers = torch.arange(self.num_inputs, device=levels.device)
-        counts = (levels[:, None] == numbers).sum(dim=0).tolist()
-        pooled = []
-        # Levels without boxes are pooled too, so that every level is in the graph on every rank
-        # of a distributed run.
-        for features, stride, own in zip(
-            feats, self.featmap_strides, rois[order].split(counts), strict=True
-        ):
-            own = torch.cat([own[:, :1], boxes_in_cells(own[:, 1:], stride)], dim=1)
-            pooled.append(
-                roi_align(features, own, self.output_size, sampling_ratio=self.sampling_ratio)
-            )
-        return torch.cat(pooled)[order.argsort()]
+        strides = torch.tensor(self.featmap_strides, dtype=torch.float64, device=rois.device)
+        cells = boxes_in_cells(rois[:, 1:], strides[levels][:, None])
+        # Every level is in the graph, with boxes or without, on every rank of a distributed run.
+        return roi_align_pyramid(
+            feats,
+            torch.cat([rois[:, :1], cells], dim=1),
+            levels,
+            self.output_size,
+            (1.0,) * self.num_inputs,
+            self.sampling_ratio,
+        )

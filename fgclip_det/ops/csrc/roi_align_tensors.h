@@ -4,7 +4,9 @@
 // sees symbols for sizes while a graph is traced.
 
 #include <ATen/core/Tensor.h>
+#include <algorithm>
 #include <climits>
+#include <cmath>
 
 namespace fgclip_det {
 
@@ -64,6 +66,43 @@ inline void check_backward(const at::Tensor& grad_output, const at::Tensor& rois
   check_map(height, width);
   check_rois(rois, grad_output);
   check_ratio(sampling_ratio);
+}
+
+inline void check_batch_size(int64_t batch_size) {
+  TORCH_CHECK_VALUE(batch_size >= 0 && batch_size < INT_MAX, "batch_size must not be negative and ",
+                    "below 2^31, not ", batch_size);
+}
+
+inline void check_sides(at::IntArrayRef heights, at::IntArrayRef widths) {
+  TORCH_CHECK_VALUE(heights.size() == widths.size(), "there are ", heights.size(), " heights and ",
+                    widths.size(), " widths");
+}
+
+// The maps of a pyramid share all but their size in cells.
+inline void check_alike(const at::Tensor& input, const at::Tensor& first) {
+  TORCH_CHECK_VALUE(input.size(0) == first.size(0) && input.size(1) == first.size(1) &&
+                        input.scalar_type() == first.scalar_type() &&
+                        input.device() == first.device(),
+                    "the maps of a pyramid must have one batch size, number of channels, dtype and "
+                    "device, not ",
+                    first.sizes(), " of ", first.scalar_type(), " on ", first.device(), " and ",
+                    input.sizes(), " of ", input.scalar_type(), " on ", input.device());
+}
+
+inline void check_levels(const at::Tensor& levels, const at::Tensor& rois, size_t maps,
+                         at::ArrayRef<double> scales) {
+  TORCH_CHECK_VALUE(maps > 0 && maps == scales.size() &&
+                        std::all_of(scales.begin(), scales.end(),
+                                    [](double scale) { return scale > 0 && std::isfinite(scale); }),
+                    "a pyramid needs a positive spatial_scale for each of its ", maps,
+                    " maps, not ", scales);
+  TORCH_CHECK_VALUE(rois.dim() == 2 && levels.dim() == 1 && levels.size(0) == rois.size(0),
+                    "levels must be (K,), one for each of (K, 5) rois, not of shape ",
+                    levels.sizes(), " for ", rois.sizes());
+  TORCH_CHECK_VALUE(levels.scalar_type() == at::kLong, "levels must be int64, not ",
+                    levels.scalar_type(), "; pass levels.long()");
+  TORCH_CHECK_VALUE(levels.device() == rois.device(), "levels are on ", levels.device(),
+                    " and rois on ", rois.device(), "; move one of them");
 }
 
 }  // namespace fgclip_det

@@ -6,6 +6,8 @@
 // The threads of a block are coroutines that change hands at barriers alone, between two barriers
 // in a random order, so a missing barrier shows too. Failed assertions are counted.
 
+// First, since it has a macro of its own for assertions.
+#include <c10/macros/Macros.h>
 #include <sanitizer/common_interface_defs.h>
 #include <ucontext.h>
 
@@ -26,6 +28,7 @@
 #define __shared__ static
 #define __syncthreads() cuda_on_cpu::block().wait(0)
 #define __syncthreads_or(predicate) cuda_on_cpu::block().wait(predicate)
+#undef CUDA_KERNEL_ASSERT
 #define CUDA_KERNEL_ASSERT(condition) \
   if (!(condition)) ++cuda_on_cpu::failed_assertions
 #define FGCLIP_DET_DYNAMIC_SHARED(name) unsigned char* name = cuda_on_cpu::dynamic_shared.get()

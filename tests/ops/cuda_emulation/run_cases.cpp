@@ -1,8 +1,9 @@
 // Runs cases of RoIAlign through the CUDA kernels on the CPU: run_cases CASES RESULTS.
 //
-// A case is a Header, rois, and the storage of the input (of the gradient, if backward), all
-// packed. A result is the number of failed assertions as int64, then the dense output. What no
-// kernel has written is NaN.
+// A case is a Header, rois, their levels (where there are several maps), and the storage of the
+// input (of the gradient, if backward), all packed; it is about one map of a pyramid. A result is
+// the number of failed assertions as int64, then the dense output. What no kernel has written is
+// NaN.
 
 #include <cmath>
 #include <cstdint>
@@ -25,7 +26,7 @@ struct Header {
   int64_t backward, dtype;                         // dtype: bytes of a value; 3 for bfloat16
   int64_t sizes[4], strides[4], offset, elements;  // of the input or of the gradient
   int64_t batch_size, channels, height, width, rois, pooled_height, pooled_width;
-  int64_t sampling_ratio, aligned, channels_last, most_blocks, seed;
+  int64_t sampling_ratio, aligned, channels_last, most_blocks, seed, num_levels, level;
   double spatial_scale;
 };
 
@@ -56,7 +57,8 @@ void transpose(const scalar_t* from, scalar_t* to, int64_t count, int64_t rows, 
 
 // The host side of the operators, as cuda/roi_align_kernel.cu has it on tensors.
 template <typename scalar_t, typename T, typename bits_t>
-void run_case(const Header& h, const Memory<float>& rois, std::FILE* cases, std::FILE* results) {
+void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>& levels,
+              std::FILE* cases, std::FILE* results) {
   std::mt19937 random(static_cast<unsigned>(h.seed));
   const cuda_on_cpu::Launch launch{random, static_cast<int>(h.most_blocks)};
   Memory<scalar_t> storage(h.elements);
@@ -80,7 +82,10 @@ void run_case(const Header& h, const Memory<float>& rois, std::FILE* cases, std:
                        {static_cast<int>(h.pooled_height), static_cast<int>(h.height),
                         y_spans.data.get(), y_weights.data.get()},
                        {static_cast<int>(h.pooled_width), static_cast<int>(h.width),
-                        x_spans.data.get(), x_weights.data.get()}};
+                        x_spans.data.get(), x_weights.data.get()},
+                       levels.count > 0 ? levels.data.get() : nullptr,
+                       h.num_levels,
+                       h.level};
   const Sampling<T> sampling{static_cast<T>(h.spatial_scale), static_cast<T>(h.sampling_ratio),
                              h.aligned != 0};
   const int64_t map_cells = h.height * h.width;
@@ -118,18 +123,20 @@ int main(int, char** arguments) {
   while (std::fread(&header, sizeof(header), 1, cases) == 1) {
     Memory<float> rois(header.rois * 5);
     rois.read(cases);
+    Memory<int64_t> levels(header.num_levels > 1 ? header.rois : 0);
+    levels.read(cases);
     switch (header.dtype) {
       case 2:
-        run_case<c10::Half, float, uint16_t>(header, rois, cases, results);
+        run_case<c10::Half, float, uint16_t>(header, rois, levels, cases, results);
         break;
       case 3:
-        run_case<c10::BFloat16, float, uint16_t>(header, rois, cases, results);
+        run_case<c10::BFloat16, float, uint16_t>(header, rois, levels, cases, results);
         break;
       case 4:
-        run_case<float, float, uint32_t>(header, rois, cases, results);
+        run_case<float, float, uint32_t>(header, rois, levels, cases, results);
         break;
       default:
-        run_case<double, double, uint64_t>(header, rois, cases, results);
+        run_case<double, double, uint64_t>(header, rois, levels, cases, results);
     }
   }
   std::fclose(results);

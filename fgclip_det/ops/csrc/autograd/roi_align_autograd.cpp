@@ -1,10 +1,7 @@
-#include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "../roi_align_tensors.h"
+#include "autograd.h"
 
 // Reverse mode of the two operators, each of which is the other's transpose. In C++ since the same
 // in Python takes four times as long as pooling a few boxes. PyTorch allows no forward mode and no
@@ -24,31 +21,14 @@ using Forward = at::Tensor(const at::Tensor&, const at::Tensor&, double, int64_t
 using Backward = at::Tensor(const at::Tensor&, const at::Tensor&, double, c10::SymInt, c10::SymInt,
                             c10::SymInt, c10::SymInt, int64_t, bool, bool);
 
-template <typename Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
 const c10::TypedOperatorHandle<Forward>& forward_operator() {
-  static const auto found = find<Forward>(kForward);
+  static const auto found = find_operator<Forward>(kForward);
   return found;
 }
 
 const c10::TypedOperatorHandle<Backward>& backward_operator() {
-  static const auto found = find<Backward>(kBackward);
+  static const auto found = find_operator<Backward>(kBackward);
   return found;
-}
-
-// Whether autograd has to know of what is made of `tensor`.
-bool is_recorded(const at::Tensor& tensor, const char* name) {
-  TORCH_CHECK_NOT_IMPLEMENTED(!tensor._fw_grad(/*level=*/0).defined(), name,
-                              " has no forward-mode derivative when it is called by its name; ",
-                              "fgclip_det.ops.roi_align has one");
-  return at::GradMode::is_enabled() && tensor.requires_grad();
-}
-
-c10::DispatchKeySet below_autograd(c10::DispatchKeySet keys) {
-  return keys & c10::after_ADInplaceOrView_keyset;
 }
 
 // What both passes share, kept in a node of the graph.
@@ -87,15 +67,11 @@ struct RoIAlign : torch::autograd::Function<RoIAlign> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const Geometry geometry = Geometry::of(context);
     const auto size = context->saved_data["size"].toSymIntVector();
-    return {backward_operator().call(gradients[0], context->get_saved_variables()[0],
-                                     geometry.spatial_scale, size[0], size[1], size[2], size[3],
-                                     geometry.sampling_ratio, geometry.aligned,
-                                     context->saved_data["channels_last"].toBool()),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
+    return gradients_of({backward_operator().call(
+                            gradients[0], context->get_saved_variables()[0], geometry.spatial_scale,
+                            size[0], size[1], size[2], size[3], geometry.sampling_ratio,
+                            geometry.aligned, context->saved_data["channels_last"].toBool())},
+                        6);
   }
 };
 
@@ -117,16 +93,12 @@ struct RoIAlignBackward : torch::autograd::Function<RoIAlignBackward> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const Geometry geometry = Geometry::of(context);
-    return {forward_operator().call(gradients[0], context->get_saved_variables()[0],
-                                    geometry.spatial_scale,
-                                    context->saved_data["pooled_height"].toInt(),
-                                    context->saved_data["pooled_width"].toInt(),
-                                    geometry.sampling_ratio, geometry.aligned),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
+    return gradients_of({forward_operator().call(gradients[0], context->get_saved_variables()[0],
+                                                 geometry.spatial_scale,
+                                                 context->saved_data["pooled_height"].toInt(),
+                                                 context->saved_data["pooled_width"].toInt(),
+                                                 geometry.sampling_ratio, geometry.aligned)},
+                        6);
   }
 };
 

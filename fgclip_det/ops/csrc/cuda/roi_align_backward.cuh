@@ -17,7 +17,8 @@ constexpr int kTileRows = 8;  // rows of the map in a tile, at most
 template <int V>
 constexpr int kTileColumns = V == 8 ? 4 : 8;
 
-// The cells that any bin of a box touches, and its image; -1 where it names none.
+// The cells that any bin of a box touches, and its image; -1 where it names none, and for boxes of
+// other maps.
 struct Window {
   int32_t image;
   int32_t row_begin, row_end, column_begin, column_end;
@@ -42,10 +43,12 @@ __global__ void __launch_bounds__(kThreads) windows_kernel(Boxes<T> boxes, Windo
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   int64_t roi = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   for (; roi < boxes.count; roi += step) {
-    Window window;
-    window.image = static_cast<int32_t>(boxes.image(roi));
-    cover(boxes.wy, roi, window.row_begin, window.row_end);
-    cover(boxes.wx, roi, window.column_begin, window.column_end);
+    Window window{-1, 0, 0, 0, 0};
+    if (boxes.is_mine(roi)) {
+      window.image = static_cast<int32_t>(boxes.image(roi));
+      cover(boxes.wy, roi, window.row_begin, window.row_end);
+      cover(boxes.wx, roi, window.column_begin, window.column_end);
+    }
     windows[roi] = window;
   }
 }

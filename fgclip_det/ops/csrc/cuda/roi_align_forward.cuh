@@ -72,6 +72,9 @@ __global__ void __launch_bounds__(kThreads, 3)
   const int lane = lanes.lane(), group = lanes.group();
   for (int64_t item = blockIdx.x; item < boxes.count * lanes.tiles; item += gridDim.x) {
     const int64_t roi = item / lanes.tiles;
+    if (!boxes.is_mine(roi)) {
+      continue;  // all threads of the block
+    }
     const int64_t channel = (item % lanes.tiles * lanes.count + lane) * V;
     const int64_t image = boxes.image(roi);
     const Span rows = boxes.wy.span(roi, 0), columns = boxes.wx.span(roi, 0);
@@ -224,6 +227,9 @@ __global__ void __launch_bounds__(kBinThreads, 3)
   const int lane = lanes.lane();
   for (int64_t item = blockIdx.x; item < boxes.count * lanes.tiles; item += gridDim.x) {
     const int64_t roi = item / lanes.tiles;
+    if (!boxes.is_mine(roi)) {
+      continue;  // all threads of the block
+    }
     const int64_t tile_begin = item % lanes.tiles * lanes.count * V;
     const int64_t channel = tile_begin + lane * V;
     const int64_t image = boxes.image(roi);

@@ -8,9 +8,11 @@
 #include <c10/macros/Macros.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "../roi_align_common.h"
 #include "../roi_align_tensors.h"
@@ -81,73 +83,148 @@ at::Tensor channels_innermost(const at::Tensor& tensor) {
   return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : transposed(tensor, true);
 }
 
-at::ScalarType sum_dtype(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-// The memory of the separable weights, which must outlive the launches only on the host's side:
-// the caching allocator hands it out again in stream order.
-struct Workspace {
-  at::Tensor rois, y_spans, y_weights, x_spans, x_weights;
-  int64_t batch_size, bins[2], size[2];
-
-  Workspace(const at::Tensor& boxes, const at::Tensor& pooled, int64_t batch_size_,
-            int64_t pooled_height, int64_t pooled_width, int64_t height, int64_t width)
-      : rois(boxes.contiguous()),
-        batch_size(batch_size_),
-        bins{pooled_height, pooled_width},
-        size{height, width} {
-    TORCH_CHECK_VALUE(batch_size < INT_MAX, "a batch of ", batch_size, " images is too large");
-    const auto ints = rois.options().dtype(at::kInt);
-    const auto sums = rois.options().dtype(sum_dtype(pooled));
-    y_spans = at::empty({rois.size(0), bins[0], 2}, ints);
-    x_spans = at::empty({rois.size(0), bins[1], 2}, ints);
-    y_weights = at::empty({rois.size(0), bins[0], size[0]}, sums);
-    x_weights = at::empty({rois.size(0), bins[1], size[1]}, sums);
-  }
+// What a call takes besides tensors of values.
+struct Settings {
+  at::ArrayRef<double> spatial_scales;  // of each level
+  int64_t sampling_ratio;
+  bool aligned;
 
   template <typename T>
-  AxisWeights<T> axis(int which, const at::Tensor& spans, const at::Tensor& weights) const {
-    return {static_cast<int>(bins[which]), static_cast<int>(size[which]),
-            reinterpret_cast<Span*>(spans.mutable_data_ptr<int32_t>()),
-            weights.mutable_data_ptr<T>()};
-  }
-
-  template <typename T>
-  Boxes<T> boxes() const {
-    return {rois.const_data_ptr<float>(), rois.size(0), batch_size, axis<T>(0, y_spans, y_weights),
-            axis<T>(1, x_spans, x_weights)};
+  Sampling<T> sampling(int64_t level) const {
+    return {static_cast<T>(spatial_scales[level]), static_cast<T>(sampling_ratio), aligned};
   }
 };
 
+// The memory of the separable weights and of the windows, in one piece. Maps of a pyramid use it
+// one after the other. It must outlive the launches only on the host's side: the caching allocator
+// hands it out again in stream order.
 template <typename T>
-Sampling<T> sampling_of(double spatial_scale, int64_t sampling_ratio, bool aligned) {
-  return {static_cast<T>(spatial_scale), static_cast<T>(sampling_ratio), aligned};
+class Workspace {
+ public:
+  // levels: (K,) contiguous, or undefined where there is one map; bins: of both axes; height and
+  // width: of the largest map along each axis.
+  Workspace(const at::Tensor& rois, const at::Tensor& levels, int64_t batch_size, int64_t bins_y,
+            int64_t bins_x, int64_t height, int64_t width)
+      : rois_(rois), levels_(levels), batch_size_(batch_size), bins_{bins_y, bins_x} {
+    TORCH_CHECK_VALUE(batch_size < INT_MAX, "a batch of ", batch_size, " images is too large");
+    const int64_t count = rois.size(0);
+    const int64_t bytes[kParts] = {
+        count * bins_y * static_cast<int64_t>(sizeof(Span)),
+        count * bins_x * static_cast<int64_t>(sizeof(Span)),
+        count * bins_y * height * static_cast<int64_t>(sizeof(T)),
+        count * bins_x * width * static_cast<int64_t>(sizeof(T)),
+        count * static_cast<int64_t>(sizeof(Window)),
+    };
+    int64_t total = 0;
+    for (int part = 0; part < kParts; ++part) {
+      begins_[part] = total;
+      total += ceil_div(bytes[part], kAlignment) * kAlignment;
+    }
+    memory_ = at::empty({total}, rois.options().dtype(at::kByte));
+  }
+
+  Boxes<T> boxes(int64_t level, int64_t num_levels, int64_t height, int64_t width) const {
+    return {rois_.const_data_ptr<float>(),
+            rois_.size(0),
+            batch_size_,
+            {static_cast<int>(bins_[0]), static_cast<int>(height), part<Span>(0), part<T>(2)},
+            {static_cast<int>(bins_[1]), static_cast<int>(width), part<Span>(1), part<T>(3)},
+            levels_.defined() ? levels_.const_data_ptr<int64_t>() : nullptr,
+            num_levels,
+            level};
+  }
+
+  Window* windows() const { return part<Window>(4); }
+
+ private:
+  static constexpr int kParts = 5;
+  static constexpr int64_t kAlignment = 256;
+
+  template <typename Part>
+  Part* part(int index) const {
+    return reinterpret_cast<Part*>(static_cast<uint8_t*>(memory_.mutable_data_ptr()) +
+                                   begins_[index]);
+  }
+
+  const at::Tensor& rois_;
+  const at::Tensor& levels_;
+  at::Tensor memory_;
+  int64_t batch_size_, bins_[2], begins_[kParts];
+};
+
+// The largest height (axis 2) or width (axis 3) of some maps.
+int64_t largest(at::TensorList maps, int axis) {
+  int64_t size = 0;
+  for (const at::Tensor& map : maps) {
+    size = std::max(size, map.size(axis));
+  }
+  return size;
+}
+
+at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor& levels,
+                const Settings& settings, int64_t pooled_height, int64_t pooled_width) {
+  const at::Tensor& first = inputs[0];
+  const c10::cuda::CUDAGuard guard(first.device());
+  const bool last = is_channels_last(first);
+  const at::Tensor output =
+      at::empty({rois.size(0), first.size(1), pooled_height, pooled_width}, first.options(),
+                last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  if (output.numel() == 0) {
+    return output;
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, first.scalar_type(), "roi_align_cuda", [&] {
+        using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
+        const Workspace<T> workspace(rois, levels, first.size(0), pooled_height, pooled_width,
+                                     largest(inputs, 2), largest(inputs, 3));
+        for (size_t level = 0; level < inputs.size(); ++level) {
+          const at::Tensor features = channels_innermost(inputs[level]);
+          launch_forward(workspace.boxes(level, inputs.size(), features.size(2), features.size(3)),
+                         settings.sampling<T>(level), maps_of<scalar_t>(features), features.size(1),
+                         output.mutable_data_ptr<scalar_t>(), last, Launch());
+        }
+      });
+  return output;
+}
+
+// The gradients of maps; `results` are dense with channels last.
+void spread(at::TensorList results, const at::Tensor& grad_output, const at::Tensor& rois,
+            const at::Tensor& levels, const Settings& settings) {
+  const c10::cuda::CUDAGuard guard(grad_output.device());
+  if (grad_output.numel() == 0) {
+    for (const at::Tensor& result : results) {
+      result.zero_();
+    }
+    return;
+  }
+  const at::Tensor gradient = channels_innermost(grad_output);
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, gradient.scalar_type(), "roi_align_backward_cuda", [&] {
+        using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
+        const Workspace<T> workspace(rois, levels, results[0].size(0), gradient.size(2),
+                                     gradient.size(3), largest(results, 2), largest(results, 3));
+        for (size_t level = 0; level < results.size(); ++level) {
+          const at::Tensor& result = results[level];
+          if (result.numel() > 0) {
+            launch_backward(workspace.boxes(level, results.size(), result.size(2), result.size(3)),
+                            settings.sampling<T>(level), workspace.windows(),
+                            maps_of<scalar_t>(gradient), gradient.size(1),
+                            result.mutable_data_ptr<scalar_t>(), Launch());
+          }
+        }
+      });
 }
 
 at::Tensor roi_align_cuda(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                           int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                           bool aligned) {
   check_forward(input, rois, pooled_height, pooled_width, sampling_ratio);
-  const c10::cuda::CUDAGuard guard(input.device());
-  const bool last = is_channels_last(input);
-  const at::Tensor output =
-      at::empty({rois.size(0), input.size(1), pooled_height, pooled_width}, input.options(),
-                last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
-  if (output.numel() == 0) {
-    return output;
-  }
-  const at::Tensor features = channels_innermost(input);
-  const Workspace workspace(rois, output, input.size(0), pooled_height, pooled_width, input.size(2),
-                            input.size(3));
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kHalf, at::kBFloat16, input.scalar_type(), "roi_align_cuda", [&] {
-        using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
-        launch_forward(workspace.boxes<T>(), sampling_of<T>(spatial_scale, sampling_ratio, aligned),
-                       maps_of<scalar_t>(features), input.size(1),
-                       output.mutable_data_ptr<scalar_t>(), last, Launch());
-      });
-  return output;
+  return pool(input, rois.contiguous(), {}, {spatial_scale, sampling_ratio, aligned}, pooled_height,
+              pooled_width);
+}
+
+at::Tensor empty_gradient(at::IntArrayRef size, const at::Tensor& like) {
+  return at::empty(size, like.options(), at::MemoryFormat::ChannelsLast);
 }
 
 at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tensor& rois,
@@ -155,28 +232,47 @@ at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tens
                                    int64_t height, int64_t width, int64_t sampling_ratio,
                                    bool aligned, bool channels_last) {
   check_backward(grad_output, rois, channels, height, width, sampling_ratio);
-  const c10::cuda::CUDAGuard guard(grad_output.device());
-  const at::Tensor result = at::empty({batch_size, channels, height, width}, grad_output.options(),
-                                      at::MemoryFormat::ChannelsLast);
-  if (result.numel() > 0 && grad_output.numel() == 0) {
-    result.zero_();
-  } else if (result.numel() > 0) {
-    const at::Tensor gradient = channels_innermost(grad_output);
-    const Workspace workspace(rois, gradient, batch_size, gradient.size(2), gradient.size(3),
-                              height, width);
-    const at::Tensor windows =
-        at::empty({rois.size(0), static_cast<int64_t>(sizeof(Window) / sizeof(int32_t))},
-                  rois.options().dtype(at::kInt));
-    AT_DISPATCH_FLOATING_TYPES_AND2(
-        at::kHalf, at::kBFloat16, gradient.scalar_type(), "roi_align_backward_cuda", [&] {
-          using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
-          launch_backward(
-              workspace.boxes<T>(), sampling_of<T>(spatial_scale, sampling_ratio, aligned),
-              reinterpret_cast<Window*>(windows.mutable_data_ptr<int32_t>()),
-              maps_of<scalar_t>(gradient), channels, result.mutable_data_ptr<scalar_t>(), Launch());
-        });
-  }
+  check_batch_size(batch_size);
+  const at::Tensor result = empty_gradient({batch_size, channels, height, width}, grad_output);
+  spread(result, grad_output, rois.contiguous(), {}, {spatial_scale, sampling_ratio, aligned});
   return channels_last ? result : transposed(result, false);
+}
+
+at::Tensor roi_align_pyramid_cuda(at::TensorList inputs, const at::Tensor& rois,
+                                  const at::Tensor& levels, at::ArrayRef<double> spatial_scales,
+                                  int64_t pooled_height, int64_t pooled_width,
+                                  int64_t sampling_ratio, bool aligned) {
+  check_levels(levels, rois, inputs.size(), spatial_scales);
+  for (const at::Tensor& input : inputs) {
+    check_forward(input, rois, pooled_height, pooled_width, sampling_ratio);
+    check_alike(input, inputs[0]);
+  }
+  return pool(inputs, rois.contiguous(), levels.contiguous(),
+              {spatial_scales, sampling_ratio, aligned}, pooled_height, pooled_width);
+}
+
+std::vector<at::Tensor> roi_align_pyramid_backward_cuda(
+    const at::Tensor& grad_output, const at::Tensor& rois, const at::Tensor& levels,
+    at::ArrayRef<double> spatial_scales, int64_t batch_size, int64_t channels,
+    at::IntArrayRef heights, at::IntArrayRef widths, int64_t sampling_ratio, bool aligned,
+    bool channels_last) {
+  check_levels(levels, rois, heights.size(), spatial_scales);
+  check_batch_size(batch_size);
+  check_sides(heights, widths);
+  std::vector<at::Tensor> results;
+  for (size_t level = 0; level < heights.size(); ++level) {
+    check_backward(grad_output, rois, channels, heights[level], widths[level], sampling_ratio);
+    results.push_back(
+        empty_gradient({batch_size, channels, heights[level], widths[level]}, grad_output));
+  }
+  spread(results, grad_output, rois.contiguous(), levels.contiguous(),
+         {spatial_scales, sampling_ratio, aligned});
+  if (!channels_last) {
+    for (at::Tensor& result : results) {
+      result = transposed(result, false);
+    }
+  }
+  return results;
 }
 
 }  // namespace
@@ -184,6 +280,8 @@ at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tens
 TORCH_LIBRARY_IMPL(fgclip_det, CUDA, m) {
   m.impl("roi_align", &roi_align_cuda);
   m.impl("roi_align_backward", &roi_align_backward_cuda);
+  m.impl("roi_align_pyramid", &roi_align_pyramid_cuda);
+  m.impl("roi_align_pyramid_backward", &roi_align_pyramid_backward_cuda);
 }
 
 }  // namespace fgclip_det

@@ -110,12 +110,27 @@ struct Boxes {
   int64_t batch_size;
   AxisWeights<T> wy, wx;
 
-  // -1 where the box names no image; the host cannot look without waiting for the device.
+  // Of a pyramid: which map each box is pooled from, (K,), the number of maps, and the one that a
+  // launch is about.
+  const int64_t* levels = nullptr;
+  int64_t num_levels = 1, level = 0;
+
+  __device__ __forceinline__ bool names_level(int64_t roi) const {
+    return levels == nullptr || (levels[roi] >= 0 && levels[roi] < num_levels);
+  }
+
+  // Whether a launch is about this box; that of the first map sees to those that name no map.
+  __device__ __forceinline__ bool is_mine(int64_t roi) const {
+    return levels == nullptr || (names_level(roi) ? levels[roi] : 0) == level;
+  }
+
+  // -1 where the box names no image or no map; the host cannot look without waiting for the device.
   __device__ __forceinline__ int64_t image(int64_t roi) const {
     const float index = rois[roi * 5];
     const bool named = index >= 0 && index < static_cast<float>(batch_size);
     CUDA_KERNEL_ASSERT(named && "rois[:, 0] must name an image of the batch, starting at 0");
-    return named ? static_cast<int64_t>(index) : -1;
+    CUDA_KERNEL_ASSERT(names_level(roi) && "levels must name a map, starting at 0");
+    return named && names_level(roi) ? static_cast<int64_t>(index) : -1;
   }
 };
 
@@ -158,6 +173,9 @@ __global__ void __launch_bounds__(kThreads)
   int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   for (; item < boxes.count * bins; item += step) {
     const int64_t roi = item / bins;
+    if (!boxes.is_mine(roi)) {
+      continue;
+    }
     const int64_t rank = item % bins;
     const bool vertical = rank < boxes.wy.bins;
     const AxisWeights<T> out = vertical ? boxes.wy : boxes.wx;
