@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
 from tqdm import tqdm
 
 from benchmarks import memory, report, timing
@@ -36,7 +37,10 @@ NOTES = (
     "out. Memory is the peak above what was there before the call, result included, and "
     "the permuted copy. The difference is the largest one between the results."
 )
-CPU_NOTE = "torchvision's CPU operators run on one thread whatever their number."
+CPU_NOTE = (
+    "torchvision's CPU operators run on one thread whatever their number; `1 thread each` compares "
+    "core with core, in the same run."
+)
 MIB = 1 << 20
 
 
@@ -66,7 +70,8 @@ def measure(
         executor: Where peak memory is measured; None leaves it out.
 
     Returns:
-        What JSON holds of it: times, ratios to each peer (None where results differ), memory.
+        What JSON holds of it: times, ratios to each peer (None where results differ), the same
+        with one thread for all (None where that is the run itself, or on CUDA), memory.
     """
     parts = make_parts(case, timing.DTYPES[args.dtype], args.device, args.seed)
     calls = calls_of(case, parts, which)
@@ -77,18 +82,28 @@ def measure(
         if name != "ours"
     }
     del ours
-    times = timing.interleave(
-        calls,
-        args.rounds,
-        args.device,
-        seed=args.seed,
-        min_seconds=0 if args.quick else MIN_SECONDS,
-    )
-    ratios = {}
-    for name in calls:
-        if name != "ours":
-            same = differences[name.removesuffix("_map_ready")] <= TOLERANCE[args.dtype]
-            ratios[name] = timing.ratio_of(times[name], times["ours"]) if same else None
+
+    def timed() -> dict[str, Any]:
+        times = timing.interleave(
+            calls,
+            args.rounds,
+            args.device,
+            seed=args.seed,
+            min_seconds=0 if args.quick else MIN_SECONDS,
+        )
+        ratios = {}
+        for name in calls:
+            if name != "ours":
+                same = differences[name.removesuffix("_map_ready")] <= TOLERANCE[args.dtype]
+                ratios[name] = timing.ratio_of(times[name], times["ours"]) if same else None
+        return {"seconds": times, "ratio": ratios}
+
+    measured = timed()
+    one_thread = None
+    if args.device == "cpu" and args.threads > 1:
+        torch.set_num_threads(1)
+        one_thread = timed()
+        torch.set_num_threads(args.threads)
     peaks = None
     if executor is not None:
         job = (case, args.dtype, args.device, args.seed, which)
@@ -96,8 +111,8 @@ def measure(
         peaks = {name: future.result() for name, future in found.items()}
     return {
         "difference": {k: v if math.isfinite(v) else None for k, v in differences.items()},
-        "seconds": times,
-        "ratio": ratios,
+        **measured,
+        "one_thread": one_thread,
         "peak_bytes": peaks,
     }
 
@@ -159,40 +174,58 @@ def detail_table(records: list[dict[str, Any]], which: str) -> str:
     return report.table(head, rows)
 
 
-def summarize(records: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float, float]]]:
+def summarize(
+    records: list[dict[str, Any]], one_thread: bool = False
+) -> dict[str, dict[str, tuple[float, float, float]]]:
     """By group and pass: median, min and max over the cases' median ratios to torchvision.
 
-    A pass in which the results of a case differ is left out.
+    A pass in which the results of a case differ is left out. `one_thread`: those with one thread
+    for all, where they were measured.
     """
     summary: dict[str, dict[str, tuple[float, float, float]]] = {}
     for group in dict.fromkeys(record["group"] for record in records):
         summary[group] = {}
         for which in PASSES:
-            ratios = [r[which]["ratio"]["torchvision"] for r in records if r["group"] == group]
+            entries = [record[which] for record in records if record["group"] == group]
+            if one_thread:
+                entries = [entry["one_thread"] or entry for entry in entries]
+            ratios = [entry["ratio"]["torchvision"] for entry in entries]
             if None not in ratios:
                 found = [ratio["median"] for ratio in ratios]
                 summary[group][which] = statistics.median(found), min(found), max(found)
     return summary
 
 
-def summary_table(records: list[dict[str, Any]]) -> str:
-    """One line for each group of cases."""
-    rows = []
-    for group, values in summarize(records).items():
-        row = [group, str(sum(record["group"] == group for record in records))]
+def summary_table(records: list[dict[str, Any]], threads: int | None = None) -> str:
+    """One line for each group of cases; with more `threads` than one, each pass has two columns.
+
+    The first is what users see, where torchvision's operators take one thread whatever there is;
+    the second has one thread for both.
+    """
+    columns = {which: (which, False) for which in PASSES}
+    if threads is not None and threads > 1:
+        columns = {}
         for which in PASSES:
+            columns[f"{which}, {threads} threads"] = which, False
+            columns[f"{which}, 1 thread each"] = which, True
+    summaries = {one: summarize(records, one) for one in (False, True)}
+    rows = []
+    for group in summaries[False]:
+        row = [group, str(sum(record["group"] == group for record in records))]
+        for which, one in columns.values():
             row.append("results differ")
-            if which in values:
-                middle, low, high = (report.number(value) for value in values[which])
+            if which in summaries[one][group]:
+                middle, low, high = map(report.number, summaries[one][group][which])
                 row[-1] = f"**{middle}x** ({low} to {high})"
         rows.append(row)
-    return report.table(["torchvision's time / ours", "cases", *PASSES], rows)
+    return report.table(["torchvision's time / ours", "cases", *columns], rows)
 
 
 def markdown(settings: dict[str, Any], records: list[dict[str, Any]]) -> str:
     """The page that goes beside the JSON."""
     parts = ["# RoIAlign: speed and memory", "## Settings", report.settings_list(settings)]
-    parts += ["## Summary", summary_table(records)]
+    threads = settings["threads"] if settings["device"] == "cpu" else None
+    parts += ["## Summary", summary_table(records, threads)]
     for which in PASSES:
         parts += [f"## {which.capitalize()}", detail_table(records, which)]
     notes = [NOTES] + [CPU_NOTE] * (settings["device"] == "cpu")

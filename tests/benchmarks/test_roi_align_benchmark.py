@@ -38,7 +38,7 @@ SETTINGS = {
     "fgclip_det_kernels",
 }
 CASE = {"row", "group", "name", "images", "channels", "grids", "boxes", "bins"}
-PASS = {"difference", "seconds", "ratio", "peak_bytes"}
+PASS = {"difference", "seconds", "ratio", "one_thread", "peak_bytes"}
 
 
 @pytest.fixture
@@ -85,6 +85,25 @@ def test_quick_run_writes_json_page_and_chart(
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
+def test_two_columns_with_threads_and_core_against_core(
+    benchmarks: ModuleType, tmp_path: Path
+) -> None:
+    out = tmp_path / "cpu.json"
+    arguments = ["--quick", "--rows", "b", "--out", str(out), "--threads"]
+    assert benchmarks.roi_align.main([*arguments, "2"]) == 0
+    assert torch.get_num_threads() == 2
+    for case in json.loads(out.read_text(encoding="utf-8"))["cases"]:
+        for which in ("forward", "backward"):
+            one = case[which]["one_thread"]
+            assert set(one["seconds"]) == set(case[which]["seconds"])
+            assert one["seconds"]["ours"] != case[which]["seconds"]["ours"]
+    page = out.with_suffix(".md").read_text(encoding="utf-8")
+    heads = "| forward, 2 threads | forward, 1 thread each | backward, 2 threads |"
+    assert heads in page
+    assert benchmarks.roi_align.main([*arguments, "1"]) == 0
+    assert "| cases | forward | backward |" in out.with_suffix(".md").read_text(encoding="utf-8")
+
+
 def test_unlike_results_get_no_ratio(
     benchmarks: ModuleType,
     tmp_path: Path,
@@ -94,7 +113,8 @@ def test_unlike_results_get_no_ratio(
     correct = torchvision.ops.roi_align
     monkeypatch.setattr(torchvision.ops, "roi_align", lambda *given: correct(*given) + 2e-4)
     out = tmp_path / "cpu.json"
-    assert benchmarks.roi_align.main(["--quick", "--rows", "b", "--out", str(out)]) == 1
+    arguments = ["--quick", "--rows", "b", "--threads", "1", "--out", str(out)]
+    assert benchmarks.roi_align.main(arguments) == 1
     captured = capsys.readouterr()
     cases = json.loads(out.read_text(encoding="utf-8"))["cases"]
     assert all(case["forward"]["ratio"]["torchvision"] is None for case in cases)
