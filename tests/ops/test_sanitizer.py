@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils import cpp_extension
 
-from fgclip_det.ops import backend, roi_align
+from fgclip_det.ops import backend, roi_align, roi_align_pyramid
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "fgclip_det" / "ops" / "csrc"
@@ -105,6 +105,23 @@ def pool_hostile_boxes(dtype: torch.dtype) -> int:
     return calls
 
 
+def pool_pyramids(dtype: torch.dtype) -> None:
+    """Pools every box from one map of three, of every layout, and back; some maps have no box."""
+    rois = torch.tensor([[index % 2, *box] for index, box in enumerate(BOXES)])
+    for shift, bins in ((0, 1), (1, 7), (2, (2, 3))):
+        levels = (torch.arange(len(BOXES)) * 2 + shift) % (3 if bins == 7 else 2)
+        sizes = ((1, 1), (8, 6), (1, 6))
+        for maps in zip(*(layouts(2, 9, *size, dtype) for size in sizes), strict=True):
+            leaves = [some.detach().requires_grad_() for some in maps]
+            pooled = roi_align_pyramid(leaves, rois, levels, bins, (1.0, 0.5, 2.0))
+            assert pooled.isfinite().all() and pooled.max() < 1.01
+            for gradient in torch.autograd.grad(pooled, leaves, torch.ones_like(pooled)):
+                assert gradient.isfinite().all()
+            for wrong in (-1, 3, 2**40):
+                with pytest.raises(ValueError, match="levels"):
+                    roi_align_pyramid(leaves, rois, levels + wrong, bins, (1.0, 0.5, 2.0))
+
+
 def name_wrong_images() -> int:
     """Asks for images that are not there, forward and backward; returns the number of refusals."""
     refused = 0
@@ -139,6 +156,7 @@ def main() -> None:
         torch.set_num_threads(threads)
         for dtype in DTYPES:
             print(dtype, pool_hostile_boxes(dtype), "calls", flush=True)
+            pool_pyramids(dtype)
         print(name_wrong_images(), "refusals", flush=True)
         for seed in range(100 * threads, 100 * threads + 100):
             fuzz["draw"](seed).run()
@@ -162,7 +180,8 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = ["-std=c++17", "-O1", "-g", "-fPIC", "-fopenmp", *CHECKS]
     for include in [*cpp_extension.include_paths(), sysconfig.get_paths()["include"]]:
         flags += ["-isystem", include]
-    sources = [*sorted(CSRC.glob("*.cpp")), *sorted(CSRC.glob("cpu/*.cpp"))]
+    folders = ("", "autograd/", "cpu/")
+    sources = [path for folder in folders for path in sorted(CSRC.glob(f"{folder}*.cpp"))]
     objects = [str(folder / f"{source.stem}.o") for source in sources]
     # The loops do no arithmetic that could be undefined but addressing, which is watched; watching
     # for more takes the compiler minutes.

@@ -1,8 +1,8 @@
 #include <torch/library.h>
 
-// fgclip_det/ops/_library.py repeats the first two schemas for machines without the extension; a test
-// compares them. The backends register themselves in cpu/ and cuda/, fake kernels, autograd and
-// the docstring stand in ops/roi_align.py.
+// fgclip_det/ops/_library.py repeats the first two schemas for machines without the extension; a
+// test compares them. The backends register themselves in cpu/ and cuda/, reverse mode in
+// autograd/; fake kernels and docstrings stand in ops/*.py.
 TORCH_LIBRARY(fgclip_det, m) {
   m.def(
       "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
