@@ -1,69 +1,81 @@
 #!/bin/sh
-# All that a CUDA GPU is needed for, in one call: builds the CUDA operators, compares them with the
-# CPU's, looks for wrong memory accesses and races, times them. Run it in the root of a checkout:
+# All that the CUDA operators need a GPU for: builds them, compares them with the oracle, looks for
+# wrong memory accesses and races, times them. Needs torch, torchvision, pytest, ninja, tqdm and an
+# nvcc, no package of OpenMMLab. In the root of a checkout:
 #
-#   sh benchmarks/gpu_check.sh [python]
+#   sh benchmarks/gpu_check.sh RESULTS [PART] [python]
 #
-# python: an interpreter with the packages of constraints.txt; .venv/bin/python where none is given.
-# Writes benchmarks/results/roi_align_cuda.{json,md} and roi_align_cuda_checks.txt beside them.
+# RESULTS: a folder; what each step prints is there while it runs (*.log), and summary.txt.
+# PART: build, values, memory, races, init, speed-a, speed-b or speed-c; all of them one after the
+# other if left out. None takes more than 8 minutes: what runs longer is stopped and counts as
+# failed. python: .venv/bin/python if there is one, otherwise python3.
+#
+# REHEARSE=1 runs the same on a machine without a GPU: the CPU stands in for CUDA, nothing is built,
+# and what only CUDA has is left out. It shows that the script runs, nothing about the kernels.
 set -eu
 
-python=${1:-.venv/bin/python}
-results=benchmarks/results
-log=$results/roi_align_cuda_checks.txt
-# What runs a small part of every kernel; compute-sanitizer makes it some hundred times slower.
-checked='test_cuda_equals_cpu or test_cuda_without_boxes'
-
-fail() {
-  printf 'error: %s\n' "$*" >&2
+[ $# -ge 1 ] && [ $# -le 3 ] || {
+  printf 'error: usage: sh benchmarks/gpu_check.sh RESULTS [PART] [python]\n' >&2
   exit 2
 }
-
-[ -f setup.py ] && [ -d "$results" ] || fail "run this in the root of a checkout of fgclip_det"
-command -v "$python" >/dev/null 2>&1 ||
-  fail "$python is not a command: run 'make setup' or name a Python with the packages installed"
-"$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
-  fail "PyTorch of $python sees no CUDA GPU: nothing here can be run"
-TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$("$python" -c \
-  'import torch; print("%d.%d" % torch.cuda.get_device_capability())')}
-export TORCH_CUDA_ARCH_LIST
-PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH
-
-printf '%s\n' "[1/4] building for compute capability $TORCH_CUDA_ARCH_LIST, about two minutes"
-FORCE_CUDA=1 "$python" setup.py build_ext --inplace >"$results/build.log" 2>&1 || {
-  tail -n 30 "$results/build.log" >&2
-  fail "the build failed; all of its output is in $results/build.log"
+[ -f benchmarks/gpu_steps.sh ] || {
+  printf 'error: run this in the root of a checkout of fgclip_det\n' >&2
+  exit 2
 }
-rm "$results/build.log"
+results=$1
+part=${2:-all}
+. benchmarks/gpu_steps.sh
+python=${3:-$(default_python)}
+case $part in
+  all | build | values | memory | races | init | speed-a | speed-b | speed-c) ;;
+  *) fail "there is no part '$part': see the head of this script" ;;
+esac
+begin "torch, torchvision, pytest, tqdm"
 
-status=0
-{
-  date -u '+%Y-%m-%d %H:%M UTC'
-  "$python" -c 'import torch; print(torch.cuda.get_device_name(), "torch", torch.__version__)'
-  nvcc --version | tail -n 2
-} | tee "$log"
+wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
 
-# A pipe would hide pytest's exit code.
-step() {
-  printf '%s\n' "$1" | tee -a "$log"
-  shift
-  if ! "$@" >"$log.part" 2>&1; then
-    status=1
-    printf '%s\n' "FAILED: $*" >>"$log.part"
-  fi
-  tail -n 40 "$log.part" | tee -a "$log"
-  rm "$log.part"
-}
-
-step '[2/4] values on the GPU' "$python" -m pytest -q -p no:cacheprovider -m gpu tests
-if command -v compute-sanitizer >/dev/null 2>&1; then
-  for tool in memcheck racecheck initcheck; do
-    step "[3/4] compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      "$python" -m pytest -q -p no:cacheprovider tests/ops/test_roi_align.py -k "$checked"
-  done
-else
-  printf '%s\n' '[3/4] compute-sanitizer: not installed, skipped' | tee -a "$log"
+if wanted build && [ -z "$rehearse" ]; then
+  TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$("$python" -c \
+    'import torch; print("%d.%d" % torch.cuda.get_device_capability())')}
+  export TORCH_CUDA_ARCH_LIST
+  step build env FORCE_CUDA=1 "$python" setup.py build_ext --inplace
+  [ $status = 0 ] || exit 1
 fi
-step '[4/4] speed' "$python" benchmarks/roi_align.py --device cuda --rows a,b,c --memory
+
+device=cuda
+flag=
+if [ -n "$rehearse" ]; then
+  device=cpu
+  flag=--cpu-for-cuda
+fi
+tests="$python -m pytest -q -p no:cacheprovider $flag -m gpu tests/ops"
+# A small part of every kernel: a sanitizer makes it some hundred times slower.
+checked="test_settings or test_without_boxes or test_pyramid or test_tokens_behind"
+
+if wanted values; then
+  step values $tests
+fi
+for pair in memory:memcheck races:racecheck init:initcheck; do
+  name=${pair%%:*}
+  if wanted "$name"; then
+    # PyTorch keeps freed memory, in which a sanitizer sees no wrong access.
+    if [ -n "$rehearse" ]; then
+      step "$name" $tests -k "$checked"
+    elif command -v compute-sanitizer >/dev/null 2>&1; then
+      step "$name" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "${pair##*:}" \
+        --error-exitcode 1 $tests -k "$checked"
+    else
+      printf '%s\n' "$name: compute-sanitizer is not installed" | tee -a "$results/summary.txt"
+      status=1
+    fi
+  fi
+done
+for row in a b c; do
+  if wanted "speed-$row"; then
+    quick=
+    [ -z "$rehearse" ] || quick=--quick
+    step "speed-$row" "$python" benchmarks/roi_align.py --device $device $quick --rows $row \
+      --memory --out "$results/roi_align_${device}_$row.json"
+  fi
+done
 exit $status

@@ -26,14 +26,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How often a run on two processes is killed."""
+    """How often a run on two processes is killed, and how to rehearse the tests of a GPU."""
     parser.addoption("--kills", type=int, default=3, help="kills in test_two_processes")
+    parser.addoption(
+        "--cpu-for-cuda",
+        action="store_true",
+        help="run the gpu tests of the operators on the CPU: whether they run at all",
+    )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips the `gpu` tests where torch sees no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
+    if not marked or config.getoption("--cpu-for-cuda"):
         return
     import torch
 

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from fgclip_det.ops import RoIAlign, backend, reference, roi_align
+from fgclip_det.ops import RoIAlign, reference, roi_align
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -324,34 +324,3 @@ ROIS = torch.zeros(1, 5)
 def test_bad_input_is_named(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         roi_align(**(dict(features=MAPS, boxes=ROIS, output_size=2) | change))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bins", [1, (2, 3)])
-def test_cuda_equals_cpu(dtype: torch.dtype, bins: int | tuple[int, int]) -> None:
-    rois = random_rois(40, 3, (40, 60), torch.Generator().manual_seed(5))
-    rois = torch.cat([rois, torch.tensor([[0.0, *box] for box in BROKEN])])
-    close = dict(atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        features = torch.randn(3, 70, 10, 15).to(dtype, memory_format=memory_format)
-        here, there = features.requires_grad_(), features.detach().cuda().requires_grad_()
-        pooled, cuda = roi_align(here, rois, bins, 0.25), roi_align(there, rois.cuda(), bins, 0.25)
-        assert cuda.is_contiguous(memory_format=memory_format)
-        torch.testing.assert_close(cuda.cpu(), pooled, **close)
-        weights = torch.randn(pooled.shape).to(dtype)
-        first, second = (
-            torch.autograd.grad(cuda, there, weights.cuda(), retain_graph=True)[0] for _ in "12"
-        )
-        assert torch.equal(first, second)
-        torch.testing.assert_close(first.cpu(), gradient_of(pooled, here, weights), **close)
-
-
-@pytest.mark.gpu
-def test_cuda_without_boxes_or_images() -> None:
-    assert backend()["cuda"] in ("extension", "reference")
-    for images in (0, 2):
-        features = torch.randn(images, 4, 8, 8, device="cuda", requires_grad=True)
-        pooled = roi_align(features, torch.zeros(0, 5, device="cuda"), 3)
-        assert pooled.shape == (0, 4, 3, 3)
-        assert not gradient_of(pooled.sum(), features, torch.ones((), device="cuda")).any()
