@@ -44,13 +44,13 @@ def merge(args: argparse.Namespace) -> None:
     check_writable(args.out.parent)
     init_default_scope(config.get("default_scope", "mmdet"))
     model = MODELS.build(config.model)
-    if not hasattr(model, "encoder") or not hasattr(model.encoder, "save_pretrained"):
+    if not hasattr(model, "published_weights"):
         raise ValueError(f"{args.config!r} trains no encoder: name the config of a pretrainer")
     try:
         model.load_state_dict(checkpoint["state_dict"], strict=True)
     except RuntimeError as error:
         raise ValueError(f"{args.checkpoint!r} does not fit {args.config!r}: {error}") from None
-    model.encoder.save_pretrained(args.out, getattr(torch, args.dtype))
+    model.encoder.save_pretrained(args.out, getattr(torch, args.dtype), model.published_weights())
     say(f"encoder written to {args.out}")
 
 

@@ -63,7 +63,7 @@ def add_lora(
     )
     peft.inject_adapter_in_model(settings, encoder)
     for name, parameter in encoder.named_parameters():
-        if name.startswith(tuple(trained)):
+        if name.replace(_BASE, ".").startswith(tuple(trained)):
             parameter.requires_grad_(True)
     digits = torch.tensor(list(bytes.fromhex(base_fingerprint)), dtype=torch.uint8)
     encoder.register_buffer(BASE_FINGERPRINT, digits)

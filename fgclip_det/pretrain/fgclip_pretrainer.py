@@ -84,10 +84,21 @@ class FGCLIPPretrainer(RegionTextPretrainer):
         gathered copies.
         """
         logged = super().train_step(data, optim_wrapper)
+        self._bound_scales()
+        return logged
+
+    def published_weights(self) -> dict[str, Tensor]:
+        """See `RegionTextPretrainer`; no trained scale is above 100.
+
+        A distributed model takes its last step without asking this class.
+        """
+        self._bound_scales()
+        return super().published_weights()
+
+    def _bound_scales(self) -> None:
         own = self.encoder
         for scale in (own.logit_scale, own.logit_scale_finegraind, own.logit_scale_hardneg):
             _bound(scale)
-        return logged
 
     def _encode_pictures(
         self, images: Sequence[Tensor], boxes: Sequence[Tensor]

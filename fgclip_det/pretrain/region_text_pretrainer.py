@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from fgclip_det.encoders import DualEncoder
+from fgclip_det.io import quoted
 from fgclip_det.pretrain.adapters import adapt
 from fgclip_det.pretrain.batch_preprocessor import RegionCaptionPreprocessor
 from fgclip_det.pretrain.captions import Caption, DistinctCaptions
@@ -51,7 +52,8 @@ class RegionTextPretrainer(BaseModel):
             computes the rest again: a third more time for a fraction of the memory.
 
     Raises:
-        ValueError: A weight is no finite number of 0 or above, or adapters cannot be added.
+        ValueError: A weight is no finite number of 0 or above, adapters cannot be added, or
+            ``adapters.trained`` names what no objective uses.
     """
 
     # Of which objectives boxes, and of which the captions of boxes are needed.
@@ -79,7 +81,7 @@ class RegionTextPretrainer(BaseModel):
                 f"the weights {weights} leave no objective that looks at pictures: raise one"
             )
         if adapters is not None:
-            adapt(encoder, adapters)
+            self._adapt(adapters)
         self._freeze_idle()
         encoder.recompute_activations(recompute_activations)
 
@@ -137,6 +139,10 @@ class RegionTextPretrainer(BaseModel):
             if regions is not None:
                 losses |= self._region_losses(regions, shares[1:])
         return losses
+
+    def published_weights(self) -> dict[str, Tensor]:
+        """The encoder's weights as they are published; each of several processes calls this."""
+        return self.encoder.published_weights()
 
     def _encode_pictures(
         self, images: Sequence[Tensor], boxes: Sequence[Tensor]
@@ -218,10 +224,30 @@ class RegionTextPretrainer(BaseModel):
         DistributedDataParallel would wait for its gradient, and with one of zero the optimizer's
         decay would shrink it.
         """
-        idle = [name for name, is_used in self._used_parts().items() if not is_used]
+        idle = self._idle()
         for name, parameter in self.encoder.named_parameters():
-            if any(name == part or name.startswith(part + ".") for part in idle):
+            if name in idle:
                 parameter.requires_grad_(False)
+
+    def _idle(self) -> set[str]:
+        """Names of the encoder's parameters that no objective uses."""
+        parts = [name for name, is_used in self._used_parts().items() if not is_used]
+        return {
+            name
+            for name, _ in self.encoder.named_parameters()
+            if any(name == part or name.startswith(part + ".") for part in parts)
+        }
+
+    def _adapt(self, adapters: dict) -> None:
+        # Before: adapted layers have other names.
+        names, idle = [name for name, _ in self.encoder.named_parameters()], self._idle()
+        adapt(self.encoder, adapters)
+        for beginning in adapters.get("trained", ()):
+            if idle.issuperset(name for name in names if name.startswith(beginning)):
+                raise ValueError(
+                    f"adapters.trained names {quoted(beginning)}, which no objective with the "
+                    f"weights {self.weights} uses: leave it out, or raise a weight"
+                )
 
 
 def unit_length(features: Tensor) -> Tensor:

@@ -97,8 +97,18 @@ def test_bfloat16_autocast_keeps_weights_and_losses_float32(encoder: str, adapte
         (dict(type="prefix"), "adapters.type is 'prefix': give one of lora"),
         (dict(type="lora", r=4), "adapters has 'r': it takes rank, alpha"),
         (dict(type="lora", base_fingerprint="0"), "adapters has 'base_fingerprint'"),
+        (dict(type="lora", trained=("logit_scale", "text_filip")), "names 'text_filip', which no"),
     ],
 )
 def test_unknown_adapters_are_refused(encoder: str, adapters: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        FGCLIPPretrainer(encoder, adapters=adapters)
+        FGCLIPPretrainer(encoder, weight_long=0.0, weight_short=0.0, adapters=adapters)
+
+
+def test_an_adapted_layer_may_be_trained_too(encoder: str) -> None:
+    name = "vision_model.encoder.layers.0.mlp.fc1.bias"
+    model = FGCLIPPretrainer(encoder, adapters=dict(type="lora", rank=2, trained=(name,)))
+    trained = {name for name, p in model.encoder.named_parameters() if p.requires_grad}
+    assert {one for one in trained if "lora_" not in one} == {
+        name.replace("fc1.", "fc1.base_layer.")
+    }

@@ -131,6 +131,17 @@ def test_steps_learn_and_temperature_stays_bounded(captions):
     assert model.encoder.logit_scale == 9.0
 
 
+@pytest.mark.parametrize("adapters", [None, dict(type="lora", rank=2, trained=["logit_scale"])])
+def test_published_temperature_is_bounded_after_the_last_step_of_a_distributed_model(
+    captions, adapters
+):
+    # Which updates the weights without asking the model.
+    model = _pretrainer(captions, adapters=adapters)
+    with torch.no_grad():
+        model.encoder.logit_scale_hardneg.fill_(4.7)
+    assert model.published_weights()["logit_scale_hardneg"] <= math.log(100) + 1e-6
+
+
 def test_tokenizer_travels_with_the_encoder(captions, tmp_path):
     model = _pretrainer(captions)
     model.encoder.save_pretrained(tmp_path / "encoder")

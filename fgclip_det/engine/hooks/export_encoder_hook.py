@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from fgclip_det.engine.launch.first_process import on_first_process
 from fgclip_det.engine.sharding.fully_sharded_model import FullyShardedModel
 from fgclip_det.io import listed
 
@@ -76,10 +76,9 @@ class ExportEncoderHook(Hook):
     def _export(self, runner: Runner, directory: str) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # Of every process, since each may hold a part of them only.
-        weights = model.encoder.published_weights()
+        weights = getattr(model, "published_weights", model.encoder.published_weights)()
         if isinstance(runner.model, FullyShardedModel):
             weights = {k: runner.model.whole(f"encoder.{k}", t) for k, t in weights.items()}
-        if is_main_process():
-            path = Path(runner.work_dir) / directory
-            model.encoder.save_pretrained(path, self.dtype, weights)
-            runner.logger.info(f"encoder written to {path}")
+        path = Path(runner.work_dir) / directory
+        on_first_process(lambda: model.encoder.save_pretrained(path, self.dtype, weights))
+        runner.logger.info(f"encoder written to {path}")
