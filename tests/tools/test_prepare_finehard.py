@@ -32,6 +32,15 @@ def test_shards_are_made_and_what_was_left_out_is_said(main, data, capsys):
     assert "0 of them new" in capsys.readouterr().out
 
 
+def test_shards_of_another_file_are_refused_before_any_is_made(main, data, capsys):
+    out = data / "out"
+    out.mkdir()
+    (out / "others-00000.tar").touch()
+    assert main([str(data / "items.json"), str(data / "images"), str(out)]) == 2
+    assert "'others-00000.tar'" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["others-00000.tar"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ def prepare_shards(
         raise ValueError(f"two of {sorted(stems)} would get shards of one name: rename a file")
     sizes = [_size(path) for path in files]
     check_writable(out)
+    # First, not after hours: the shards that are going to be there are named after these files.
+    _check_others(out, lambda shard: shard.stem.rpartition("-")[0] in stems)
     out.mkdir(parents=True, exist_ok=True)
     records: dict[str, ShardRecord] = {}
     made = 0
@@ -86,7 +88,7 @@ def prepare_shards(
                 records[name] = record
                 made += is_new
                 _check_any(record, images)
-    _check_others(out, records)
+    _check_others(out, lambda shard: shard.name in records)
     return {**write_index(out, records), "made": made}
 
 
@@ -104,9 +106,9 @@ def _check_any(record: ShardRecord, images: Path) -> None:
         )
 
 
-def _check_others(out: Path, records: dict[str, ShardRecord]) -> None:
+def _check_others(out: Path, is_ours: Callable[[Path], bool]) -> None:
     """Shards of an annotation file that is no longer given would be silently left out."""
-    others = sorted(path.name for path in out.glob("*.tar") if path.name not in records)
+    others = sorted(path.name for path in out.glob("*.tar") if not is_ours(path))
     if others:
         raise ValueError(
             f"{str(out)!r} holds shards of other annotation files, such as {others[0]!r}: remove "
