@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +41,26 @@ def test_what_has_no_names_is_not_looked_at() -> None:
     _check(("a",), None, training=True)
     check_label_names(nn.Linear(1, 1), SimpleNamespace(metainfo={"classes": ("a",)}), True)
     check_label_names(SimpleNamespace(training_vocabulary=_vocabulary()), [], True)
+
+
+def test_pictures_to_test_on_may_bring_phrases_of_their_own() -> None:
+    """Then labels index those; what is trained on has names of the detector's all the same."""
+
+    class Pictures(list):
+        metainfo = MappingProxyType({"classes": ("a phrase",)})
+
+        def get_data_info(self, index: int) -> dict:
+            return self[index]
+
+    model = SimpleNamespace(training_vocabulary=_vocabulary(), vocabulary=_vocabulary())
+    check_label_names(model, Pictures([{"text": ["a dog that sits"]}]), training=False)
+    for pictures, training in (
+        (Pictures([{"text": ["a dog that sits"]}]), True),
+        (Pictures([{"img_id": 1}]), False),
+        (Pictures(), False),
+    ):
+        with pytest.raises(ValueError, match="label 0 is 'a phrase'"):
+            check_label_names(model, pictures, training)
 
 
 @pytest.mark.parametrize(
