@@ -2,7 +2,8 @@
 
 Annotations are JSON of FG-OVD or FG-CLIP's lines of it (`*_llava.jsonl`); several files make one
 table. Without `--image-size` and `--keep-ratio` pictures go in as the encoder's authors evaluate
-it: FG-CLIP on squares, FG-CLIP 2 with the aspect ratio kept.
+it: FG-CLIP on squares, FG-CLIP 2 with the aspect ratio kept. Under torchrun the processes share the
+work.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ with needed_packages():
     from fgclip_det.apis import resolve_device
     from fgclip_det.encoders import load_encoder
     from fgclip_det.engine import check_target
+    from fgclip_det.evaluation.processes import joined_processes, own_device, process_number
     from fgclip_det.evaluation.region_accuracy import (
         described,
         fit_scorer,
@@ -42,17 +44,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("image_root", help="folder that the file names are relative to")
     parser.add_argument("--n-negatives", type=int, help="of each box; all that it has by default")
     parser.add_argument("--image-size", type=int, help="side of the square, px")
-    parser.add_argument(
-        "--keep-ratio",
-        action="store_true",
-        help="keep the aspect ratio, as a detector does; --image-size is the longest side",
-    )
+    kept = "keep the aspect ratio, as a detector does; --image-size is the longest side"
+    parser.add_argument("--keep-ratio", action="store_true", help=kept)
     parser.add_argument("--text-length", choices=("short", "box", "long"), help="regions' if unset")
-    parser.add_argument(
-        "--validation",
-        action="append",
-        help="matching validation file: adds a text-only row; one, or one for each annotation file",
-    )
+    adds = "validation file, or one for each annotation file: adds a text-only row"
+    parser.add_argument("--validation", action="append", help=adds)
     parser.add_argument("--skip-missing", action="store_true", help="go on without lost pictures")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
     parser.add_argument("--device", default="cpu", help="where the encoder runs")
@@ -60,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@joined_processes()
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the table and writes the JSON."""
     files, validation = args.annotations, args.validation or []
@@ -75,11 +72,14 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ValueError("an annotation file is given twice: give each once")
     scorers = [fit_scorer(one, progress=True) for one in validation] or [None]
     scorers *= len(files) // len(scorers)
-    encoder = load_encoder(args.encoder).to(resolve_device(args.device))
+    encoder = load_encoder(args.encoder).to(resolve_device(own_device(args.device)))
     options = {key: getattr(args, key) for key in OPTIONS}
+    is_first = not process_number()[0]
     found = region_accuracies(
-        encoder, files, args.image_root, progress=True, scorers=scorers, **options
+        encoder, files, args.image_root, progress=is_first, scorers=scorers, **options
     )
+    if not is_first:
+        return
     results = dict(zip(names, found, strict=True))
     way = described(encoder, args.image_size, args.keep_ratio)
     if args.out:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from fgclip_det.datasets.shapes.generator import generate
 from fgclip_det.encoders import load_encoder
 from fgclip_det.evaluation import region_accuracy
 
+ROOT = Path(__file__).resolve().parents[2]
 ENCODER = str(BUNDLED / "encoder")
 
 
@@ -53,6 +57,28 @@ def test_the_documented_command(
     values = json.loads(out.read_text(encoding="utf-8"))
     assert values["results"] == {"val_fgovd": json.loads(json.dumps(expected))}
     assert values["n_negatives"] == 10 and values["pictures"] == "128 x 128 px"
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_give_the_same_file(data: Path, tmp_path: Path) -> None:
+    files, said = [], []
+    for count in (1, 2):
+        files.append(tmp_path / f"{count}.json")
+        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        tool = [str(ROOT / "tools" / "eval_region_accuracy.py"), ENCODER]
+        given = [str(data / "annotations" / "val_fgovd.json"), str(data), "--batch-size", "4"]
+        done = subprocess.run(
+            [sys.executable, *start, *tool, *given, "--out", str(files[-1])],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(done.stdout)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert said[0] == said[1] and said[0].count("| encoder |") == 1
 
 
 def test_subsets_side_by_side(

@@ -34,6 +34,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2
+from fgclip_det.evaluation.processes import process_number, put_together
 from fgclip_det.evaluation.region_accuracy.features import check_image_size, region_features
 from fgclip_det.fg_ovd.confusions import attribute_breakdown, confused_words
 from fgclip_det.fg_ovd.files import FGOVDLine, check_n_negatives
@@ -192,7 +193,7 @@ def caption_cosines(
     """Cosine of each region with each of its captions.
 
     Args:
-        encoder: Encodes every distinct caption once.
+        encoder: Encodes every distinct caption once, in one of the processes.
         regions: (K, D), of unit length.
         groups: Captions of each region, any number.
         text_length: Of the text tower.
@@ -205,13 +206,16 @@ def caption_cosines(
     index: dict[str, int] = {}
     numbers = [[index.setdefault(text, len(index)) for text in group] for group in groups]
     texts = list(index)
-    embeddings = []
-    with tqdm(total=len(texts), desc="captions", disable=None if progress else True) as bar:
-        for start in range(0, len(texts), _TEXTS):
-            part = texts[start : start + _TEXTS]
-            embeddings.append(encoder.encode_text(part, text_length).float())
-            bar.update(len(part))
-    table = F.normalize(torch.cat(embeddings), dim=-1)
+    number, processes = process_number()
+    parts = [slice(start, start + _TEXTS) for start in range(0, len(texts), _TEXTS)]
+    own = parts[number::processes]
+    embeddings = torch.zeros(len(texts), encoder.projection_dim)
+    total = sum(len(texts[part]) for part in own)
+    with tqdm(total=total, desc="captions", disable=None if progress else True) as bar:
+        for part in own:
+            embeddings[part] = encoder.encode_text(texts[part], text_length).cpu()
+            bar.update(len(texts[part]))
+    table = F.normalize(put_together(embeddings).to(encoder.device), dim=-1)
     width = max(map(len, numbers))
     rows = torch.tensor([[*row, *[-1] * (width - len(row))] for row in numbers])
     parts = [

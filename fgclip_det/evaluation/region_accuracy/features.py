@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder
+from fgclip_det.evaluation.processes import process_number, put_together
 from fgclip_det.io import read_image
 
 # Annotations may overhang a picture by rounding; more means another picture, or corners for sides.
@@ -36,7 +37,7 @@ def region_features(
     batch_size: int = 32,
     progress: bool = False,
 ) -> Tensor:
-    """Features of boxes; each picture is read and encoded once.
+    """Features of boxes; each picture is read and encoded once, by one of the processes.
 
     Args:
         encoder: The dual encoder.
@@ -60,9 +61,13 @@ def region_features(
     for index, path in enumerate(paths):
         by_picture[path].append(index)
     files, groups = list(by_picture), list(by_picture.values())
-    found: list[Tensor] = []
-    with tqdm(total=len(files), desc="pictures", disable=None if progress else True) as bar:
-        for start in range(0, len(files), batch_size):
+    number, processes = process_number()
+    starts = range(0, len(files), batch_size)[number::processes]
+    # Made before the first picture: of a process that has no batch too.
+    features = torch.zeros(len(paths), encoder.projection_dim)
+    total = sum(min(batch_size, len(files) - start) for start in starts)
+    with tqdm(total=total, desc="pictures", disable=None if progress else True) as bar:
+        for start in starts:
             part = slice(start, start + batch_size)
             pictures = [read_image(path, "stored") for path in files[part]]
             corners = [
@@ -72,14 +77,14 @@ def region_features(
             for path, picture, own in zip(files[part], pictures, corners, strict=True):
                 _check_boxes(path, picture, own)
             tensors = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
-            found += reader(tensors, corners, normalize=False)
+            for group, found in zip(
+                groups[part], reader(tensors, corners, normalize=False), strict=True
+            ):
+                features[group] = found.cpu()
             bar.update(len(pictures))
-    order = torch.tensor([index for group in groups for index in group])
-    features = torch.cat(found)
-    in_order = torch.empty_like(features)
-    in_order[order.to(features.device)] = features
+    features = put_together(features).to(encoder.device)
     # No guard against 0 / 0: a cosine with nothing is no number.
-    return in_order / in_order.norm(dim=-1, keepdim=True)
+    return features / features.norm(dim=-1, keepdim=True)
 
 
 def described(encoder: FGCLIP | FGCLIP2, image_size: int | None, keep_ratio: bool) -> str:

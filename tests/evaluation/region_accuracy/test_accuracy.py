@@ -27,6 +27,7 @@ class MeanColorEncoder:
     image_size = 32
     patch_size = 4
     region_text_length = "short"
+    projection_dim = 3
     device = "cpu"
 
     def __init__(self):
@@ -141,7 +142,11 @@ def test_ties_are_right(tmp_path, data):
 def test_captions_alike_tie_to_the_bit():
     # Sums of so many products differ in the last bit from place to place.
     table = {text: row for text, row in zip("abc", torch.randn(3, 768), strict=True)}
-    encoder = SimpleNamespace(encode_text=lambda texts, _: torch.stack([table[t] for t in texts]))
+    encoder = SimpleNamespace(
+        encode_text=lambda texts, _: torch.stack([table[t] for t in texts]),
+        projection_dim=768,
+        device="cpu",
+    )
     groups = [["a", "b", "a", "c", "a"], ["c", "b", "a", "b", "c"], ["b", "b"]] * 50
     cosines = caption_cosines(encoder, torch.randn(150, 768), groups, "short")
     for row, group in zip(cosines, groups, strict=True):

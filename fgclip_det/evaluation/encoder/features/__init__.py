@@ -2,7 +2,7 @@
 
 from fgclip_det.evaluation.encoder.features.feature_store import DEFAULT_LIMIT_GB, FeatureStore
 from fgclip_det.evaluation.encoder.features.features import Features
-from fgclip_det.evaluation.encoder.features.processes import (
+from fgclip_det.evaluation.processes import (
     joined_processes,
     own_device,
     process_number,

@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fgclip_det.evaluation.encoder.features.feature_store import FeatureStore
-from fgclip_det.evaluation.encoder.features.processes import process_number, put_together
 from fgclip_det.evaluation.encoder.rules import EncoderRules
+from fgclip_det.evaluation.processes import process_number, put_together
 from fgclip_det.io import read_image
 
 _Item = TypeVar("_Item")
