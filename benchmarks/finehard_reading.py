@@ -5,7 +5,7 @@ Both on generated data, on the CPU. Memory: what a worker of a data loader has f
 million, the larger ones as hard links to the shards of the smallest. Time: the same pictures in
 files and in shards, items in random order each; "bytes" is without parsing and decoding, "samples"
 with both and tokens; "cold" after the kernel was told to forget the files. The two are read in
-turns, so that what else the machine does meets both.
+turns, so that what else the machine does meets both. Parts of a sample are CPU time.
 
     python benchmarks/finehard_reading.py --out benchmarks/results/finehard_reading_cpu.json
 """
@@ -41,6 +41,7 @@ from fgclip_det.datasets.finehard.shards import read_record, write_index
 TOKENIZER = str(Path(__file__).resolve().parents[1] / "fgclip_det/assets/shapes/encoder")
 ITEMS_PER_SHARD = 5000
 FIRST = 100_000
+PARTS = ("reading its bytes", "decoding the picture", "resizing it", "tokens")
 
 
 def generate(folder: Path, items: int, size: tuple[int, int]) -> tuple[Path, Path]:
@@ -111,6 +112,40 @@ def worker_memory(folder: Path, reads: int) -> tuple[int, float]:
     return len(stream), max(found[len(found) // 2 :]) / 1e6
 
 
+class Watched(FineHARDStream):
+    """A stream that adds up what the processor works for each part of a sample, in seconds."""
+
+    def __init__(self, folder: str, **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def load(self, number: int) -> tuple[str, Callable[[Any], np.ndarray]]:
+        text, read = self._timed("reading its bytes", super().load, number)
+        return text, lambda item: self._timed("decoding the picture", read, item)
+
+    def _resized(self, image: torch.Tensor) -> torch.Tensor:
+        return self._timed("resizing it", super()._resized, image)
+
+    def _caption(self, text: str, length: str) -> str | list[int]:
+        return self._timed("tokens", super()._caption, text, length)
+
+    def _timed(self, part: str, call: Callable[..., Any], *given: Any) -> Any:
+        start = time.process_time()
+        result = call(*given)
+        self.seconds[part] += time.process_time() - start
+        return result
+
+
+def sample_parts(stream: Watched, numbers: list[int]) -> dict[str, float]:
+    """Seconds of the processor for a sample, by part."""
+    start = time.process_time()
+    for number in numbers:
+        stream[number]
+    whole = time.process_time() - start
+    parts = {**stream.seconds, "parsing and the rest": whole - sum(stream.seconds.values())}
+    return {part: taken / len(numbers) for part, taken in parts.items()}
+
+
 def forget(folder: Path) -> None:
     """Have the kernel drop what it keeps of the files of a folder."""
     os.sync()
@@ -128,8 +163,8 @@ def seconds(call: Callable[[int], Any], numbers: list[int]) -> float:
     return (time.perf_counter() - start) / len(numbers)
 
 
-def reading_times(folder: Path, items: int, repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of an item, of files and of shards, by what was read."""
+def reading_times(folder: Path, items: int, repeats: int) -> dict[str, Any]:
+    """Seconds of an item, of files and of shards, by what was read; and parts of a sample."""
     annotations, images = generate(folder, items, (640, 480))
     prepare_shards(annotations, images, folder / "shards", ITEMS_PER_SHARD)
     settings: dict[str, Any] = dict(image_size=224, tokenizer=TOKENIZER)
@@ -159,7 +194,8 @@ def reading_times(folder: Path, items: int, repeats: int) -> dict[str, dict[str,
                     forget(folder)
                 taken = seconds(call, numbers[:count])
                 times.setdefault(name, {}).setdefault(kind, []).append(taken)
-    return times
+    watched = Watched(str(folder / "shards"), **settings)
+    return {"times": times, "parts": sample_parts(watched, order[: items // 2])}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -167,7 +203,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         folder = Path(name)
-        result["times"] = reading_times(folder, args.pictures, args.repeats)
+        result |= reading_times(folder, args.pictures, args.repeats)
+    if not args.reads:
+        return result
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         folder = Path(name)
         annotations, images = generate(folder, FIRST // 20, (32, 32))
@@ -181,10 +219,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def tables(result: dict[str, Any]) -> str:
     """As Markdown."""
-    smallest = result["memory"][0][1]
-    memory = [
-        [f"{items:,}", f"{megabytes:.1f}", f"{megabytes / smallest:.3f}"]
-        for items, megabytes in result["memory"]
+    pages = []
+    if "memory" in result:
+        smallest = result["memory"][0][1]
+        memory = [
+            [f"{items:,}", f"{megabytes:.1f}", f"{megabytes / smallest:.3f}"]
+            for items, megabytes in result["memory"]
+        ]
+        pages.append(report.table(["items", "private memory, MB", "of the smallest"], memory))
+    whole = sum(result["parts"].values())
+    parts = [
+        [part, f"{1e3 * taken:.2f}", f"{100 * taken / whole:.0f} %"]
+        for part, taken in result["parts"].items()
     ]
     rows = []
     for name, kinds in result["times"].items():
@@ -194,14 +240,10 @@ def tables(result: dict[str, Any]) -> str:
         rows.append(
             [name, f"{files:.0f}", f"{shards:.0f}", f"{statistics.median(pairs):.1f}", spread]
         )
-    return "\n\n".join(
-        [
-            report.table(["items", "private memory, MB", "of the smallest"], memory),
-            report.table(
-                ["an item", "files, us", "shards, us", "times faster", "over the repeats"], rows
-            ),
-        ]
-    )
+    head = ["an item", "files, us", "shards, us", "times faster", "over the repeats"]
+    pages.append(report.table(head, rows))
+    pages.append(report.table(["a sample from a shard", "CPU, ms", "of it"], parts))
+    return "\n\n".join(pages)
 
 
 def main() -> None:
@@ -209,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=10_000, help="of the times")
     parser.add_argument("--repeats", type=int, default=5, help="of the times")
-    parser.add_argument("--reads", type=int, default=20_000, help="items that a worker reads")
+    parser.add_argument("--reads", type=int, default=20_000, help="items of a worker; 0: no memory")
     parser.add_argument("--scratch", type=Path, help="folder for a few GB; the temporary one")
     parser.add_argument("--out", type=Path, help="a .json file for all numbers")
     args = parser.parse_args()

@@ -27,10 +27,14 @@ def test_memory_that_is_kept_is_seen():
 
 
 def test_times_are_of_files_and_of_shards(tmp_path):
-    times = finehard_reading.reading_times(tmp_path, 10, repeats=2)
+    found = finehard_reading.reading_times(tmp_path, 10, repeats=2)
+    times, parts = found["times"], found["parts"]
     assert {*times} == {"bytes, cold", "bytes, warm", "samples, warm"}
     for kinds in times.values():
         assert {kind: len(taken) for kind, taken in kinds.items()} == {"files": 2, "shards": 2}
         assert all(taken > 0 for one in kinds.values() for taken in one)
-    text = finehard_reading.tables({"times": times, "memory": [(10, 2.0), (20, 2.1)]})
-    assert "bytes, cold" in text and "1.050" in text
+    # Pictures of 640 x 480 and 46 captions.
+    assert {*parts} > {*finehard_reading.PARTS} and all(taken > 0 for taken in parts.values())
+    text = finehard_reading.tables({**found, "memory": [(10, 2.0), (20, 2.1)]})
+    assert "bytes, cold" in text and "1.050" in text and "| decoding the picture |" in text
+    assert "private memory" not in finehard_reading.tables(found)
