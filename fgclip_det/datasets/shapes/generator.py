@@ -171,7 +171,7 @@ def _image_entry(index: int, record: dict[str, Any], folder: str = "") -> dict[s
     }
 
 
-def _to_coco(records: list[dict[str, Any]]) -> dict[str, Any]:
+def coco_annotations(records: list[dict[str, Any]]) -> dict[str, Any]:
     """COCO detection JSON; category ids 1..192 in vocabulary order."""
     categories = [{"id": i, "name": c.name} for i, c in enumerate(compositions(), start=1)]
     ids = {region_caption(c): i for i, c in enumerate(compositions(), start=1)}
@@ -226,7 +226,7 @@ def _annotation_texts(split: str, records: list[dict[str, Any]]) -> dict[str, st
     if split in _PAIRS:
         texts[f"{split}.jsonl"] = "".join(json.dumps(record) + "\n" for record in records)
     if split in _COCO:
-        texts[f"{split}.json"] = json.dumps(_to_coco(records))
+        texts[f"{split}.json"] = json.dumps(coco_annotations(records))
     if split in _FG_OVD:
         texts[f"{split}_fgovd.json"] = json.dumps(_to_fg_ovd(split, records))
     return texts
@@ -295,7 +295,7 @@ def _derived_files(root: Path, split: str) -> Iterator[tuple[str, Path, list[Pre
     else:
         lines = read_json_lines(root / "annotations" / f"{split}.jsonl")
         records = [record for _, record in lines]
-        coco = _to_coco(records)
+        coco = coco_annotations(records)
         captions = captions_file(coco["images"], records)
         yield "coco_captions", root / "coco_captions" / "annotations", [captions]
     seed = read_json(root / split / _SETTINGS)["seed"]
