@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from fgclip_det.exit_codes import Parser, needed_packages, run_tool, say
 
 with needed_packages():
-    from fgclip_det.datasets.shapes import DEFAULT_SPLITS, PRESENCE_SPLITS, check, generate
+    from fgclip_det.datasets.shapes import DEFAULT_SPLITS, EXTRA_SPLITS, check, generate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/shapes"), help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random streams")
-    for split, number in (DEFAULT_SPLITS | dict.fromkeys(PRESENCE_SPLITS, 0)).items():
+    for split, number in (DEFAULT_SPLITS | dict.fromkeys(EXTRA_SPLITS, 0)).items():
         option = f"--num-{split.replace('_', '-')}"
         parser.add_argument(option, type=int, default=number, help=f"pictures in {split}")
     parser.add_argument("--workers", type=int, default=2, help="processes; 0 works in this one")
@@ -30,8 +30,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> None:
     """Makes or checks the pictures and files."""
-    # Those of presence are made where they are asked for, and checked where they are there.
-    extra = {split: getattr(args, f"num_{split}") for split in PRESENCE_SPLITS}
+    # Others are made where they are asked for, and checked where they are there.
+    extra = {split: getattr(args, f"num_{split}") for split in EXTRA_SPLITS}
     if args.check:
         there = [split for split in extra if extra[split] or (args.out / split).exists()]
         check(args.out, [*DEFAULT_SPLITS, *there])

@@ -2,9 +2,9 @@
 
 from fgclip_det.datasets.shapes.generator import (
     DEFAULT_SPLITS,
-    PRESENCE_SPLITS,
+    EXTRA_SPLITS,
     check,
     generate,
 )
 
-__all__ = ["DEFAULT_SPLITS", "PRESENCE_SPLITS", "check", "generate"]
+__all__ = ["DEFAULT_SPLITS", "EXTRA_SPLITS", "check", "generate"]

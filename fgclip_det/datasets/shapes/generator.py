@@ -9,7 +9,8 @@ Splits, each from its own random stream:
   image-text encoder, which has met the words of novel classes too.
 - ``train`` is for the detector and shows base compositions only.
 - ``val`` shows all 192 compositions, about equally often.
-- ``presence_val`` and ``presence_test``, made where they are asked for, are more of the like.
+- ``presence_val``, ``presence_test``, and ``exemplars`` and ``val_exemplars``, of which things are
+  shown instead of said, are more of the like, made where they are asked for.
 
 ``pretrain_val``, ``train`` and ``val`` exist as files of FG-OVD too: see `fg_ovd.fg_ovd_files`. All
 that show all compositions to a detector exist as queries too: see `presence.presence_file`.
@@ -60,9 +61,9 @@ from fgclip_det.io import (
 __all__ = [
     "COLORS",
     "DEFAULT_SPLITS",
+    "EXTRA_SPLITS",
     "IMAGE_SIZE",
     "PATTERNS",
-    "PRESENCE_SPLITS",
     "SHAPES",
     "Composition",
     "Scene",
@@ -76,15 +77,15 @@ __all__ = [
 # Raise it whenever the same seed gives other pictures or files, so that old ones are not reused.
 GENERATOR_VERSION = 1
 DEFAULT_SPLITS: dict[str, int] = {"pretrain": 8000, "pretrain_val": 200, "train": 2000, "val": 400}
-PRESENCE_SPLITS = ("presence_val", "presence_test")
-_STREAMS = {"pretrain": 1, "pretrain_val": 2, "train": 3, "val": 4}
-_STREAMS |= {"presence_val": 5, "presence_test": 6}
+_PRESENCE_SPLITS = ("presence_val", "presence_test")
+EXTRA_SPLITS = (*_PRESENCE_SPLITS, "exemplars", "val_exemplars")
+_STREAMS = {split: number for number, split in enumerate((*DEFAULT_SPLITS, *EXTRA_SPLITS), 1)}
 _SETTINGS = "settings.json"
 _PAIRS = ("pretrain", "pretrain_val")
-_COCO = ("train", "val", *PRESENCE_SPLITS)
+_COCO = ("train", "val", *EXTRA_SPLITS)
 _FG_OVD = ("pretrain_val", "val")
-_FG_OVD_SUBSETS = ("pretrain_val", "train", "val")
-_PRESENCE = ("pretrain_val", "val", *PRESENCE_SPLITS)
+_FG_OVD_SUBSETS = ("train", *_FG_OVD)
+_PRESENCE = ("pretrain_val", "val", *_PRESENCE_SPLITS)
 _DERIVED = {*_FG_OVD_SUBSETS, *_PRESENCE}
 
 

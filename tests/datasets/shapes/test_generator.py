@@ -70,6 +70,18 @@ def test_default_val_shows_each_class_equally_often_and_train_only_base():
     assert len(train) == 144 and not any(map(is_novel, train))
 
 
+@pytest.mark.parametrize("split", ["exemplars", "val_exemplars"])
+def test_of_each_class_ten_exemplars_can_be_shown(split):
+    counts = Counter(c for s in shapes._contents(split, 800, 0) for c in s)
+    assert len(counts) == 192
+    assert min(counts.values()) >= 10
+
+
+def test_each_split_has_its_own_stream():
+    assert shapes._STREAMS["val"] == 4 and shapes._STREAMS["presence_test"] == 6
+    assert len({*shapes._STREAMS.values()}) == len(shapes._STREAMS)
+
+
 def test_no_class_appears_twice_in_a_picture():
     for split in DEFAULT_SPLITS:
         assert all(len(set(s)) == len(s) for s in shapes._contents(split, 400, 0))
