@@ -7,7 +7,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, ValuesView
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -28,9 +27,11 @@ from fgclip_det.apis.inputs.tiles import Tiling, check_tiling, cut_out, join
 from fgclip_det.apis.scores.answering import answer
 from fgclip_det.apis.scores.competing import Negatives, competition_of
 from fgclip_det.apis.scores.limits import Limits, check_saved_thresholds
+from fgclip_det.apis.shown.looking import Looking
 from fgclip_det.calibration.calibration import Calibration
+from fgclip_det.models.detectors.open_vocabulary import read_texts
 from fgclip_det.models.regions.regions import Regions
-from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
+from fgclip_det.vocabulary import TextEmbeddings
 
 _KEPT_VOCABULARIES = 8
 AUTO = "auto"
@@ -52,6 +53,7 @@ class OpenVocabInferencer:
 
     Attributes:
         negatives: Names of one's own that compete; None for none.
+        looking: Sees what is shown instead of said.
 
     Raises:
         ValueError: A file is missing or does not fit, or there is no such device.
@@ -71,9 +73,9 @@ class OpenVocabInferencer:
         self.texts: TextEmbeddings | None = None
         self.negatives: TextEmbeddings | None = None
         self._encoded: dict[tuple[str, str], TextEmbeddings] = {}
-        # Confidences need it, whatever competes for what is reported.
-        self.competition = competition_of(self.model)
+        self.competition = competition_of(self.model)  # confidences need it, whatever is hidden
         self._competing = Negatives(self.competition)
+        self.looking = Looking.of_detector(self.model, self.pipeline, self.competition)
         self.set_calibration(calibration)
 
     @functools.cached_property
@@ -94,8 +96,7 @@ class OpenVocabInferencer:
         """Give detections confidences, or none; see the constructor.
 
         Raises:
-            ValueError: It is neither, the file cannot be read, or it is another detector's, another
-                encoder's, or was made where others compete.
+            ValueError: It is none, cannot be read, or is of another detector, encoder or rivals.
         """
         if isinstance(calibration, str) and calibration == AUTO:
             calibration = (self.model.test_cfg or {}).get("calibration")
@@ -199,7 +200,7 @@ class OpenVocabInferencer:
             score_thr: Least score of a detection that is kept, in [0, 1]; None for 0.3, or for 0
                 where there are confidences.
             conf_thr: Least confidence, in [0, 1]; None for what the calibration says, of each name.
-            one_name: Whether of boxes that overlap, whatever their names, the best is kept.
+            one_name: Whether of overlapping boxes of any names the best is kept.
             batch_size: Pictures that go through the network at once; changes no result.
             progress: Whether to show a progress bar for more than one picture.
             on_error: "raise", or "collect": pictures that cannot be read are left out of the
@@ -309,20 +310,19 @@ class OpenVocabInferencer:
         """Embeddings of `texts`, in any form that `__call__` takes; a few are kept.
 
         Raises:
-            ValueError: They cannot be read, or bring thresholds of another calibration.
+            ValueError: They cannot be read or seen, or bring thresholds of another calibration.
         """
         if texts is None:
             return self.texts or self.model.text_embeddings
-        is_path = isinstance(texts, str | os.PathLike)
-        if isinstance(texts, TextEmbeddings) or (is_path and Path(texts).suffix == ".safetensors"):
-            found = self.model.encode_vocabulary(texts)
+        given = read_texts(texts)
+        if isinstance(given, TextEmbeddings):
+            found = self.model.encode_vocabulary(given)
         else:
-            vocabulary = Vocabulary.parse(texts)
-            key = vocabulary.hash, repr(vocabulary.thresholds)  # which are no part of the hash
+            key = given.hash, repr(given.thresholds)  # which are no part of the hash
             if key not in self._encoded:
                 while len(self._encoded) >= _KEPT_VOCABULARIES:
                     self._encoded.pop(next(iter(self._encoded)))
-                self._encoded[key] = self.model.encode_vocabulary(vocabulary)
+                self._encoded[key] = self.looking.encode(given)
             found = self._encoded[key]
         check_saved_thresholds(self.calibration, found.vocabulary)
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fgclip_det.io import one_line, quoted
 from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.attributes import Attributes
 from fgclip_det.vocabulary.bank_words import BankWords
+from fgclip_det.vocabulary.competitors import Competitors as Competitors
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
 from fgclip_det.vocabulary.same_words import same_words
@@ -34,74 +34,6 @@ _BLOCK = 1024
 # Above it the encoder cannot tell an exchanged phrase from the name: it cut both before the
 # attribute, or does not know its words.
 _INDISTINCT = 1 - 1e-6
-
-
-# Compared by identity: a generated == would fail on the tensors.
-@dataclass(frozen=True, eq=False)
-class Competitors:
-    """The competitors of C names that are asked for: of each its own, never reported.
-
-    A name's competitors are the bank without what says the same as the name, and its exchanges.
-
-    Attributes:
-        texts: N texts: the M names of the bank, then distinct phrases with one attribute exchanged.
-        embeddings: (N, D) float32, unit length.
-        bank_size: M.
-        excluded: (X, 2) int64, sorted pairs (name, row of the bank) that do not compete: the row
-            says the same as the name, or as one of its exchanges, which stands for it.
-        exchanges: (E, 2) int64 pairs (name, row from M on), sorted by name.
-        encoder_fingerprint: Of the encoder that made the embeddings.
-        region_bank: Regions that tell how near a name is to whatever there is; None for none.
-        names: (C, D) float32, unit length, the names in the wording that they are judged in; None
-            where there is no wording, and the embeddings that were asked for are judged.
-        kinds: (P, 2) int64, those of `excluded` whose row is the name with attributes added: what
-            speaks for the row speaks for the name. None for none.
-    """
-
-    texts: tuple[str, ...]
-    embeddings: Tensor
-    bank_size: int
-    excluded: Tensor
-    exchanges: Tensor
-    encoder_fingerprint: str
-    region_bank: RegionBank | None = None
-    names: Tensor | None = None
-    kinds: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def to(self, device: torch.device | str) -> Competitors:
-        """The same with the numbers on `device`."""
-        return replace(
-            self,
-            embeddings=self.embeddings.to(device),
-            excluded=self.excluded.to(device),
-            exchanges=self.exchanges.to(device),
-            names=None if self.names is None else self.names.to(device),
-            kinds=None if self.kinds is None else self.kinds.to(device),
-        )
-
-    def subset(self, names: Sequence[int] | Tensor) -> Competitors:
-        """Those of some of the C names: the bank, and the phrases that these names need.
-
-        Args:
-            names: Their distinct rows; the first becomes name 0.
-        """
-        device = self.exchanges.device
-        names = torch.as_tensor(names, dtype=torch.int64, device=device)
-        pairs = _renamed(self.exchanges, names)
-        needed, rows = pairs[:, 1].unique(return_inverse=True)
-        kept = torch.cat([torch.arange(self.bank_size, device=device), needed])
-        return replace(
-            self,
-            texts=tuple(self.texts[row] for row in kept.tolist()),
-            embeddings=self.embeddings[kept],
-            excluded=_renamed(self.excluded, names),
-            exchanges=torch.stack([pairs[:, 0], rows + self.bank_size], dim=1),
-            names=None if self.names is None else self.names[names.to(self.names.device)],
-            kinds=None if self.kinds is None else _renamed(self.kinds, names),
-        )
 
 
 class Competition:
@@ -215,13 +147,13 @@ class Competition:
         names = None
         # Names that are in it already too: what was asked for is rounded as its batch was.
         if self.wording is not None:
-            names = self._judged(vocabulary, asked.text_length).to(asked.embeddings)
+            names = self._judged(vocabulary, asked).to(asked.embeddings)
         judged = asked.embeddings if names is None else names
         words = [
             {same_words(word) for word in (name, *prompts)}
             for name, prompts in zip(asked.names, asked.prompts, strict=True)
         ]
-        bank = self._bank_embeddings().to(asked.embeddings)
+        bank = self.bank_embeddings().to(asked.embeddings)
         size = len(bank)
         excluded = {
             (number, row)
@@ -230,12 +162,20 @@ class Competition:
             for row in self._words.rows_within(word)
         }
         excluded |= _alike(judged, bank, self.max_cosine)
-        kinds = [(name, row) for name, said in enumerate(words) for row in self._words.kinds(said)]
+        # Of what is shown alone nobody knows the name, which the bank may have.
+        alone = [row for row, prompts in enumerate(asked.prompts) if not prompts]
+        excluded |= {(alone[row], other) for row, other in _alike(judged[alone], bank, -1.0)}
+        kinds = [
+            (name, row)
+            for name, said in enumerate(words)
+            if asked.prompts[name]
+            for row in self._words.kinds(said)
+        ]
         rows: dict[str, int] = {}
         pairs: list[tuple[int, int]] = []
         in_bank = self._rows_of_texts(asked)
         for number, (said, prompts) in enumerate(zip(words, vocabulary.prompts, strict=True)):
-            for phrase in self._exchanges(prompts[0], said):
+            for phrase in self._exchanges(prompts[0], said) if prompts else ():
                 if (number, in_bank.get(phrase)) in excluded or phrase not in in_bank:
                     pairs.append((number, rows.setdefault(phrase, size + len(rows))))
         embeddings = self._phrases.encode(list(rows), asked.templates, asked.text_length)
@@ -244,7 +184,7 @@ class Competition:
         same = [self._words.rows_of(same_words(phrase)) for phrase in rows]
         for number, row in exchanges.tolist():
             excluded.update((number, other) for other in same[row - size])
-        return Competitors(
+        made = Competitors(
             (*(self.bank or ()), *rows),
             embeddings,
             size,
@@ -255,6 +195,7 @@ class Competition:
             names,
             _pairs(kinds, bank.device) if kinds else None,
         )
+        return Competitors.own(asked, made) or made
 
     def _rows_of_texts(self, asked: TextEmbeddings) -> dict[str, int]:
         """The bank's rows by their text, if that is encoded as what is asked for is."""
@@ -274,12 +215,19 @@ class Competition:
             return vocabulary
         return self._words.said_as_here(vocabulary)
 
-    def _judged(self, vocabulary: Vocabulary, text_length: str) -> Tensor:
-        """(C, D) of unit length, the mean of each name's prompts, which are kept."""
+    def _judged(self, vocabulary: Vocabulary, asked: TextEmbeddings) -> Tensor:
+        """(C, D) of unit length, the mean of each name's prompts, which are kept.
+
+        What is shown is judged as it is asked for.
+        """
+        shown = vocabulary.shown or {}
         rows = {text: row for row, text in enumerate(dict.fromkeys(chain(*vocabulary.prompts)))}
-        encoded = self._phrases.encode(list(rows), vocabulary.templates, text_length)
-        means = [encoded[[rows[text] for text in said]].mean(dim=0) for said in vocabulary.prompts]
-        return F.normalize(torch.stack(means), dim=-1)
+        encoded = self._phrases.encode(list(rows), vocabulary.templates, asked.text_length)
+        judged = asked.embeddings.to(encoded).clone()
+        for row, (name, said) in enumerate(zip(asked.names, vocabulary.prompts, strict=True)):
+            if name not in shown or not shown[name].like:
+                judged[row] = encoded[[rows[text] for text in said]].mean(dim=0)
+        return F.normalize(judged, dim=-1)
 
     def _exchanges(self, prompt: str, said: set[str]) -> list[str]:
         if self.attributes is None:
@@ -290,8 +238,8 @@ class Competition:
             if same_words(phrase) not in said and len(phrase) <= LONGEST_TEXT
         ]
 
-    def _bank_embeddings(self) -> Tensor:
-        """(M, D) on the encoder's device."""
+    def bank_embeddings(self) -> Tensor:
+        """(M, D) float32 of unit length, the names of the bank, on the encoder's device."""
         if self.bank is None:
             return torch.zeros(0, self._encoder.projection_dim)
         if self._bank is None or self._bank.encoder_fingerprint != self._encoder.fingerprint:
@@ -363,15 +311,3 @@ def _distinct_pairs(pairs: Tensor, asked: Tensor, embeddings: Tensor) -> Tensor:
 
 def _pairs(pairs: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
     return torch.tensor(list(pairs), dtype=torch.int64, device=device).reshape(-1, 2)
-
-
-def _renamed(pairs: Tensor, names: Tensor) -> Tensor:
-    """The pairs of some names, by their places in `names`."""
-    if not len(pairs):
-        return pairs
-    places = torch.full((int(pairs[:, 0].max()) + 1,), -1, device=pairs.device)
-    inside = names < len(places)
-    places[names[inside]] = torch.arange(len(names), device=pairs.device)[inside]
-    found = places[pairs[:, 0]]
-    kept = torch.stack([found, pairs[:, 1]], dim=1)[found >= 0]
-    return kept[kept[:, 0].argsort(stable=True)]

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 from fgclip_det.io import quoted, read_json, read_text
 from fgclip_det.io.json_files import MAX_JSON_BYTES
+from fgclip_det.vocabulary.shown.exemplars import Exemplar, Shown
 
 DATA = Path(__file__).parent / "data"
 # name -> file of this package; a JSON file or one name a line.
 BUILTIN = {"coco": "coco.txt", "ov_coco": "ov_coco.json", "lvis": "lvis_v1.txt"}
+# The name of what is shown without one.
+_SHOWN = "shown"
 _SPACES = re.compile(r"\s+")
 # A period ends a phrase at the end of the text or before a space; "1.5 l bottle" stays whole.
 _PERIOD = re.compile(r"\.+(?=\s|$)")
@@ -27,6 +30,7 @@ class Parsed(NamedTuple):
     templates: list[str] | None = None
     groups: dict[str, list[str]] | None = None
     thresholds: dict[str, Any] | None = None
+    shown: dict[str, Shown] | None = None
 
 
 def parse(spec: Any) -> Parsed:
@@ -43,6 +47,8 @@ def parse(spec: Any) -> Parsed:
         if _looks_like_path(spec):
             return _read_file(Path(os.path.expanduser(spec)))
         return Parsed(_collect(_split(spec), quoted(spec)))
+    if isinstance(spec, Exemplar):
+        return Parsed({_SHOWN: []}, shown={_SHOWN: Shown((spec,))})
     if isinstance(spec, Mapping):
         return _from_mapping(spec, "the vocabulary")
     if isinstance(spec, Sequence):
@@ -86,8 +92,7 @@ def _collect(entries: Iterable[Any], source: str) -> dict[str, list[str]]:
 
 
 def _add(prompts: dict, repeated: list[str], name: str, words: Iterable[str]) -> None:
-    name = _SPACES.sub(" ", name).strip(" ,;\n\t")
-    cleaned = [_SPACES.sub(" ", word).strip(" ,;\n\t") for word in words]
+    name, *cleaned = map(_without_spaces, (name, *words))
     cleaned = list(dict.fromkeys(word for word in cleaned if word))
     if not name.strip(" .,;"):
         return
@@ -95,6 +100,10 @@ def _add(prompts: dict, repeated: list[str], name: str, words: Iterable[str]) ->
         repeated.append(name)
         cleaned = list(dict.fromkeys([*prompts[name], *cleaned]))
     prompts[name] = cleaned or [name]
+
+
+def _without_spaces(text: str) -> str:
+    return _SPACES.sub(" ", text).strip(" ,;\n\t")
 
 
 def _finish(prompts: dict[str, list[str]], repeated: list[str], source: str) -> dict:
@@ -121,7 +130,7 @@ def _read_file(path: Path) -> Parsed:
     if path.suffix.lower() == ".json":
         values = read_json(path, "vocabulary file")
         if isinstance(values, Mapping):
-            return _from_mapping(values, f"vocabulary file {str(path)!r}")
+            return _from_mapping(values, f"vocabulary file {str(path)!r}", path.parent)
         if isinstance(values, list):
             return Parsed(_collect(values, f"vocabulary file {str(path)!r}"))
         raise ValueError(
@@ -154,23 +163,39 @@ def _from_pairs(pairs: Iterable[tuple[Any, Any]], source: str) -> dict[str, list
     return _finish(prompts, repeated, source)
 
 
-def _from_mapping(values: Mapping, source: str) -> Parsed:
+def _from_entries(entries: Mapping, source: str, folder: Path) -> Parsed:
+    """Names with prompts, or with objects of these and of what is shown."""
+    words: dict[Any, Any] = {}
+    shown: dict[str, Shown] = {}
+    for name, entry in entries.items():
+        words[name] = entry
+        if isinstance(entry, Mapping) and isinstance(name, str):
+            own = Shown.parse(entry, f"{source}: the entry of {quoted(name)}", folder)
+            words[name] = entry.get("prompts", [] if own.like else name)
+            if own != Shown():
+                shown[_without_spaces(name)] = own
+    prompts = _from_pairs(words.items(), source)
+    # A name that is shown alone says nothing.
+    alone = {_without_spaces(name) for name, own in words.items() if own in ([], ())}
+    prompts |= {name: [] for name in alone & {*shown}}
+    return Parsed(prompts, shown={k: one for k, one in shown.items() if k in prompts} or None)
+
+
+def _from_mapping(values: Mapping, source: str, folder: Path = Path()) -> Parsed:
     categories = values.get("categories")
     if isinstance(categories, list) and all(
         isinstance(c, Mapping) and isinstance(c.get("name"), str) for c in categories
     ):
         return Parsed(_collect([category["name"] for category in categories], source))
     if "names" not in values:
-        return Parsed(_from_pairs(values.items(), source))
+        return _from_entries(values, source, folder)
     names = values["names"]
-    named = Parsed({})
     if isinstance(names, str) and (names in BUILTIN or _looks_like_path(names)):
         named = _parse_named(names, source)
-        prompts = named.prompts
     elif isinstance(names, Mapping):
-        prompts = _from_pairs(names.items(), source)
+        named = _from_entries(names, source, folder)
     elif isinstance(names, Sequence) and not isinstance(names, str):
-        prompts = _collect(names, source)
+        named = Parsed(_collect(names, source))
     else:
         raise ValueError(
             f'{source}: "names" must be a list or an object, a file or one of '
@@ -179,7 +204,8 @@ def _from_mapping(values: Mapping, source: str) -> Parsed:
     # What stands beside the names overrides what comes with them.
     templates = values.get("templates", named.templates)
     groups = values.get("groups", named.groups)
-    return Parsed(prompts, templates, groups, values.get("thresholds", named.thresholds))
+    thresholds = values.get("thresholds", named.thresholds)
+    return named._replace(templates=templates, groups=groups, thresholds=thresholds)
 
 
 def _parse_named(name: str, source: str) -> Parsed:

@@ -8,7 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.io import one_line, parse_json, read_tensor_header, write_bytes
+from fgclip_det.io import one_line, parse_json, quoted, read_tensor_header, write_bytes
 from fgclip_det.ops.finite import check_finite
+from fgclip_det.vocabulary.shown.exemplars import Shown
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 _KIND = "fgclip_det.TextEmbeddings"
@@ -53,12 +54,15 @@ class TextEmbeddings:
         embeddings: (C, D) float32, unit length, one row for each name.
         encoder_fingerprint: Of the encoder that made them.
         text_length: The text length they were made with.
+        negatives: (Q, D) float32, unit length, what single names are told apart from: a row for
+            each of `Vocabulary.negatives`. None for none.
     """
 
     vocabulary: Vocabulary
     embeddings: Tensor
     encoder_fingerprint: str
     text_length: str = "short"
+    negatives: Tensor | None = None
 
     @classmethod
     @torch.no_grad()
@@ -84,7 +88,15 @@ class TextEmbeddings:
 
         Returns:
             The embeddings, on the encoder's device.
+
+        Raises:
+            ValueError: Something is shown, which a text encoder cannot see.
         """
+        if vocabulary.shown is not None:
+            raise ValueError(
+                f"{quoted(next(iter(vocabulary.shown)))} is shown, which no text encoder can see: "
+                "ask a detector (OpenVocabInferencer.encode), or give embeddings that it saved"
+            )
         cached = None
         if cache_dir is not None:
             name = f"{vocabulary.hash}-{encoder.fingerprint}-{text_length}.safetensors"
@@ -92,7 +104,7 @@ class TextEmbeddings:
             found = _load_cached(cls, cached, vocabulary, encoder.fingerprint)
             if found is not None:
                 # The kept ones may have other thresholds, which are no part of the name.
-                found = found._with(vocabulary, found.embeddings)
+                found = replace(found, vocabulary=vocabulary)
                 return found.to(getattr(encoder, "device", "cpu"))
         sentences = vocabulary.sentences()
         rows = {text: i for i, text in enumerate(dict.fromkeys(_flatten(sentences)))}
@@ -138,7 +150,8 @@ class TextEmbeddings:
         digest.update(f"{self.encoder_fingerprint} {self.text_length}".encode())
         if self.vocabulary.thresholds is not None:
             digest.update(json.dumps(self.vocabulary.thresholds, sort_keys=True).encode())
-        digest.update(self.embeddings.detach().to("cpu", torch.float32).numpy().tobytes())
+        for tensor in self._tensors().values():
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -146,18 +159,23 @@ class TextEmbeddings:
 
     def to(self, device: torch.device | str) -> TextEmbeddings:
         """The same with the numbers on `device`."""
-        return self._with(self.vocabulary, self.embeddings.to(device))
+        negatives = None if self.negatives is None else self.negatives.to(device)
+        return replace(self, embeddings=self.embeddings.to(device), negatives=negatives)
 
     def subset(self, which: Any) -> TextEmbeddings:
         """The rows of a group or of the given names; see `Vocabulary.subset`."""
         kept = self.vocabulary.subset(which)
         position = {name: i for i, name in enumerate(self.names)}
         rows = [position[name] for name in kept.names]
-        return self._with(kept, self.embeddings[rows])
+        negatives = self.negatives
+        if negatives is not None:
+            own = [self.names[row] in kept.names for row, _ in self.vocabulary.negatives]
+            negatives = negatives[torch.tensor(own)] if any(own) else None
+        return replace(self, vocabulary=kept, embeddings=self.embeddings[rows], negatives=negatives)
 
     def with_thresholds(self, calibration: Any) -> TextEmbeddings:
         """The same with the thresholds of a calibration; see `Vocabulary.with_thresholds`."""
-        return self._with(self.vocabulary.with_thresholds(calibration), self.embeddings)
+        return replace(self, vocabulary=self.vocabulary.with_thresholds(calibration))
 
     def with_negatives(self, negatives: TextEmbeddings) -> TextEmbeddings:
         """These names, then those of `negatives` that are none of them, articles and case aside.
@@ -180,9 +198,16 @@ class TextEmbeddings:
             (*self.names, *(negatives.names[i] for i in rows)),
             (*self.prompts, *(negatives.prompts[i] for i in rows)),
             groups=self.groups and self._joined_groups(negatives, rows),
+            shown=self._joined_shown(negatives, rows),
         )
         others = negatives.embeddings[rows].to(self.embeddings)
-        return self._with(vocabulary, torch.cat([self.embeddings, others]))
+        return replace(self, vocabulary=vocabulary, embeddings=torch.cat([self.embeddings, others]))
+
+    def _joined_shown(self, negatives: TextEmbeddings, rows: list[int]) -> dict[str, Shown] | None:
+        added = {negatives.names[row] for row in rows}
+        others = (negatives.vocabulary.shown or {}).items()
+        others = {name: one.without_negatives for name, one in others if name in added}
+        return {**(self.vocabulary.shown or {}), **others} or None
 
     def _joined_groups(self, negatives: TextEmbeddings, rows: list[int]) -> dict[str, list[str]]:
         base = negatives.is_base(self.vocabulary.base_classes).tolist()
@@ -192,8 +217,13 @@ class TextEmbeddings:
             for group, members in {"base": [], **(self.groups or {})}.items()
         }
 
-    def _with(self, vocabulary: Vocabulary, embeddings: Tensor) -> TextEmbeddings:
-        return TextEmbeddings(vocabulary, embeddings, self.encoder_fingerprint, self.text_length)
+    def _tensors(self) -> dict[str, Tensor]:
+        given = {"embeddings": self.embeddings, "negatives": self.negatives}
+        return {
+            name: tensor.detach().to("cpu", torch.float32).contiguous()
+            for name, tensor in given.items()
+            if tensor is not None
+        }
 
     def is_base(self, default_base_classes: Iterable[str] | None = None) -> Tensor:
         """(C,) bool: which names are base classes.
@@ -248,7 +278,7 @@ class TextEmbeddings:
             "text_length": self.text_length,
             "hash": self.hash,
         }
-        tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float32).contiguous()}
+        tensors = self._tensors()
         check_finite(tensors, f"what would be written to {str(path)!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(tensors, labels))
@@ -282,9 +312,16 @@ class TextEmbeddings:
             fingerprint, text_length = labels["encoder_fingerprint"], labels["text_length"]
         except (KeyError, ValueError):
             raise ValueError(altered) from None
-        loaded = cls(vocabulary, embeddings, fingerprint, text_length)
-        is_fitting = embeddings.shape[:1] == (len(vocabulary),) and embeddings.ndim == 2
-        if not is_fitting or not embeddings.is_floating_point():
+        negatives = tensors.get("negatives")
+        loaded = cls(vocabulary, embeddings, fingerprint, text_length, negatives)
+        counts = {"embeddings": len(vocabulary)}
+        counts |= {"negatives": len(vocabulary.negatives)} if vocabulary.negatives else {}
+        if {*tensors} != {*counts} or not all(
+            tensor.ndim == 2
+            and tensor.shape == (counts[name], embeddings.shape[1])
+            and tensor.is_floating_point()
+            for name, tensor in tensors.items()
+        ):
             raise ValueError(altered)
         check_finite(tensors, where)
         if loaded.hash != labels.get("hash"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fgclip_det.io import listed, quoted, write_json
 from fgclip_det.vocabulary.parsing import parse
 from fgclip_det.vocabulary.saved_thresholds import check_thresholds, of_names, thresholds_of
+from fgclip_det.vocabulary.shown.exemplars import Shown
 from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 
 GROUPS = ("base", "novel")
@@ -26,11 +27,12 @@ class Vocabulary:
 
     Attributes:
         names: Distinct names; their positions are the labels of detections.
-        prompts: For each name one or more wordings of it.
+        prompts: For each name one or more wordings of it; none of a name that is shown alone.
         templates: Sentences that each prompt is put into; see `templates`.
         groups: None, or the names of the "base" and "novel" classes.
         thresholds: None, or what is least reported of some names: see `saved_thresholds`. They are
             no part of what a vocabulary is compared by.
+        shown: None, or what is shown of some names instead of said, or beside it.
 
     Raises:
         ValueError: Names repeat, are missing, no text that can be written or of more than
@@ -43,18 +45,32 @@ class Vocabulary:
     templates: tuple[str, ...] = ("{}",)
     groups: dict[str, list[str]] | None = None
     thresholds: dict[str, Any] | None = field(default=None, compare=False)
+    shown: dict[str, Shown] | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("a vocabulary needs at least one name")
         if len(set(self.names)) != len(self.names):
             raise ValueError("the names of a vocabulary must be distinct")
-        if len(self.prompts) != len(self.names) or not all(self.prompts):
-            raise ValueError("a vocabulary needs at least one prompt for each name")
-        for text in (*self.names, *itertools.chain(*self.prompts), *self.templates):
+        if len(self.prompts) != len(self.names) or not all(
+            prompts or self._of(name).like
+            for name, prompts in zip(self.names, self.prompts, strict=True)
+        ):
+            raise ValueError("a vocabulary needs at least one prompt or exemplar for each name")
+        phrases = (one.not_said for one in (self.shown or {}).values())
+        for text in itertools.chain(self.names, *self.prompts, self.templates, *phrases):
             _check_text(text)
+        for name, prompts in zip(self.names, self.prompts, strict=True):
+            if both := {*prompts} & {*self._of(name).not_said}:
+                raise ValueError(
+                    f"{quoted(min(both))} is said both as what is meant and as what is not: leave "
+                    "one of them out"
+                )
         self._check_groups()
         check_thresholds(self.thresholds, self.names)
+
+    def _of(self, name: str) -> Shown:
+        return (self.shown or {}).get(name, Shown())
 
     def _check_groups(self) -> None:
         if self.groups is None:
@@ -87,12 +103,13 @@ class Vocabulary:
 
         Args:
             spec: ``"a red mug. a blue plate"`` or ``"mug, plate"``; a list of names (or of lists:
-                a name and its synonyms); a mapping of names to prompts; a ``.txt`` file (one name
-                a line, optionally ``name | prompt | prompt``); a ``.json`` file (a list, a mapping,
-                ``{"names", "templates", "groups", "thresholds"}``, or COCO annotations);
-                ``"coco"``, ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is returned as it
-                is. "names" may be a file or one of the latter too, with templates or groups of its
-                own beside.
+                a name and its synonyms); a mapping of names to prompts, or to objects of
+                "prompts", "like", "not_like" (see `Exemplar.parse`) and "not"; an `Exemplar`; a
+                ``.txt`` file (one name a line, optionally ``name | prompt | prompt``); a ``.json``
+                file (a list, a mapping, ``{"names", "templates", "groups", "thresholds"}``, or COCO
+                annotations); ``"coco"``, ``"ov_coco"``, ``"lvis"``; or a `Vocabulary`, which is
+                returned as it is. "names" may be a file or one of the latter too, with templates or
+                groups of its own beside.
             templates: Sentences with ``{}`` for the prompt, or the name of a set; overrides those
                 of the form.
             groups: Base and novel names; overrides those of the form.
@@ -106,9 +123,9 @@ class Vocabulary:
             prompts: dict = dict(zip(spec.names, spec.prompts, strict=True))
             templates = spec.templates if templates is None else templates
             groups = spec.groups if groups is None else groups
-            thresholds = spec.thresholds
+            thresholds, shown = spec.thresholds, spec.shown
         else:
-            prompts, own_templates, own_groups, thresholds = parse(spec)
+            prompts, own_templates, own_groups, thresholds, shown = parse(spec)
             templates = own_templates if templates is None else templates
             groups = own_groups if groups is None else groups
         return cls(
@@ -117,6 +134,7 @@ class Vocabulary:
             templates=resolve_templates(templates),
             groups=_listed(groups),
             thresholds=thresholds,
+            shown=shown,
         )
 
     @property
@@ -160,6 +178,7 @@ class Vocabulary:
             self.templates,
             groups,
             of_names(self.thresholds, wanted),
+            {k: v for k, v in (self.shown or {}).items() if k in wanted} or None,
         )
 
     def with_thresholds(self, calibration: Any) -> Vocabulary:
@@ -180,11 +199,20 @@ class Vocabulary:
             for prompts in self.prompts
         ]
 
+    @property
+    def negatives(self) -> list[tuple[int, str]]:
+        """What single names are told apart from: the row of the name, and what is told of it."""
+        return [
+            (row, told) for row, name in enumerate(self.names) for told in self._of(name).negatives
+        ]
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form that `parse` reads."""
+        """The JSON form that `parse` reads; of pixels in memory only a digest."""
+        shown = self.shown or {}
         values: dict[str, Any] = {
             "names": {
-                name: list(prompts) for name, prompts in zip(self.names, self.prompts, strict=True)
+                name: shown[name].to_dict(prompts) if name in shown else list(prompts)
+                for name, prompts in zip(self.names, self.prompts, strict=True)
             },
             "templates": list(self.templates),
         }
@@ -201,9 +229,11 @@ class Vocabulary:
     @property
     def hash(self) -> str:
         """16 hex digits of all that decides the embeddings, and of the groups."""
-        text = json.dumps(
-            [list(self.to_dict()["names"].items()), self.templates, self.groups], sort_keys=True
-        )
+        told: list[Any] = [list(zip(self.names, self.prompts, strict=True))]
+        told += [self.templates, self.groups]
+        if self.shown is not None:
+            told.append({name: one.key for name, one in self.shown.items()})
+        text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:

@@ -40,7 +40,8 @@ def answer(
         regions,
         [one.texts for one in asked],
         competitors=[
-            one.competitors if hides else model.competition.against(one.texts) for one in asked
+            one.competitors if hides or one.is_shown else model.competition.against(one.texts)
+            for one in asked
         ],
         contradictory=[one.contradictory for one in asked],
         one_name=one_name,
@@ -68,6 +69,7 @@ def as_detections(instances: InstanceData, asked: Asked, image: Any, limits: Lim
         image: `ImageRegions`, where it was looked for.
         limits: Of what is reported.
     """
+    limits = limits.of_shown if asked.is_shown else limits
     boxes = instances.bboxes.float().cpu()
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, image.width)
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, image.height)

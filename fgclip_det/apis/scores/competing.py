@@ -77,6 +77,11 @@ class Asked:
         return self.vocabulary.names
 
     @property
+    def is_shown(self) -> bool:
+        """Whether something of it is shown, so that there are no confidences."""
+        return self.texts.vocabulary.shown is not None
+
+    @property
     def count(self) -> int:
         """C."""
         return len(self.vocabulary)
@@ -120,10 +125,10 @@ class Negatives:
     def _joined(self, asked: TextEmbeddings) -> Asked:
         texts = asked if self.own is None else asked.with_negatives(self.own)
         if self.competition is None:
-            return Asked(texts, asked.vocabulary)
+            return Asked(texts, asked.vocabulary, Competitors.own(asked))
         pairs: list[tuple[int, int]] = []
         if self.competition.attributes is not None:
-            said = [prompts[0] for prompts in asked.prompts]
+            said = [prompts[0] if prompts else "" for prompts in asked.prompts]
             pairs = self.competition.attributes.contradictory(said)
         contradictory = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
         return Asked(texts, asked.vocabulary, self.competition.against(asked), contradictory)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fgclip_det.apis.argument_checks import check_conf_thr, check_score_thr
 from fgclip_det.calibration.calibration import Calibration
+from fgclip_det.io import quoted
 from fgclip_det.vocabulary import Vocabulary
 
 # Of shares, where there is nothing better.
@@ -24,12 +25,14 @@ class Limits:
             detector that is not calibrated.
         calibration: Has the thresholds of names; None where `conf_thr` holds for all.
         is_fitted: Whether there are confidences; if not, `conf_thr` is of the evidence.
+        shown_thr: Least share of what is shown, of which there are no confidences.
     """
 
     score_thr: float
     conf_thr: float | None = None
     calibration: Calibration | None = None
     is_fitted: bool = True
+    shown_thr: float = _SCORE_THR
 
     @property
     def told(self) -> float | None:
@@ -55,15 +58,31 @@ class Limits:
                     f"conf_thr is {conf_thr}, and this detector is not calibrated, so that it has "
                     "no confidences: calibrate it (fgclip-det calibrate), or give score_thr"
                 )
-        if score_thr is None:
-            score_thr = 0.0 if calibration is not None else _SCORE_THR
-        check_score_thr(score_thr)
+        shown_thr = _SCORE_THR if score_thr is None else score_thr
+        check_score_thr(shown_thr)
         if calibration is None:
-            return cls(float(score_thr))
-        is_fitted = calibration.is_fitted
-        if conf_thr is not None:
-            return cls(float(score_thr), float(conf_thr), is_fitted=is_fitted)
-        return cls(float(score_thr), calibration.conf_thr, calibration, is_fitted)
+            return cls(float(shown_thr), shown_thr=float(shown_thr))
+        return cls(
+            0.0 if score_thr is None else float(score_thr),
+            calibration.conf_thr if conf_thr is None else float(conf_thr),
+            calibration if conf_thr is None else None,
+            calibration.is_fitted,
+            float(shown_thr),
+        )
+
+    @property
+    def of_shown(self) -> Limits:
+        """Limits of what is shown.
+
+        Raises:
+            ValueError: A least confidence was given.
+        """
+        if self.conf_thr is not None and self.calibration is None:
+            raise ValueError(
+                f"conf_thr is {self.conf_thr}, and what is shown instead of said has no "
+                "confidences: give score_thr"
+            )
+        return Limits(self.shown_thr)
 
     def confidences(self, vocabulary: Vocabulary) -> list[float] | None:
         """The least confidence of each name; None of a detector that is not calibrated."""
@@ -77,6 +96,8 @@ class Limits:
 def check_saved_thresholds(calibration: Calibration | None, vocabulary: Vocabulary) -> None:
     """Make sure that thresholds which a vocabulary brings can be used; tells where they are not.
 
+    And where something is shown, which a calibration knows nothing of.
+
     Args:
         calibration: The detector's.
         vocabulary: Names, perhaps with thresholds.
@@ -84,6 +105,13 @@ def check_saved_thresholds(calibration: Calibration | None, vocabulary: Vocabula
     Raises:
         ValueError: They are of another calibration, or broken.
     """
+    if vocabulary.shown is not None and calibration is not None:
+        warnings.warn(
+            f"{quoted(next(iter(vocabulary.shown)))} is shown, and what is shown has no "
+            "confidences: what is reported goes by scores",
+            stacklevel=3,
+        )
+        return
     if vocabulary.thresholds is None:
         return
     if calibration is None:

@@ -156,9 +156,11 @@ class Calibrated:
                 f"competitors of encoder {competitors.encoder_fingerprint} cannot be compared with "
                 f"texts of encoder {self.encoder.fingerprint}: make them with this detector's"
             )
+        # A calibration is of what was said.
+        is_said = self.calibration is not None and texts.vocabulary.shown is None
         rules = Rules(
             competitors=competitors,
-            figure=self.calibration and Figure.from_calibration(self.calibration),
+            figure=Figure.from_calibration(self.calibration) if is_said else None,
             contradictory=contradictory,
             one_name=one_name,
             count=count,

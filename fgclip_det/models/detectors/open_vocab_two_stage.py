@@ -132,12 +132,30 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
         multiple = getattr(self.data_preprocessor, "pad_size_divisor", 1)
         return for_each_canvas(self._propose, batch_inputs, metas, multiple)
 
-    def _propose(self, batch_inputs: Tensor, metas: list[dict]) -> list[Regions]:
+    @torch.no_grad()
+    def regions_at(self, batch_input: Tensor, meta: dict, boxes: Tensor) -> Regions:
+        """Regions of one picture at boxes that are given.
+
+        Args:
+            batch_input: (1, 3, H, W) normalised pixels.
+            meta: Metainfo of the picture.
+            boxes: (K, 4) float32, xyxy, in those pixels; embeddings are of them.
+        """
+        given = InstanceData(bboxes=boxes, scores=boxes.new_ones(len(boxes)))
+        return self._propose(batch_input, [meta], [given])[0]
+
+    def _propose(
+        self,
+        batch_inputs: Tensor,
+        metas: list[dict],
+        proposals: list[InstanceData] | None = None,
+    ) -> list[Regions]:
         features = self.backbone(batch_inputs)
         levels = self.neck(features.maps)
-        proposals = self.rpn_head.predict_by_feat(
-            *self.rpn_head(levels), batch_img_metas=metas, rescale=False
-        )
+        if proposals is None:
+            proposals = self.rpn_head.predict_by_feat(
+                *self.rpn_head(levels), batch_img_metas=metas, rescale=False
+            )
         regions = self.roi_head.propose(
             levels,
             self.backbone.dense(features),

@@ -194,6 +194,17 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
     ) -> list[Regions]:
         return self.propose(batch_inputs, batch_data_samples)
 
+    @torch.no_grad()
+    def regions_at(self, batch_input: Tensor, meta: dict, boxes: Tensor) -> Regions:
+        """Regions of one picture at boxes that are given; the detector is not asked.
+
+        Args:
+            batch_input: (1, 3, H, W) as the detector's preprocessor gives it.
+            meta: Metainfo of the picture.
+            boxes: (K, 4) float32, xyxy, in those pixels.
+        """
+        return self._embedded(batch_input, [meta], [(boxes, boxes.new_ones(len(boxes)), None)])[0]
+
     def _propose(self, batch_inputs: Tensor, metas: list[dict]) -> list[Regions]:
         found = detector_boxes(self.detector, batch_inputs, metas, self.box_score)
         shown = [picture_slices(meta) for meta in metas]
@@ -203,6 +214,16 @@ class OpenVocabWrapper(OpenVocabulary, StrictLoading, BaseDetector):
             merge_classes(instances, size, self.box_score, num_classes)
             for instances, size in zip(found, sizes, strict=True)
         ]
+        return self._embedded(batch_inputs, metas, merged)
+
+    def _embedded(
+        self,
+        batch_inputs: Tensor,
+        metas: list[dict],
+        merged: Sequence[tuple[Tensor, Tensor, Tensor | None]],
+    ) -> list[Regions]:
+        """Boxes, their scores and those of their classes, with embeddings."""
+        shown = [picture_slices(meta) for meta in metas]
         rgb = to_rgb(batch_inputs, self.data_preprocessor)
         embeddings = self.region_encoder(
             [pixels[:, rows, columns] for pixels, (rows, columns) in zip(rgb, shown, strict=True)],
