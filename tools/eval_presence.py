@@ -36,6 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", nargs="?", help=".pth or .safetensors, if one is needed")
     parser.add_argument("--tune", **QUERIES, help="queries that the threshold is fixed on")
     parser.add_argument("--test", **QUERIES, help="queries that all figures are of")
+    parser.add_argument("--vocabulary", help="what is said or shown for each text of the queries")
     parser.add_argument("--recall", type=float, default=0.95, help="share of what is there")
     parser.add_argument("--value", choices=VALUES, help="the first that the detector has if unset")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures in a batch")
@@ -61,6 +62,7 @@ def evaluate(args: argparse.Namespace) -> None:
         args.value,
         args.batch_size,
         needs_shares=args.diagram is not None,
+        vocabulary=args.vocabulary,
     )
     if args.out:
         write_json(args.out, {"model": args.config, "checkpoint": args.checkpoint, **summary})

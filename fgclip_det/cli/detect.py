@@ -21,6 +21,7 @@ from fgclip_det.apis.inputs.kinds import is_video, is_webcam
 from fgclip_det.apis.inputs.picture_lists import name_of, named_images
 from fgclip_det.cli.arguments.common import (
     check_scores,
+    check_words,
     model_of,
     read_calibration,
     read_negatives,
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: An argument is wrong; nothing was written then.
     """
+    check_words(arguments)
     check_settings(arguments)
     _check_detector(arguments)
     _check_video(arguments)

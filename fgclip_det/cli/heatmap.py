@@ -42,12 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.encoder is not None:
         check_path(arguments.encoder, "--encoder")
     device = resolve_device(arguments.device)
-    encoder = load_encoder(
-        BUNDLED / "encoder" if arguments.encoder is None else arguments.encoder
-    ).to(device)
+    is_bundled = arguments.encoder is None
+    encoder = load_encoder(BUNDLED / "encoder" if is_bundled else arguments.encoder).to(device)
     size = {key: getattr(arguments, key) for key in ("image_size", "max_patches", "box_cells")}
     maps_of.check_settings(encoder, **size)
-    texts = encode_texts(encoder, vocabulary)
+    words = BUNDLED / "vocabulary.json" if is_bundled else None
+    texts = encode_texts(encoder, vocabulary, words=words)
     report = Report()
     for path, name in tqdm(names.items(), desc="pictures", disable=len(names) < 2):
         with report.collected(path):

@@ -74,6 +74,9 @@ class Calibrator:
             its bound allows; None for what a calibration has, 0.5 of a new one.
         batch_size: Pictures that go through the network at once.
         progress: Whether to show a bar.
+
+    Raises:
+        ValueError: Something is shown instead of said.
     """
 
     def __init__(
@@ -86,6 +89,11 @@ class Calibrator:
         batch_size: int = 1,
         progress: bool = True,
     ) -> None:
+        if texts.vocabulary.shown is not None:
+            raise ValueError(
+                f"{quoted(next(iter(texts.vocabulary.shown)))} is shown, and evidence of what is "
+                "shown is of another kind than of what is said: calibrate names in words"
+            )
         self.detector, self.source, self.texts = detector, source, texts
         self.features, self.conf_thr = features, conf_thr
         self.batch_size, self.progress = batch_size, progress

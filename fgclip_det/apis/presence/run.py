@@ -30,6 +30,7 @@ from fgclip_det.io import quoted, read_image
 from fgclip_det.models.regions.detection_selection import select_detections
 from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.models.regions.regions import Regions
+from fgclip_det.vocabulary import Vocabulary
 
 
 def evaluate_presence(
@@ -41,6 +42,7 @@ def evaluate_presence(
     batch_size: int = 8,
     progress: bool = True,
     needs_shares: bool = False,
+    vocabulary: Any = None,
 ) -> dict[str, Any]:
     """Ask what is there and what is not, one name at a time.
 
@@ -56,6 +58,8 @@ def evaluate_presence(
         batch_size: Pictures that go through the network at once.
         progress: Whether to show a progress bar.
         needs_shares: Whether values that are not in [0, 1] are refused, as for a diagram.
+        vocabulary: What stands for the texts of the queries, in any form of `Vocabulary.parse`: its
+            names are these, with what is said or shown of each. None for the texts themselves.
 
     Returns:
         `summarize`'s, and the ``value``, the ``tune`` and ``test`` files, the ``target_recall``,
@@ -73,8 +77,9 @@ def evaluate_presence(
     # Before the network looks into the first.
     check_image_paths(str(picture.path) for picture in chain(tuning, testing))
     there = _only_present(tuning, tune[0])
-    texts = (query.text for picture in chain(tuning, testing) for query in picture.queries)
-    values = Values(detector, list(texts), value)
+    texts = [query.text for picture in chain(tuning, testing) for query in picture.queries]
+    entries = texts if vocabulary is None else Vocabulary.parse(vocabulary).subset(texts)
+    values = Values(detector, entries, value)
     if needs_shares and not values.is_share:
         raise ValueError(
             f"values of the kind {quoted(values.kind)} are no probabilities to draw: leave the "

@@ -26,14 +26,16 @@ class Values:
     * "confidence": of the detector's calibration.
     * "evidence": the mean over streams of the log-odds of the name against what competes with it.
     * "share": the share of the name among itself and what competes with it.
-    * "score": the share of the name with nothing else asked.
+    * "score": the share of the name with nothing else asked, but what the name itself is told
+      apart from.
 
     What a competitor fits better is not reported: its confidence and share are 0. Evidence and
     score are kept as they are.
 
     Args:
         detector: Who is asked.
-        texts: All that will be asked, each encoded once.
+        texts: All that will be asked, each encoded once; a vocabulary where they have prompts of
+            their own, or are shown.
         kind: One of these; None for the first that the detector has.
         competition: What competes; None for the detector's own, if it has one.
 
@@ -44,17 +46,23 @@ class Values:
     def __init__(
         self,
         detector: OpenVocabInferencer,
-        texts: Sequence[str],
+        texts: Sequence[str] | Vocabulary,
         kind: str | None = None,
         competition: Competition | None = None,
     ) -> None:
         self.model: Any = detector.model
-        names = tuple(dict.fromkeys(texts))
-        phrases = Vocabulary(names, tuple((name,) for name in names))
-        self._texts: TextEmbeddings = self.model.encode_vocabulary(phrases)
+        if not isinstance(texts, Vocabulary):
+            names = tuple(dict.fromkeys(texts))
+            texts = Vocabulary(names, tuple((name,) for name in names))
+        names = texts.names
+        is_said = texts.shown is None
+        self._texts: TextEmbeddings = (
+            self.model.encode_vocabulary(texts) if is_said else detector.encode(texts)
+        )
         self._rows = {name: row for row, name in enumerate(names)}
         self._ready: dict[str, Tensor] = self.model._ready(self._texts)
         competition = competition or getattr(detector, "competition", None)
+        self._own = Competitors.own(self._texts)
         self._competitors: Competitors | None = None
         if competition is not None and hasattr(self.model.region_classifier, "judge"):
             self._competitors = competition.against(self._texts)
@@ -91,7 +99,7 @@ class Values:
             # Each by itself: a share depends on what else is asked.
             values = torch.cat([self._share(regions, self._rows[name]) for name in names], dim=1)
         else:
-            values = self._own(regions, names)
+            values = self._of_evidence(regions, names)
         values = values[:, [names.index(text) for text in texts]]
         if values.isnan().any():
             raise ValueError(
@@ -105,7 +113,8 @@ class Values:
         if self._competitors is not None:
             offered = ["evidence", "share", *offered]
             calibration = getattr(self.model, "calibration", None)
-            if calibration is not None and calibration.is_fitted:
+            is_said = self._texts.vocabulary.shown is None
+            if is_said and calibration is not None and calibration.is_fitted:
                 offered = ["confidence", *offered]
         if kind is not None and kind not in offered:
             raise ValueError(
@@ -118,12 +127,13 @@ class Values:
         """(K, 1) shares of one text."""
         ready = {key: of_all[row : row + 1] for key, of_all in self._ready.items()}
         head = self.model.region_classifier
-        if self._competitors is None or self.kind == "score":
+        competitors = self._own if self.kind == "score" else self._competitors
+        if competitors is None:
             return head.score(regions, **ready)
-        judged = head.judge(regions, **ready, competitors=self._competitors.subset([row]))
+        judged = head.judge(regions, **ready, competitors=competitors.subset([row]))
         return judged.scores.masked_fill(judged.evidence.beaten, 0.0)
 
-    def _own(self, regions: Regions, names: list[str]) -> Tensor:
+    def _of_evidence(self, regions: Regions, names: list[str]) -> Tensor:
         """(K, C) values that depend on no other name that is asked."""
         assert self._competitors is not None
         competitors = self._competitors.subset([self._rows[name] for name in names])

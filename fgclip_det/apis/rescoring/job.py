@@ -27,7 +27,7 @@ from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.models import Regions, RegionTextHead
 from fgclip_det.models.regions.region_classification import Figure, Rules
 from fgclip_det.vocabulary import TextEmbeddings
-from fgclip_det.vocabulary.competition import Competition
+from fgclip_det.vocabulary.competition import Competition, Competitors
 
 # Of the way results are made: what another version left half done is not gone on with.
 _VERSION = 2
@@ -165,11 +165,17 @@ class Job:
     def classify(self, regions: Regions) -> InstanceData:
         """Detections in regions; with a calibration those that are above their thresholds."""
         if self.calibration is None:
-            return self.head.classify(regions, **self.ready)
+            return self.head.classify(regions, **self.ready, rules=self._own_rules)
         found = self.head.classify(regions, **self.ready, rules=self._rules)
         least = torch.tensor(self.calibration.least(self.texts.vocabulary))
         figures = found.get(self._rules.figure.name)
         return found[figures.cpu() >= least[found.labels.cpu()]]
+
+    @cached_property
+    def _own_rules(self) -> Rules:
+        """What single names are told apart from competes, calibration or not."""
+        own = Competitors.own(self.texts)
+        return Rules(own).ready(self.texts.embeddings)
 
     @cached_property
     def _rules(self) -> Rules:

@@ -31,6 +31,7 @@ from fgclip_det.datasets.proposal_files import Proposals, read_proposals
 from fgclip_det.encoders import FGCLIP, FGCLIP2, RegionEncoder, build_encoder
 from fgclip_det.engine.command_line import check_target
 from fgclip_det.hub import cache_folder
+from fgclip_det.io import quoted
 from fgclip_det.models import RegionTextHead
 from fgclip_det.models.detectors.open_vocabulary import read_texts
 from fgclip_det.models.roi_heads.settings import check_count
@@ -151,7 +152,12 @@ def open_job(
     frozen = build_encoder(encoder).to(resolve_device(device))
     reader = RegionEncoder(frozen, **(frame or {}))
     words = read_texts(texts)
-    encoded = encode_texts(reader.encoder, words).to(reader.encoder.device)
+    encoded = encode_texts(reader.encoder, words, reader).to(reader.encoder.device)
+    if calibration is not None and encoded.vocabulary.shown is not None:
+        raise ValueError(
+            f"{quoted(next(iter(encoded.vocabulary.shown)))} is shown, and a calibration is of "
+            "what is said: leave one of them out"
+        )
     ids = category_ids(file, encoded.names)
     competition = None
     if competes or calibration is not None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgclip_det.cli.arguments.shown import add_exemplars, with_shown
+
 if TYPE_CHECKING:
     from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
@@ -19,6 +21,7 @@ def add_common_arguments(command: argparse.ArgumentParser) -> None:
     """Pictures, words, encoder, device and the place of results."""
     command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures or folders")
     add_words(command)
+    add_exemplars(command)
     add_device_arguments(command)
     command.add_argument("--out-dir", default="outputs", metavar="DIR", help="(default: outputs)")
 
@@ -91,8 +94,21 @@ def check_asked(arguments: argparse.Namespace, own: str | None) -> None:
     """
     if own is not None and not arguments.images:
         raise ValueError("name the pictures to look into")
-    if own is not None and not (arguments.texts or arguments.vocabulary):
-        raise ValueError("say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE")
+    if own is not None:
+        check_words(arguments)
+
+
+def check_words(arguments: argparse.Namespace) -> None:
+    """Something has to be said, or shown.
+
+    Raises:
+        ValueError: Nothing is.
+    """
+    if not (arguments.texts or arguments.vocabulary or arguments.shown):
+        raise ValueError(
+            "say what to look for: --texts 'a red mug. a plate' or --vocabulary FILE, or show it: "
+            "--like crop.png"
+        )
 
 
 def model_of(arguments: argparse.Namespace) -> str | None:
@@ -114,10 +130,21 @@ def read_vocabulary(arguments: argparse.Namespace) -> TextEmbeddings | Vocabular
 
     if arguments.vocabulary is not None:
         check_path(arguments.vocabulary, "--vocabulary")
-    texts = _BUNDLED_TEXTS if arguments.texts is None else arguments.texts
+    given = getattr(arguments, "shown", [])
+    texts = arguments.texts
+    if texts is None and not given:
+        texts = _BUNDLED_TEXTS
     spec = Path(arguments.vocabulary) if arguments.vocabulary is not None else texts
     is_encoded = isinstance(spec, Path) and spec.suffix == ".safetensors"
-    return TextEmbeddings.load(spec) if is_encoded else Vocabulary.parse(spec)
+    if is_encoded and given:
+        raise ValueError(
+            "--vocabulary is a file of embeddings, to which nothing can be shown: give its names "
+            "as text or JSON"
+        )
+    if is_encoded:
+        return TextEmbeddings.load(spec)
+    said = None if spec is None else Vocabulary.parse(spec)
+    return with_shown(said, given) if given else said
 
 
 def read_negatives(arguments: argparse.Namespace) -> Vocabulary | str | None:

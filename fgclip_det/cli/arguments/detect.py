@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_scores, add_words
+from fgclip_det.cli.arguments.common import (
+    PRESETS,
+    add_device_arguments,
+    add_exemplars,
+    add_scores,
+    add_words,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -16,7 +22,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "*.json, named as the pictures, and all results as OUT/results.jsonl.",
     )
     detect.add_argument("images", nargs="+", metavar="PICTURE", help="pictures, folders, videos")
-    add_words(detect, required=True)
+    add_words(detect)
+    add_exemplars(detect)
     add_scores(detect, one_name=False)
     _add_detector(detect)
     detect.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
