@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from fgclip_det.io import is_id, listed
+from fgclip_det.io import is_id, listed, read_image
 
 if TYPE_CHECKING:
     import supervision
@@ -80,6 +82,27 @@ class Detections:
     def certainties(self) -> Tensor:
         """(M,) float32, falling: the confidences, or the scores where there are none."""
         return self.scores if self.confidences is None else self.confidences
+
+    def draw(
+        self, image: np.ndarray | None = None, labels: Literal["off", "short", "full"] = "full"
+    ) -> Image.Image:
+        """The picture with what was found in it; see `draw_detections`.
+
+        Args:
+            image: (H, W, 3) uint8, RGB; None to read `image_path`.
+            labels: What is said of a box.
+
+        Raises:
+            ValueError: The picture was given as pixels, or cannot be read any more.
+        """
+        # Imported late: it draws what is defined here.
+        from fgclip_det.apis.drawing.visualization import draw_detections
+
+        return draw_detections(picture_of(self, image), self, labels)
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks; None where the picture is not at hand."""
+        return png_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with all their digits; what the command line writes, it rounds.
@@ -206,6 +229,35 @@ class Detections:
             rle = mask_codec.encode(np.asfortranarray(mask.numpy(), dtype=np.uint8))
             rles.append({"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")})
         return rles
+
+
+def picture_of(answer: Any, image: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) uint8, RGB: what is given, or the picture of an answer.
+
+    Raises:
+        ValueError: It is not at hand, or of another size.
+    """
+    if image is None and answer.image_path is None:
+        raise ValueError("the picture was given as pixels: give them here too, draw(pixels)")
+    pixels = read_image(answer.image_path) if image is None else image
+    size = tuple(getattr(pixels, "shape", ())[:2])
+    if size != (answer.height, answer.width):
+        raise ValueError(
+            f"a picture of shape {size} for an answer of {answer.width} x {answer.height} pixels: "
+            "give the picture that was asked"
+        )
+    return pixels
+
+
+def png_of(answer: Any) -> bytes | None:
+    """An answer as a notebook shows it; None where its picture is not at hand."""
+    try:
+        drawn = answer.draw()
+    except ValueError:
+        return None
+    written = io.BytesIO()
+    drawn.save(written, "PNG")
+    return written.getvalue()
 
 
 def rounded(told: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 
 from fgclip_det.apis.argument_checks import check_path
-from fgclip_det.apis.detections import Detections
+from fgclip_det.apis.detections import Detections, picture_of, png_of
 from fgclip_det.apis.detector_loading import OpenVocabDetector
+from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.models.regions.regions import Regions, read_regions
 from fgclip_det.vocabulary import TextEmbeddings
 
@@ -87,6 +90,36 @@ class ImageRegions:
         """
         encoded = self.detector.encode(texts)
         return self.detector.classify([self], [encoded], score_thr, conf_thr, one_name)[0]
+
+    def draw(self, image: np.ndarray | None = None, most: int = 20) -> Image.Image:
+        """The picture with the regions that are likeliest to hold a thing, and their rows.
+
+        What is shown so can be an exemplar: ``Exemplar(regions=picture, row=3)``.
+
+        Args:
+            image: (H, W, 3) uint8, RGB; None to read `image_path`.
+            most: How many regions.
+
+        Raises:
+            ValueError: The picture was given as pixels, or cannot be read any more.
+        """
+        regions = self.regions.to("cpu")
+        rows = regions.objectness.argsort(descending=True, stable=True)[:most]
+        names = [str(row) for row in rows.tolist()]
+        drawn = Detections(
+            names=names,
+            boxes=to_original(regions.boxes[rows], regions.image_meta),
+            scores=regions.objectness[rows],
+            labels=torch.arange(len(rows)),
+            vocabulary=names,
+            width=self.width,
+            height=self.height,
+        )
+        return drawn.draw(picture_of(self, image), "short")
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks; None where the picture is not at hand."""
+        return png_of(self)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write them to one ``.safetensors`` file, for `OpenVocabInferencer.load_regions`."""
