@@ -12,8 +12,8 @@ Splits, each from its own random stream:
 - ``presence_val``, ``presence_test``, and ``exemplars`` and ``val_exemplars``, of which things are
   shown instead of said, are more of the like, made where they are asked for.
 
-``pretrain_val``, ``train`` and ``val`` exist as files of FG-OVD too: see `fg_ovd.fg_ovd_files`. All
-that show all compositions to a detector exist as queries too: see `presence.presence_file`.
+``pretrain_val``, ``train`` and ``val`` exist as files of FG-OVD too: see `fg_ovd.fg_ovd_files`;
+the former, ``val`` and those of presence exist as queries: see `presence.presence_file`.
 """
 
 from __future__ import annotations
@@ -77,15 +77,14 @@ __all__ = [
 # Raise it whenever the same seed gives other pictures or files, so that old ones are not reused.
 GENERATOR_VERSION = 1
 DEFAULT_SPLITS: dict[str, int] = {"pretrain": 8000, "pretrain_val": 200, "train": 2000, "val": 400}
-_PRESENCE_SPLITS = ("presence_val", "presence_test")
-EXTRA_SPLITS = (*_PRESENCE_SPLITS, "exemplars", "val_exemplars")
+EXTRA_SPLITS = ("presence_val", "presence_test", "exemplars", "val_exemplars")
 _STREAMS = {split: number for number, split in enumerate((*DEFAULT_SPLITS, *EXTRA_SPLITS), 1)}
 _SETTINGS = "settings.json"
 _PAIRS = ("pretrain", "pretrain_val")
 _COCO = ("train", "val", *EXTRA_SPLITS)
 _FG_OVD = ("pretrain_val", "val")
 _FG_OVD_SUBSETS = ("train", *_FG_OVD)
-_PRESENCE = ("pretrain_val", "val", *_PRESENCE_SPLITS)
+_PRESENCE = (*_FG_OVD, "presence_val", "presence_test")
 _DERIVED = {*_FG_OVD_SUBSETS, *_PRESENCE}
 
 
