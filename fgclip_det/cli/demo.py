@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     detector = inferencer.OpenVocabInferencer(
         arguments.model, arguments.weights, arguments.encoder, device, calibration
     )
-    detector.limits(arguments.score_thr, arguments.conf_thr)
+    detector.limits(arguments.score_thr, arguments.conf_thr).check(vocabulary)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     note_shares(detector, arguments)

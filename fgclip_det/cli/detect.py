@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         model_of(arguments), arguments.weights, arguments.encoder, device, calibration
     )
     limits = detector.limits(arguments.score_thr, arguments.conf_thr)
+    limits.check(vocabulary)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     model = arguments.model or f"photos/{arguments.preset}"

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_files(formats, (str(path.relative_to(folder)) for path in folder_pictures(folder, out)))
     check_folder(out, arguments.out, "--out")
     detector = _detector(arguments, calibration)
-    detector.limits(arguments.score_thr, arguments.conf_thr)
+    detector.limits(arguments.score_thr, arguments.conf_thr).check(vocabulary)
     detector.set_vocabulary(vocabulary)
     detector.set_negatives(negatives)
     note_shares(detector, arguments)

@@ -9,7 +9,7 @@ from typing import Any
 from fgclip_det.apis.argument_checks import check_conf_thr, check_score_thr
 from fgclip_det.calibration.calibration import Calibration
 from fgclip_det.io import quoted
-from fgclip_det.vocabulary import Vocabulary
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 
 # Of shares, where there is nothing better.
 _SCORE_THR = 0.3
@@ -83,6 +83,15 @@ class Limits:
                 "confidences: give score_thr"
             )
         return Limits(self.shown_thr)
+
+    def check(self, texts: TextEmbeddings | Vocabulary) -> None:
+        """Refuse a least confidence of what is shown, before any picture is read.
+
+        Raises:
+            ValueError: It was given.
+        """
+        if getattr(texts, "vocabulary", texts).shown is not None:
+            _ = self.of_shown
 
     def confidences(self, vocabulary: Vocabulary) -> list[float] | None:
         """The least confidence of each name; None of a detector that is not calibrated."""

@@ -202,7 +202,7 @@ class OpenVocabulary(Calibrated):
 
         Scores are those of the benchmarks' protocols: nothing competes but the names. Where there
         is a calibration, detections are the same, and each has its confidence beside its score, but
-        for those of phrases.
+        for those of phrases, and of what is shown.
         """
         regions = self.propose(batch_inputs, batch_data_samples)
         if "vocabularies" in batch_data_samples[0]:
@@ -220,9 +220,10 @@ class OpenVocabulary(Calibrated):
                 for image, own in zip(regions, phrases, strict=True)
             ]
         else:
-            detections = self.classify(regions, self.text_embeddings, rescale)
-            if self.calibration is not None:
-                self.add_figures(detections, regions, self.text_embeddings)
+            texts = self.text_embeddings
+            detections = self.classify(regions, texts, rescale)
+            if self.calibration is not None and texts.vocabulary.shown is None:
+                self.add_figures(detections, regions, texts)
         if self.test_cfg.get("keep_proposals", False):
             for sample, image in zip(batch_data_samples, regions, strict=True):
                 x, y = image.image_meta.get("scale_factor", (1, 1))[:2] if rescale else (1, 1)

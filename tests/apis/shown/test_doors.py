@@ -234,6 +234,7 @@ def test_the_commands_take_what_is_shown(detector, tmp_path, capsys, monkeypatch
         (["--like", f"{PICTURE}:1,2,3"], "picture.jpg:x1,y1,x2,y2"),
         (["--like", f"{PICTURE}:0,0,500,20"], "lies outside of its picture"),
         (["--like", PICTURE, "--vocabulary", "a.safetensors"], "nothing can be shown"),
+        (["--like", PICTURE, "--conf-thr", "0.5"], "no confidences: give score_thr"),
         ([], "say what to look for"),
     ],
 )

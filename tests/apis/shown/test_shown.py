@@ -6,11 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torchvision.ops import box_iou
 
 from fgclip_det.apis import OpenVocabInferencer
 from fgclip_det.apis.detector_loading import BUNDLED
+from fgclip_det.apis.inputs.prepared import prepared
 from fgclip_det.apis.shown.looking import with_ground
 from fgclip_det.io import read_image
 from fgclip_det.vocabulary import Exemplar, TextEmbeddings, Vocabulary
@@ -235,6 +237,17 @@ def test_settings_of_the_config_are_read(detector, monkeypatch):
             made(**wrong)
     with pytest.raises(ValueError, match="no bank of regions"):
         made(centring=1.0).encode(Vocabulary.parse(star()))
+
+
+def test_a_detector_predicts_what_is_shown_without_confidences(detector, monkeypatch):
+    monkeypatch.setattr(detector.model, "_texts", detector.encode(star()))
+    data = prepared(read_image(PICTURES[0]), None, detector.pipeline)
+    batch = detector.model.data_preprocessor(pseudo_collate([data]), False)
+    (sample,) = detector.model.predict(batch["inputs"], batch["data_samples"])
+    found = sample.pred_instances
+    assert len(found) and "confidences" not in found
+    best = found.bboxes[found.scores.argmax()]
+    assert box_iou(best[None], torch.tensor([STAR]).float()) > 0.7
 
 
 def test_a_crop_lies_in_ground_of_its_edge():
