@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
+from fgclip_det.apis.drawing.visualization import Labels, draw_detections
 from fgclip_det.io import is_id, listed, read_image
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ class Detections:
         """(M,) float32, falling: the confidences, or the scores where there are none."""
         return self.scores if self.confidences is None else self.confidences
 
-    def draw(
-        self, image: np.ndarray | None = None, labels: Literal["off", "short", "full"] = "full"
-    ) -> Image.Image:
+    def draw(self, image: np.ndarray | None = None, labels: Labels = "full") -> Image.Image:
         """The picture with what was found in it; see `draw_detections`.
 
         Args:
@@ -95,9 +94,6 @@ class Detections:
         Raises:
             ValueError: The picture was given as pixels, or cannot be read any more.
         """
-        # Imported late: it draws what is defined here.
-        from fgclip_det.apis.drawing.visualization import draw_detections
-
         return draw_detections(picture_of(self, image), self, labels)
 
     def _repr_png_(self) -> bytes | None:

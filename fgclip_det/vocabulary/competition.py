@@ -17,7 +17,7 @@ from fgclip_det.io import one_line, quoted
 from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.attributes import Attributes
 from fgclip_det.vocabulary.bank_words import BankWords
-from fgclip_det.vocabulary.competitors import Competitors as Competitors
+from fgclip_det.vocabulary.competing.competitors import Competitors as Competitors
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
 from fgclip_det.vocabulary.same_words import same_words

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
-from fgclip_det.apis.detections import Detections
 from fgclip_det.apis.drawing.fonts import runs
 from fgclip_det.apis.drawing.label_places import place_labels
 from fgclip_det.apis.drawing.signs import Sign, signs_of
@@ -23,13 +23,28 @@ _MOST_LETTERS = 60
 # Of a mask over the picture.
 _COVER = 0.45
 
+
+# `Detections` draws itself by what stands here.
+@runtime_checkable
+class Found(Protocol):
+    """The part of `Detections` that is drawn; see there."""
+
+    names: list[str]
+    boxes: Tensor
+    vocabulary: list[str]
+    masks: Tensor | None
+    ids: Tensor | None
+
+    @property
+    def certainties(self) -> Tensor:
+        """(M,) float32."""
+
+
 Color = str | tuple[int, int, int]
 Labels = Literal["off", "short", "full"]
 
 
-def draw_detections(
-    image: np.ndarray, detections: Detections, labels: Labels = "full"
-) -> Image.Image:
+def draw_detections(image: np.ndarray, detections: Found, labels: Labels = "full") -> Image.Image:
     """Draw boxes, names and confidences, or scores where there are none.
 
     No label covers another: one that finds no room beside its box stands off, with a line to the
@@ -51,7 +66,7 @@ def draw_detections(
     if not isinstance(image, np.ndarray):
         raise ValueError(f"a picture must be an array, not {type(image).__name__}: read_image it")
     image = to_pixels(image)
-    if not isinstance(detections, Detections):
+    if not isinstance(detections, Found):
         raise ValueError(f"detections cannot be a {type(detections).__name__}: give Detections")
     check_labels(labels)
     height, width = image.shape[:2]
@@ -107,7 +122,7 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3].rstrip() + "..."
 
 
-def _label_of(detections: Detections, row: int, labels: Labels) -> str:
+def _label_of(detections: Found, row: int, labels: Labels) -> str:
     text = printable(shortened(detections.names[row]))
     if labels == "short":
         return text

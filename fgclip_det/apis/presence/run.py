@@ -58,8 +58,7 @@ def evaluate_presence(
         batch_size: Pictures that go through the network at once.
         progress: Whether to show a progress bar.
         needs_shares: Whether values that are not in [0, 1] are refused, as for a diagram.
-        vocabulary: What stands for the texts of the queries, in any form of `Vocabulary.parse`: its
-            names are these, with what is said or shown of each. None for the texts themselves.
+        vocabulary: Any form of one with the queries' texts as names; None for the texts alone.
 
     Returns:
         `summarize`'s, and the ``value``, the ``tune`` and ``test`` files, the ``target_recall``,

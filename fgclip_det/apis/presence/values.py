@@ -62,7 +62,7 @@ class Values:
         self._rows = {name: row for row, name in enumerate(names)}
         self._ready: dict[str, Tensor] = self.model._ready(self._texts)
         competition = competition or getattr(detector, "competition", None)
-        self._own = Competitors.own(self._texts)
+        self._told_apart = Competitors.own(self._texts)
         self._competitors: Competitors | None = None
         if competition is not None and hasattr(self.model.region_classifier, "judge"):
             self._competitors = competition.against(self._texts)
@@ -99,7 +99,7 @@ class Values:
             # Each by itself: a share depends on what else is asked.
             values = torch.cat([self._share(regions, self._rows[name]) for name in names], dim=1)
         else:
-            values = self._of_evidence(regions, names)
+            values = self._own(regions, names)
         values = values[:, [names.index(text) for text in texts]]
         if values.isnan().any():
             raise ValueError(
@@ -127,13 +127,13 @@ class Values:
         """(K, 1) shares of one text."""
         ready = {key: of_all[row : row + 1] for key, of_all in self._ready.items()}
         head = self.model.region_classifier
-        competitors = self._own if self.kind == "score" else self._competitors
+        competitors = self._told_apart if self.kind == "score" else self._competitors
         if competitors is None:
             return head.score(regions, **ready)
         judged = head.judge(regions, **ready, competitors=competitors.subset([row]))
         return judged.scores.masked_fill(judged.evidence.beaten, 0.0)
 
-    def _of_evidence(self, regions: Regions, names: list[str]) -> Tensor:
+    def _own(self, regions: Regions, names: list[str]) -> Tensor:
         """(K, C) values that depend on no other name that is asked."""
         assert self._competitors is not None
         competitors = self._competitors.subset([self._rows[name] for name in names])

@@ -1,0 +1,1 @@
+"""Who competes with names: texts, and pairs of a name and a text."""
