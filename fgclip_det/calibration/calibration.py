@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgclip_det.calibration.files import hash_of, read_calibration, told_of, write_calibration
-from fgclip_det.calibration.logits import LARGEST_LOGIT, checked_logits, to_float32
+from fgclip_det.calibration.logits import LARGEST_LOGIT, checked_logits, has_nan, held, to_float32
 from fgclip_det.calibration.thresholds import Threshold
 from fgclip_det.io import listed, quoted
 
@@ -122,7 +122,10 @@ class Calibration:
                     f"the calibration needs the feature {quoted(name)}, and there are "
                     f"{', '.join(features) or 'none'}: calibrate this detector again"
                 )
-            logit = logit + weight * checked_logits(features[name], name)
+            logit = logit + weight * held(features[name])
+        if has_nan(logit):
+            for name in self.features:
+                checked_logits(features[name], name)
         logit = self._curve(logit).clip(-LARGEST_LOGIT, LARGEST_LOGIT)
         return to_float32(1 / (1 + math.e**-logit))
 

@@ -24,14 +24,25 @@ def checked_logits(values: Any, name: str) -> Any:
     Raises:
         ValueError: They hold NaN.
     """
-    values = values.double() if hasattr(values, "double") else np.asarray(values, np.float64)
-    # Unlike every other number NaN differs from itself, for NumPy and for torch.
-    if bool((values != values).any()):
+    values = held(values)
+    if has_nan(values):
         raise ValueError(
             f"the feature {quoted(name)} holds NaN: the detector diverged, or its weights are "
             "broken"
         )
+    return values
+
+
+def held(values: Any) -> Any:
+    """Log-odds as float64, held within `LARGEST_LOGIT`; NaN stays."""
+    values = values.double() if hasattr(values, "double") else np.asarray(values, np.float64)
     return values.clip(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def has_nan(values: Any) -> bool:
+    """Whether one is NaN."""
+    # Unlike every other number NaN differs from itself, for NumPy and for torch.
+    return bool((values != values).any())
 
 
 def to_float32(values: Any) -> Any:

@@ -56,8 +56,7 @@ def closest_names(
     if len(regions) * len(rivals.bank) > _AT_ONCE:
         regions, places = regions[places], torch.arange(len(places), device=places.device)
     # Of all regions, if they are few: what they have to do with the bank is kept since `classify`.
-    texts = given["text_embeddings"], given["is_base"]
-    streams = head.streams(regions, *texts, rivals).at(places)
+    streams = head.streams(regions, given["is_base"], rivals).at(places)
     return [
         ClosestName(name, certainty, _rival(streams, rivals, name, row))
         for row, (name, certainty) in enumerate(zip(names.tolist(), told.tolist(), strict=True))
@@ -74,7 +73,7 @@ def _rival(streams: Streams, rivals: Rivals, name: int, place: int) -> int | Non
     pairs = (rivals.exchanges[:, 0] == name).nonzero().squeeze(1)
     exchanged = fused([stream.exchanged[place, pairs] for stream in every], weights)
     values = torch.cat([bank, exchanged, own[rivals.count :]])
-    behind = torch.arange(len(rivals) - rivals.count).to(pairs) + len(rivals.exchanged)
+    behind = torch.arange(len(rivals) - rivals.count).to(pairs) + rivals.sizes[1]
     rows = torch.cat(
         [
             torch.arange(len(bank)).to(pairs),

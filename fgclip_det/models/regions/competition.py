@@ -64,23 +64,25 @@ class Evidence:
         others: Features beside the streams' log-odds.
 
     Attributes:
+        streams: See above.
         features: By name, (K, C) float64 each: the log-odds of a name against its competitors and
             the background, for each stream; the logit of the objectness; and "place" where there
             is a bank of regions. Infinite where nothing competes.
     """
 
     def __init__(self, streams: Streams, rivals: Rivals, others: Mapping[str, Tensor]) -> None:
-        self._streams, self._rivals = streams, rivals
+        self.streams, self._rivals, self._others = streams, rivals, others
         self.features = Features(streams, rivals, others)
 
     @cached_property
     def beaten(self) -> Tensor:
         """(K, C) bool, whether a competitor of the name fits the region better."""
-        return beaten(self._streams, self._rivals)
+        return beaten(self.streams, self._rivals)
 
-    def beaten_at(self, rows: Tensor) -> Tensor:
-        """(k, C) of it, of some regions (k,) int64."""
-        return beaten(self._streams.at(rows), self._rivals)
+    def at(self, rows: Tensor) -> Evidence:
+        """That of some of all regions, by their rows (k,) int64."""
+        others = {name: values.index_select(0, rows) for name, values in self._others.items()}
+        return Evidence(self.streams.at(rows), self._rivals, others)
 
 
 class Judged:
@@ -88,21 +90,34 @@ class Judged:
 
     Args:
         evidence: Of K regions and C names.
-        scores_at: (k, C) float32 scores of some regions (k,) int64.
+        score: Scores (k, C) float32, from the streams of all regions (then with None) or of some,
+            and their rows (k,) int64.
+        rows: Which of all regions these are; None for all.
     """
 
-    def __init__(self, evidence: Evidence, scores_at: Callable[[Tensor | None], Tensor]) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        score: Callable[[Streams, Tensor | None], Tensor],
+        rows: Tensor | None = None,
+    ) -> None:
         self.evidence = evidence
-        self.scores_at = scores_at
+        self._score, self._rows = score, rows
 
     @cached_property
     def scores(self) -> Tensor:
         """(K, C) float32, shares of what competes."""
-        return self.scores_at(None)
+        return self._score(self.evidence.streams, self._rows)
+
+    def at(self, rows: Tensor) -> Judged:
+        """Some of all regions, by their rows (k,) int64."""
+        return Judged(self.evidence.at(rows), self._score, rows)
 
     def scored_by(self, regions: Regions, score: Callable[[Regions], Tensor]) -> Judged:
         """The same evidence with other scores, which `score` gives of these or some regions."""
-        return Judged(self.evidence, lambda rows: score(regions if rows is None else regions[rows]))
+        return Judged(
+            self.evidence, lambda _, rows: score(regions if rows is None else regions[rows])
+        )
 
 
 def log_odds(stream: Stream, rivals: Rivals) -> Tensor:

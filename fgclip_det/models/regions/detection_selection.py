@@ -25,12 +25,16 @@ class Ranked(NamedTuple):
     """What detections are chosen by, and what is told of them.
 
     Attributes:
-        rank: (K, C) float32.
-        values: (K, C) each, by what they are called in the result.
+        rank: (k, C) float32.
+        values: (k, C) each, by what they are called in the result.
+        rows: (k,) int64, which of K boxes these are, the others not being detected; None for all.
+        count: K, where there are rows.
     """
 
     rank: Tensor
     values: Mapping[str, Tensor]
+    rows: Tensor | None = None
+    count: int = 0
 
 
 def select_detections(
@@ -94,11 +98,14 @@ def _candidates(
     """Rows, columns, ranks and values, each (M,), of what ranks above a threshold, row by row."""
     found, start = [], 0
     for block in blocks:
-        rank, values = block if isinstance(block, Ranked) else (block, {"scores": block})
+        if isinstance(block, Tensor):
+            block = Ranked(block, {"scores": block})
+        rank, values, places, count = block
+        total = len(rank) if places is None else count
         # The largest of several numbers is NaN if one of them is.
         if rank.numel() and rank.max().isnan():
             raise ValueError(
-                f"scores of {int(rank.isnan().any(dim=1).sum())} of {len(rank)} boxes are NaN: "
+                f"scores of {int(rank.isnan().any(dim=1).sum())} of {total} boxes are NaN: "
                 "the weights of the detector or the encoder, or the text embeddings, hold NaN or "
                 "infinite values"
             )
@@ -110,8 +117,8 @@ def _candidates(
         else:
             rows, columns = (rank > score_thr).nonzero(as_tuple=True)
         own = [matrix[rows, columns] for matrix in (rank, *values.values())]
-        found.append((rows + start, columns, *own))
-        start += len(rank)
+        found.append(((rows if places is None else places[rows]) + start, columns, *own))
+        start += total
     rows, columns, ranks, *told = (torch.cat(parts) for parts in zip(*found, strict=True))
     return rows, columns, ranks, dict(zip(values, told, strict=True))
 

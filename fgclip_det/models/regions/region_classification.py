@@ -159,7 +159,8 @@ def classify_regions(
     if rescale:
         detections.bboxes = to_original(detections.bboxes, regions.image_meta)
     if best.ranks is not None:
-        detections.set_metainfo({"best": best})
+        # Not by set_metainfo, which copies.
+        detections.set_field(best, "best", field_type="metainfo")
     return detections
 
 
@@ -215,27 +216,28 @@ def _ranked(
         return _only_best(scored) if one_label else scored
     figure = rules.figure
     rank = scored.scores if figure is None else _figures(scored.evidence, rules)
-    values = {} if figure is None else {figure.name: rank}
     best.add(rank)
+    # The rest matters only where something may be reported. What is NaN is left to be refused.
+    rows = (~(rank <= score_thr)).any(dim=1).nonzero().squeeze(1)
+    count, rank, some = len(rank), rank.index_select(0, rows), scored.at(rows)
+    values = {"scores": rank} if figure is None else {figure.name: rank, "scores": some.scores}
     if rules.hides:
-        # Only of what would be reported it matters. What is NaN is left to be refused.
-        rows = _candidates(rank, score_thr)
-        beaten = scored.evidence.beaten_at(rows)
-        rank = rank.index_copy(0, rows, rank[rows].masked_fill(beaten & (rank[rows] >= 0), -1.0))
-    if figure is None:
-        values["scores"] = scored.scores
-    else:
-        rows = _candidates(rank, score_thr)
-        values["scores"] = torch.zeros_like(rank).index_copy_(0, rows, scored.scores_at(rows))
-    return Ranked(_only_best(rank) if one_label else rank, values)
-
-
-def _candidates(rank: Tensor, score_thr: float) -> Tensor:
-    """Rows of regions (k,) int64 that rank above a threshold for some name."""
-    return (rank > score_thr).any(dim=1).nonzero().squeeze(1)
+        rank = rank.masked_fill(some.evidence.beaten & (rank >= 0), -1.0)
+    return Ranked(_only_best(rank) if one_label else rank, values, rows, count)
 
 
 def _figures(evidence: Evidence, rules: Rules) -> Tensor:
+    if rules.competitors.leaves_alone:
+        _check_company(evidence, rules)
+    return rules.figure.of(evidence.features)
+
+
+def _check_company(evidence: Evidence, rules: Rules) -> None:
+    """Make sure that something competes with each name, be it a background alone.
+
+    Raises:
+        ValueError: Nothing does.
+    """
     names = evidence.features if rules.figure.weights is None else rules.figure.weights
     used = [evidence.features[name] for name in names if name in evidence.features]
     alone = sum(values.isinf().any(dim=0) for values in used) > 0
@@ -245,7 +247,6 @@ def _figures(evidence: Evidence, rules: Rules) -> Tensor:
             f"nothing competes with {int(alone.sum())} of {len(alone)} names, so that there is no "
             "evidence of them: give the competition a bank of names, see Competition"
         )
-    return rules.figure.of(evidence.features)
 
 
 def _columns(rules: Rules, num_texts: int) -> int:

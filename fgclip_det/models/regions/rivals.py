@@ -29,9 +29,11 @@ class Rivals:
 
     Attributes:
         bank: (M, D) float32.
-        exchanged: (N - M, D) float64 of unit length.
+        texts: (T, D) float64 of unit length: the C names as they are asked for, the N - M exchanged
+            phrases, and the first of the C in the wording that they are judged in, if there is one.
+        sizes: How many of each of these, two or three numbers.
         excluded: (X, 2) int64, distinct pairs of a name and a row of `bank` that do not compete.
-        exchanges: (E, 2) int64, distinct pairs of a name and a row of `exchanged` that compete.
+        exchanges: (E, 2) int64, distinct pairs of a name and an exchanged phrase that compete.
         kept: (G, M) bool, each set of rows of the bank that competes with some name, once.
         kept_of: (C,) int64, which of them competes with each name.
         most_excluded: The most rows of the bank that a name excludes.
@@ -41,15 +43,14 @@ class Rivals:
         weights: What each stream is worth for who fits better, by its name; None for what it
             counts in the fusion of scores.
         competes: (E,) bool, which of `exchanges` compete; None for all.
-        names: (B, D) float64 of unit length, the first of the C in the wording that they are judged
-            in; None where there is no wording.
         kinds: (H, M) bool, each set of rows of the bank that speaks for some name, once; None where
             none does.
         kinds_of: (C,) int64, which of them speaks for each name; None where none does.
     """
 
     bank: Tensor
-    exchanged: Tensor
+    texts: Tensor
+    sizes: tuple[int, ...]
     excluded: Tensor
     exchanges: Tensor
     kept: Tensor
@@ -60,7 +61,6 @@ class Rivals:
     region_bank: RegionBank | None = None
     weights: Mapping[str, float] | None = None
     competes: Tensor | None = None
-    names: Tensor | None = None
     kinds: Tensor | None = None
     kinds_of: Tensor | None = None
 
@@ -101,11 +101,15 @@ class Rivals:
         size = competitors.bank_size
         left_out, kept_of = _sets(excluded, count, size)
         kept, kinds, kinds_of = ~left_out, None, None
+        texts = [text_embeddings, embeddings[size:]]
+        if competitors.names is not None:
+            texts.append(competitors.names)
         if competitors.kinds is not None and len(competitors.kinds):
             kinds, kinds_of = _sets(_distinct(competitors.kinds, count, size), count, size)
         return cls(
             bank=embeddings[:size],
-            exchanged=F.normalize(embeddings[size:].double(), dim=-1),
+            texts=torch.cat([F.normalize(some.detach().double(), dim=-1) for some in texts]),
+            sizes=tuple(map(len, texts)),
             excluded=excluded,
             exchanges=exchanges - exchanges.new_tensor([0, size]),
             kept=kept,
@@ -115,9 +119,6 @@ class Rivals:
             region_bank=competitors.region_bank,
             count=count if asked_for is None else asked_for,
             weights=weights,
-            names=None
-            if competitors.names is None
-            else F.normalize(competitors.names.double(), dim=-1),
             kinds=kinds,
             kinds_of=kinds_of,
         )
@@ -127,8 +128,9 @@ class Rivals:
         if self.region_bank is None:
             return {}
         texts = text_embeddings
-        if self.names is not None:
-            texts = torch.cat([self.names.to(texts), texts[len(self.names) :]])
+        if len(self.sizes) > 2:
+            names = self.texts[-self.sizes[2] :]
+            texts = torch.cat([names.to(texts), texts[len(names) :]])
         features = self.region_bank.features(regions, texts)
         return {name: values.double() for name, values in features.items()}
 
@@ -136,7 +138,7 @@ class Rivals:
     def most_columns(self) -> int:
         """Of the matrices that come up for each region, the columns of the widest."""
         return max(
-            len(self.bank), len(self.exchanged), len(self.exchanges), len(self.excluded), len(self)
+            len(self.bank), self.sizes[1], len(self.exchanges), len(self.excluded), len(self)
         )
 
     def __len__(self) -> int:
@@ -146,14 +148,21 @@ class Rivals:
     def is_in_order(self) -> bool:
         """Whether each exchanged phrase competes once, in the order of `exchanges`."""
         rows = self.exchanges[:, 1]
-        return len(rows) == len(self.exchanged) and rows.equal(torch.arange(len(rows)).to(rows))
+        return len(rows) == self.sizes[1] and rows.equal(torch.arange(len(rows)).to(rows))
+
+    @cached_property
+    def leaves_alone(self) -> bool:
+        """Whether no name of the bank and no exchanged phrase competes with some name."""
+        has_some = self.kept.any(dim=1)[self.kept_of]
+        has_some[self.exchanges[:, 0]] = True
+        return not bool(has_some.all())
 
     @cached_property
     def unasked(self) -> Rivals:
         """Those that are not asked for themselves; the very same where none is."""
         if not self.asked.any():
             return self
-        bank, exchanged = self.asked.tensor_split([len(self.bank)])
+        bank, exchanged = self.asked.split([len(self.bank), self.sizes[1]])
         competes = ~exchanged[self.exchanges[:, 1]]
         return replace(self, kept=self.kept & ~bank, competes=competes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -159,38 +159,32 @@ class StreamMaker:
         self._bank: Tensor | None = None
         self._kept: dict[str, tuple] = {}
 
-    def __call__(
-        self, sources: Mapping[str, Source], text_embeddings: Tensor, rivals: Rivals
-    ) -> Streams:
+    def __call__(self, sources: Mapping[str, Source], rivals: Rivals) -> Streams:
         """Logits, of each source.
 
         Args:
             sources: By name.
-            text_embeddings: (C, D), of any length each.
-            rivals: Of those texts.
+            rivals: Of the names that are asked for.
         """
-        parts = [unit(text_embeddings), rivals.exchanged]
-        if rivals.names is not None:
-            parts.append(rivals.names)
-        sizes, texts = [len(part) for part in parts], torch.cat(parts).T
-        return Streams([*sources], partial(self._stream, sources, texts, sizes, rivals))
+        # What is kept is looked up once, for however many rows of the regions.
+        against = cache(lambda name: self._against_bank(name, sources[name], rivals.bank))
+        return Streams([*sources], partial(self._stream, sources, against, rivals))
 
     @torch.no_grad()
     def _stream(
         self,
         sources: Mapping[str, Source],
-        texts: Tensor,
-        sizes: list[int],
+        against: Callable[[str], tuple[Tensor, BankLogits, Tensor | None]],
         rivals: Rivals,
         name: str,
         rows: Tensor | None,
     ) -> Stream:
         source = sources[name]
-        directions, bank, background = self._against_bank(name, source, rivals.bank)
+        directions, bank, background = against(name)
         if rows is not None:
             directions, bank = directions.index_select(0, rows), bank.at(rows)
             background = None if background is None else background.index_select(0, rows)
-        asked, exchanged, *names = (directions @ texts).split(sizes, dim=1)
+        asked, exchanged, *names = (directions @ rivals.texts.T).split(rivals.sizes, dim=1)
         judged = torch.cat([*names, asked[:, names[0].shape[1] :]], dim=1) if names else asked
         if rivals.kinds is not None:
             judged = torch.logaddexp(judged, bank.sums(rivals.kinds, rivals.kinds_of))

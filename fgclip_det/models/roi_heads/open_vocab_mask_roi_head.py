@@ -104,6 +104,7 @@ class OpenVocabMaskRoIHead(OpenVocabRoIHead):
         text_embeddings: Tensor,
         is_base: Tensor,
         rescale: bool = True,
+        classes: Tensor | None = None,
         rules: Rules = NO_RULES,
     ) -> InstanceData:
         """Detections of one image, as of `OpenVocabRoIHead`, with ``masks``.
@@ -112,7 +113,7 @@ class OpenVocabMaskRoIHead(OpenVocabRoIHead):
             Also ``masks`` (M, H, W) bool, of the size of the original picture, or where not
             `rescale` of the network input without its padding.
         """
-        detections = super().classify(regions, text_embeddings, is_base, rescale, rules)
+        detections = super().classify(regions, text_embeddings, is_base, rescale, classes, rules)
         meta = regions.image_meta
         shape = meta.get("ori_shape", meta["img_shape"]) if rescale else meta["img_shape"]
         # Boxes and the size of the canvas are in one frame already: nothing is left to scale.

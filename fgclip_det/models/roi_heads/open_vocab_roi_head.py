@@ -15,17 +15,12 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from fgclip_det.models.regions.competition import Evidence, Judged, log_shares
-from fgclip_det.models.regions.region_classification import (
-    NO_RULES,
-    Rules,
-    classify_regions,
-    kept_meta,
-    pool_tokens,
-)
+from fgclip_det.models.regions.competition import log_shares
+from fgclip_det.models.regions.region_classification import kept_meta, pool_tokens
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
-from fgclip_det.models.regions.streams import Source, StreamMaker, Streams, log_ratio
+from fgclip_det.models.regions.streams import Source, Streams
+from fgclip_det.models.roi_heads.judging_head import JudgingHead
 from fgclip_det.models.roi_heads.score_fusion import encoder_weight, ensemble_of_logits
 from fgclip_det.models.roi_heads.settings import check_test_cfg
 from fgclip_det.models.roi_heads.zero_shot_classifier import ZeroShotClassifier
@@ -34,11 +29,10 @@ from fgclip_det.models.task_modules.batched_sampling import (
     check_labels,
     sample_batch,
 )
-from fgclip_det.vocabulary.competition import Competitors
 
 
 @MODELS.register_module()
-class OpenVocabRoIHead(StandardRoIHead):
+class OpenVocabRoIHead(JudgingHead, StandardRoIHead):
     """Boxes, embeddings and scores (F-ViT, CLIPSelf, arXiv 2310.01403, section 4.1).
 
     Args:
@@ -81,7 +75,6 @@ class OpenVocabRoIHead(StandardRoIHead):
         check_test_cfg(self.test_cfg)
         embed_dim = self.bbox_head.fc_embed.out_features
         self.vlm_classifier = ZeroShotClassifier(embed_dim, self.test_cfg["vlm_temperature"])
-        self._stream_maker = StreamMaker()
 
     def set_background(self, embedding: Tensor) -> None:
         """Take (D,), the text embedding of "background", as it or as where training starts."""
@@ -192,37 +185,23 @@ class OpenVocabRoIHead(StandardRoIHead):
         """See `pool_tokens`; `propose` gives tokens of unit length."""
         return pool_tokens(tokens, grid, stride, boxes)
 
-    def score(
-        self,
-        regions: Regions,
-        text_embeddings: Tensor,
-        is_base: Tensor,
-        competitors: Competitors | Rivals | None = None,
-    ) -> Tensor:
-        """Fused scores (K, C) of regions against (C, D) texts; `is_base` is (C,) bool.
+    def evidence_settings(self) -> dict[str, Any]:
+        """Settings that evidence depends on; what is learned is told by the weights."""
+        return {"vlm_temperature": self.test_cfg["vlm_temperature"]}
 
-        Args:
-            regions: K of one image.
-            text_embeddings: (C, D).
-            is_base: (C,) bool.
-            competitors: What else competes with each text; None for nothing.
-        """
+    def _scores(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, classes: Tensor | None
+    ) -> Tensor:
         cfg = self.test_cfg
-        if competitors is not None:
-            return self.judge(regions, text_embeddings, is_base, competitors).scores
         det = self.bbox_head.classifier(regions.detector_embeddings, text_embeddings)
         vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
         return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
 
-    @torch.no_grad()
-    def streams(
-        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, rivals: Rivals
-    ) -> Streams:
-        """Logits of the "detector" and the "encoder"; arguments as of `score`."""
+    def _sources(self, regions: Regions, is_base: Tensor, like: Tensor) -> dict[str, Source]:
         cfg = self.test_cfg
-        weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=text_embeddings.double())
+        weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like)
         det, vlm = self.bbox_head.classifier, self.vlm_classifier
-        sources = {
+        return {
             "detector": Source(
                 regions.detector_embeddings, det.temperature, 1 - weight, det.background_embedding
             ),
@@ -230,79 +209,18 @@ class OpenVocabRoIHead(StandardRoIHead):
                 regions.region_embeddings, vlm.temperature, weight, vlm.background_embedding
             ),
         }
-        return self._stream_maker(sources, text_embeddings, rivals)
 
-    @torch.no_grad()
-    def judge(
+    def _fused(
         self,
-        regions: Regions,
-        text_embeddings: Tensor,
+        streams: Streams,
+        rivals: Rivals,
         is_base: Tensor,
-        competitors: Competitors | Rivals,
-    ) -> Judged:
-        """Scores with competition, and evidence; arguments as of `score`.
-
-        Raises:
-            ValueError: The competitors are those of other texts.
-        """
-        rivals = Rivals.of(competitors, text_embeddings)
-        streams = self.streams(regions, text_embeddings, is_base, rivals)
-
-        def scores_at(rows: Tensor | None) -> Tensor:
-            own = streams if rows is None else streams.at(rows)
-            shares = (log_shares(own[name], rivals) for name in ("detector", "encoder"))
-            return torch.lerp(*shares, own["encoder"].weight).exp_().float()
-
-        objectness = log_ratio(regions.objectness)[:, None].expand(-1, len(text_embeddings))
-        others = {"objectness": objectness, **rivals.places(regions, text_embeddings)}
-        return Judged(Evidence(streams, rivals, others), scores_at)
-
-    def evidence_settings(self) -> dict[str, Any]:
-        """Settings that evidence depends on; what is learned is told by the weights."""
-        return {"vlm_temperature": self.test_cfg["vlm_temperature"]}
-
-    def evidence(
-        self,
         regions: Regions,
-        text_embeddings: Tensor,
-        is_base: Tensor,
-        competitors: Competitors | Rivals,
-    ) -> Evidence:
-        """What speaks for each text, whatever else is asked; arguments as of `score`."""
-        return self.judge(regions, text_embeddings, is_base, competitors).evidence
-
-    def classify(
-        self,
-        regions: Regions,
-        text_embeddings: Tensor,
-        is_base: Tensor,
-        rescale: bool = True,
-        rules: Rules = NO_RULES,
-    ) -> InstanceData:
-        """Detections of one image.
-
-        Args:
-            regions: From `propose`.
-            text_embeddings: (C, D).
-            is_base: (C,) bool.
-            rescale: Whether boxes are wanted in pixels of the original picture.
-            rules: Who competes, and what is reported.
-
-        Returns:
-            See `classify_regions`; labels are rows of `text_embeddings`.
-        """
-        rules = rules.ready(text_embeddings)
-
-        def plain(some: Regions) -> Tensor:
-            return self.score(some, text_embeddings, is_base)
-
-        def score(some: Regions) -> Tensor | Judged:
-            if rules.competitors is None:
-                return plain(some)
-            judged = self.judge(some, text_embeddings, is_base, rules.competitors)
-            return judged if rules.hides else judged.scored_by(some, plain)
-
-        return classify_regions(score, regions, len(text_embeddings), self.test_cfg, rescale, rules)
+        classes: Tensor | None,
+        rows: Tensor | None,
+    ) -> Tensor:
+        shares = (log_shares(streams[name], rivals) for name in ("detector", "encoder"))
+        return torch.lerp(*shares, streams["encoder"].weight).exp_().float()
 
     def _pool(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
         return self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois.float())

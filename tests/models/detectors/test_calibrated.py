@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from fgclip_det.calibration import Calibration
 from fgclip_det.models import OpenVocabWrapper
+from fgclip_det.models.roi_heads.judging_head import JudgingHead
 from fgclip_det.vocabulary.competition import Competition, Competitors
 from tests.messages import says
 from tests.models.competitors_for_tests import directions
@@ -243,7 +244,7 @@ def test_competitors_of_another_encoder_are_refused(detector, inputs):
 
 def test_a_head_that_judges_nothing_cannot_be_calibrated(detector, monkeypatch):
     calibration, competition = calibrated(detector)
-    monkeypatch.delattr(type(detector.region_classifier), "judge")
+    monkeypatch.delattr(JudgingHead, "judge")
     with pytest.raises(ValueError, match=says(type(detector.region_classifier).__name__)):
         detector.set_calibration(calibration, competition)
 

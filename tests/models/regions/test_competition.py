@@ -246,7 +246,7 @@ def test_what_is_kept_of_the_bank_is_of_the_same_regions_bank_and_temperature(ch
     def stream(maker):
         rivals = Rivals.of(competitors(given["bank"], SWAPPED), TEXTS)
         source = Source(given["embeddings"], given["temperature"], torch.ones(4))
-        return maker({"encoder": source}, TEXTS, rivals)["encoder"]
+        return maker({"encoder": source}, rivals)["encoder"]
 
     first = stream(make)
     assert stream(make).bank is first.bank
@@ -266,7 +266,7 @@ def test_large_banks_are_not_kept(monkeypatch):
     monkeypatch.setattr("fgclip_det.models.regions.streams._MOST_KEPT", 34)
     make, rivals = StreamMaker(), Rivals.of(competitors(BANK, SWAPPED), TEXTS)
     source = Source(directions(5), 1.0, torch.ones(4))
-    first, again = (make({"encoder": source}, TEXTS, rivals)["encoder"] for _ in range(2))
+    first, again = (make({"encoder": source}, rivals)["encoder"] for _ in range(2))
     assert first.bank is not again.bank and first.bank.logits.equal(again.bank.logits)
 
 

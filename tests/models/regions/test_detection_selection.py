@@ -152,3 +152,10 @@ def test_values_go_with_what_they_are_ranked_by():
     torch.testing.assert_close(got.confidences, torch.tensor([0.9, 0.7, 0.3, 0.2]) / 2)
     agnostic = select(scores=[ranked(SCORES)], class_agnostic=True)
     torch.testing.assert_close(agnostic.confidences, torch.tensor([0.45, 0.15]))
+
+
+def test_some_rows_of_a_block_are_those_of_its_boxes():
+    first = Ranked(SCORES[1:2], {"scores": SCORES[1:2]}, torch.tensor([1]), 2)
+    last = Ranked(SCORES[2:], {"scores": SCORES[2:]}, torch.tensor([0]), 1)
+    got = select(scores=[first, last])
+    assert triples(got) == [(1, 0, 0.8), (1, 1, 0.7), (2, 0, 0.3), (2, 1, 0.2)]

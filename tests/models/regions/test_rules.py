@@ -81,9 +81,9 @@ def test_what_a_calibration_does_not_count_is_not_made():
     rules = Rules(given, Figure("confidences", of_detector, weights)).ready(TEXTS)
     evidence = head.judge(regions, TEXTS, IS_BASE, rules.competitors).evidence
     assert evidence.features["detector"].equal(made["detector"]) and evidence.beaten.any()
-    assert [*evidence._streams._made] == ["detector"]
+    assert [*evidence.streams._made] == ["detector"]
     some = torch.tensor([7, 3, 30])
-    assert evidence.beaten_at(some).equal(evidence.beaten[some])
+    assert evidence.at(some).beaten.equal(evidence.beaten[some])
     found = head.classify(regions, TEXTS, IS_BASE, rules=rules)
     expected = head.judge(regions, TEXTS, IS_BASE, rules.competitors)
     places = found.regions, found.labels
