@@ -1,8 +1,9 @@
 """Names that say less: is "a ring" found where there is a cyan striped ring?
 
 For each object of Shapes its phrase is asked for with fewer attributes, or as a plural, one name
-at a time, and as often such a name that nothing in the picture is: with one attribute it differs
-in one word from what is there. Of each the best region counts, by confidence and by share.
+at a time, and twice as often such a name that nothing in the picture is, as far as there are such:
+with one attribute it differs in one word from what is there. Of each the best region counts, by
+confidence and by share.
 
     python benchmarks/shorter_names.py --pictures data/shapes presence_test
 """
@@ -33,6 +34,8 @@ from fgclip_det.io import read_json
 from fgclip_det.models.regions.region_classification import to_original
 
 _AT_ONCE = 32
+# Questions for what is not there, for each of what is: as the confidences were made for.
+_ABSENT = 2
 
 
 def _plural(name: str) -> str:
@@ -61,7 +64,7 @@ class Case(NamedTuple):
 def questions(
     objects: dict[Composition, list[Any]], form: Callable[[Composition], str], seed: list[int]
 ) -> dict[str, list[Any]]:
-    """Names with the boxes of what they mean, and as many that mean nothing in the picture."""
+    """Names with the boxes of what they mean, and twice as many of nothing in the picture."""
     asked: dict[str, list[Any]] = defaultdict(list)
     for one, boxes in objects.items():
         asked[form(one)] += boxes
@@ -72,7 +75,7 @@ def questions(
         if name not in asked
         and any(len(set(name.split()) - set(there.split())) <= 1 for there in asked)
     ]
-    drawn = np.random.default_rng(seed).permutation(len(near))[: len(asked)]
+    drawn = np.random.default_rng(seed).permutation(len(near))[: _ABSENT * len(asked)]
     return {**asked, **{near[place]: [] for place in drawn}}
 
 

@@ -114,7 +114,7 @@ class Competition:
             "attributes": self.attributes and self.attributes.hash,
             "max_cosine": self.max_cosine,
             "max_exchanges": self.max_exchanges,
-            "kinds": "attributes added",
+            "kinds": "the mean of attributes added",
         }
         if self.region_bank is not None:
             settings["region_bank"] = self.region_bank.hash

@@ -18,9 +18,10 @@ def test_questions_are_of_what_is_there_and_what_is_one_word_off() -> None:
     }
     form = shorter_names.FORMS["cyan rings"]
     asked = shorter_names.questions(objects, form, [0])
-    (there, boxes), (other, none) = asked.items()
-    assert (there, boxes, none) == ("red crosses", [1, 2], [])
-    assert len({*other.split()} ^ {*there.split()}) == 2
+    (there, boxes), *others = asked.items()
+    assert (there, boxes, len(others)) == ("red crosses", [1, 2], 2)
+    for other, none in others:
+        assert none == [] and len({*other.split()} ^ {*there.split()}) == 2
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

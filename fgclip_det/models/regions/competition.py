@@ -122,7 +122,7 @@ class Judged:
 
 def log_odds(stream: Stream, rivals: Rivals) -> Tensor:
     """Log-odds (K, C) of each name against its competitors and the background alone."""
-    return _log_odds(stream, _competition(stream, rivals))
+    return _log_odds(stream, _competition(stream, rivals), rivals)
 
 
 def log_shares(stream: Stream, rivals: Rivals) -> Tensor:
@@ -239,10 +239,11 @@ def _larger(values: Tensor, bounds: Tensor, names: Tensor) -> Tensor:
     return torch.zeros_like(bounds, dtype=torch.int64).index_add_(1, names, larger.long())
 
 
-def _log_odds(stream: Stream, competition: Tensor) -> Tensor:
+def _log_odds(stream: Stream, competition: Tensor, rivals: Rivals) -> Tensor:
     if stream.background is not None:
         competition = torch.logaddexp(competition, stream.background[:, None])
-    return stream.judged - competition
+    odds = stream.judged - competition
+    return odds if rivals.breadth is None else odds.sub_(rivals.breadth)
 
 
 def _competition(stream: Stream, rivals: Rivals) -> Tensor:

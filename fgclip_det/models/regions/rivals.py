@@ -145,6 +145,13 @@ class Rivals:
         return len(self.kept_of)
 
     @cached_property
+    def breadth(self) -> Tensor | None:
+        """(C,) float64, the logarithm of how many texts speak for each name; None for one each."""
+        if self.kinds is None:
+            return None
+        return self.kinds.sum(dim=1).double().log1p().index_select(0, self.kinds_of)
+
+    @cached_property
     def is_in_order(self) -> bool:
         """Whether each exchanged phrase competes once, in the order of `exchanges`."""
         rows = self.exchanges[:, 1]

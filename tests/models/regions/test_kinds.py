@@ -30,17 +30,31 @@ def head(request):
 
 
 @torch.no_grad()
-def test_evidence_is_of_the_name_or_any_of_its_kinds(head):
+def test_evidence_is_of_the_name_and_its_kinds_in_the_mean(head):
     regions = regions_of(20)
     before, after = (head.evidence(regions, TEXTS, IS_BASE, given) for given in (PLAIN, KINDS))
     for name, (embeddings, temperature, _, _) in sources(head, regions).items():
         directions = F.normalize(embeddings.double(), dim=-1) * float(temperature)
         own, bank = (directions @ F.normalize(t.double(), dim=-1).T for t in (TEXTS, BANK))
         gain = torch.zeros_like(own)
-        gain[:, 0] = torch.cat([own[:, :1], bank[:, [2, 4]]], dim=1).logsumexp(dim=1) - own[:, 0]
-        gain[:, 3] = torch.logaddexp(own[:, 3], bank[:, 1]) - own[:, 3]
-        assert gain[:, [0, 3]].min() > 0
+        # The mean of their odds: having more kinds makes a name no likelier.
+        gain[:, 0] = torch.cat([own[:, :1], bank[:, [2, 4]]], dim=1).exp().mean(dim=1).log()
+        gain[:, 3] = torch.stack([own[:, 3], bank[:, 1]]).exp().mean(dim=0).log()
+        gain[:, [0, 3]] -= own[:, [0, 3]]
+        assert (gain[:, [0, 3]] > 0).any() and (gain[:, [0, 3]] < 0).any()
         torch.testing.assert_close(after.features[name], before.features[name] + gain)
+
+
+@torch.no_grad()
+def test_kinds_that_say_the_same_as_the_name_change_nothing(head):
+    """Asked once or as three equal texts, it is the same name."""
+    regions, texts = regions_of(9), TEXTS[:2]
+    same = torch.cat([texts[:1], texts[:1], BANK[3:]])
+    alone = competitors(same, SWAPPED[:0], [(0, 0), (0, 1)])
+    with_kinds = replace(alone, kinds=pairs((0, 0), (0, 1)))
+    one, other = (head.evidence(regions, texts, IS_BASE[:2], own) for own in (alone, with_kinds))
+    for name, values in one.features.items():
+        torch.testing.assert_close(other.features[name], values, atol=1e-9, rtol=0)
 
 
 @torch.no_grad()
