@@ -18,7 +18,7 @@ from fgclip_det.datasets.annotation_files import (
     read_annotations,
 )
 from fgclip_det.datasets.image_files import check_image_paths
-from fgclip_det.evaluation.presence.counts import box_overlaps
+from fgclip_det.evaluation.presence.counts import box_iou
 from fgclip_det.evaluation.presence.summary import RIGHT_IOU
 from fgclip_det.io import listed
 from fgclip_det.vocabulary import Attributes, TextEmbeddings, Vocabulary
@@ -59,9 +59,9 @@ class KnownPicture:
         for label in np.unique(labels):
             own = labels == label
             true = self.boxes.get(int(label), _NO_BOXES)
-            iou, _ = box_overlaps(boxes[own], true)
-            right[own] = (iou >= RIGHT_IOU).any(axis=1)
-            _, inside = box_overlaps(boxes[own], self.crowds.get(int(label), _NO_BOXES))
+            right[own] = (box_iou(boxes[own], true) >= RIGHT_IOU).any(axis=1)
+            crowds = self.crowds.get(int(label), _NO_BOXES)
+            inside = box_iou(boxes[own], crowds, are_crowds=True)
             counts[own] = right[own] | ~(inside >= RIGHT_IOU).any(axis=1)
         return right, counts
 

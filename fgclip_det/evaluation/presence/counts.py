@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from pycocotools import mask
 from scipy.optimize import linear_sum_assignment
 
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -88,33 +89,23 @@ def presence_counts(answers: Iterable[Answer], threshold: float = 0.5) -> dict[s
     return {**result, "TP": hits, "FP": alarms, "FN": misses, "TN": negatives}
 
 
-def box_iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N, M) IoU of (N, 4) and (M, 4) boxes, xyxy; 0 where both are empty."""
-    return box_overlaps(one, other)[0]
-
-
-def box_overlaps(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much boxes share.
+def box_iou(one: np.ndarray, other: np.ndarray, are_crowds: bool = False) -> np.ndarray:
+    """How much boxes share, as pycocotools has it.
 
     Args:
-        one: (N, 4) boxes, xyxy.
+        one: (N, 4) boxes, xyxy, of any float type.
         other: (M, 4) boxes, xyxy, in the same frame.
+        are_crowds: Whether the second are crowds.
 
     Returns:
-        (N, M) float64: their IoU, and what share of the first lies in the second, as COCO has it
-        of crowds; 0 where nothing is to be shared.
+        (N, M) float64: their IoU, or what share of the first lies in each crowd; 0 where nothing
+        is to be shared.
     """
-    one, other = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (one, other))
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1) for boxes in (one, other)]
-    first = np.broadcast_to(areas[0][:, None], shared.shape)
-    iou, inside = (
-        np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
-        for whole in (first + areas[1] - shared, first)
-    )
-    return iou, inside
+    pair = [np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (one, other)]
+    if not all(map(len, pair)):
+        return np.zeros([len(boxes) for boxes in pair])
+    xywh = [np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]) for boxes in pair]
+    return mask.iou(*xywh, [int(are_crowds)] * len(pair[1]))
 
 
 def _add(sums: _Sums, answer: Answer, threshold: float) -> None:
