@@ -67,6 +67,8 @@ def test_from_an_empty_cache_and_then_without_a_network(
 
     filled.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    # As on a machine that takes long: --quiet shows no bar.
+    monkeypatch.setattr("fgclip_det.vocabulary.text_embeddings._BAR_AFTER", 0.0)
     assert main(["detect", "street.png", *OPTIONS, "--out-dir", "again", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert Path("again/preds/street.json").read_bytes() == first

@@ -22,9 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fgclip_det.apis.doctor import doctor
 
             return doctor()
+        from fgclip_det.io import without_bars
+
         # Of each command there is a module of its name.
         command = _import(f"fgclip_det.cli.{arguments.command}")
-        with notes():
+        with notes(), without_bars(getattr(arguments, "quiet", False)):
             return command.run(arguments)
 
     return run_tool(run)

@@ -30,6 +30,7 @@ from fgclip_det.io.picture_headers import (
     read_header,
     undo_tiff_turn,
 )
+from fgclip_det.io.progress import bars_are_shown, without_bars
 from fgclip_det.io.regular_files import open_regular, read_bytes, read_text, sha256_of
 from fgclip_det.io.resumable_lines import ResumableLines
 from fgclip_det.io.row_store import KEY_BYTES, RowStore
@@ -44,6 +45,7 @@ __all__ = [
     "ResumableLines",
     "RowStore",
     "TensorHeader",
+    "bars_are_shown",
     "check_padded_size",
     "check_stored_size",
     "check_writable",
@@ -73,6 +75,7 @@ __all__ = [
     "to_json",
     "to_rgb",
     "undo_tiff_turn",
+    "without_bars",
     "write_bytes",
     "write_image",
     "write_json",

@@ -19,7 +19,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip_det.io import one_line, parse_json, quoted, read_tensor_header, write_bytes
+from fgclip_det.io import (
+    bars_are_shown,
+    one_line,
+    parse_json,
+    quoted,
+    read_tensor_header,
+    write_bytes,
+)
 from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.shown.exemplars import Shown
 from fgclip_det.vocabulary.vocabulary import Vocabulary
@@ -347,7 +354,8 @@ def _encode_texts(
         group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)
     ]
     rows: list[Tensor] = []
-    for batch in tqdm(batches, desc="texts", delay=_BAR_AFTER):
+    shown = tqdm(batches, desc="texts", delay=_BAR_AFTER, disable=not bars_are_shown())
+    for batch in shown:
         said = [texts[i] for i in batch]
         if steady:
             said += [_FILLER] * (_LEAST_BATCH - len(said))

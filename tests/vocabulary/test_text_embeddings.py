@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fgclip_det.io import bars_are_shown, without_bars
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from tests.messages import says
 
@@ -50,6 +51,18 @@ def test_prompts_are_averaged_as_directions(encoder, embeddings):
     torch.testing.assert_close(embeddings.embeddings, expected)
     torch.testing.assert_close(embeddings.embeddings.norm(dim=1), torch.ones(2))
     assert (len(embeddings), embeddings.dim) == (2, 8)
+
+
+def test_the_bar_of_what_takes_long_is_shown_unless_bars_are_not(encoder, monkeypatch, capsys):
+    monkeypatch.setattr("fgclip_det.vocabulary.text_embeddings._BAR_AFTER", 0.0)
+    vocabulary = Vocabulary.parse(["mug", "cup"])
+    TextEmbeddings.encode(vocabulary, encoder)
+    assert "texts" in capsys.readouterr().err
+    with without_bars():
+        TextEmbeddings.encode(vocabulary, encoder)
+        with without_bars(False):
+            assert not bars_are_shown()
+    assert capsys.readouterr().err == "" and bars_are_shown()
 
 
 def test_equal_texts_are_encoded_once(encoder):
