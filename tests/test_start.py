@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,14 @@ def test_demo_imports_nothing_dear_beside_torch(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.slow
+def test_calibrate_leaves_no_folder_of_a_compiler_that_nobody_asked_for(tmp_path: Path) -> None:
+    """As the import of torchvision does in the folder for temporary files."""
+    command = [sys.executable, "-c", "import fgclip_det.cli.calibrate"]
+    subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("collects", [True, False])

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
+from fgclip_det.compat import box_iou
 from fgclip_det.datasets.annotation_files import AnnotationFile
 from fgclip_det.datasets.proposal_files import Proposals
 
