@@ -192,20 +192,22 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     two = {"nargs": 2, "metavar": ("SHAPES", "SPLIT")}
     parser.add_argument(
-        "--tune", **two, required=True, help="folder of tools/prepare_shapes.py, and a split of it"
+        "--tune", **two, help="folder of tools/prepare_shapes.py, and a split of it; with --test"
     )
-    parser.add_argument("--test", **two, required=True)
+    parser.add_argument("--test", **two, help="no ablation without both")
     parser.add_argument("--coco", **two, help="a split with boxes of all names")
     args = parser.parse_args(argv)
     detector = OpenVocabInferencer(device="cpu")
-    found = []
-    for root, split in (args.tune, args.test):
-        file = Path(root) / "annotations" / f"{split}_presence.json"
-        found.append(cases(detector, read_queries(file, Path(root) / split)))
-    head = ["competes", "recall %", "near misses %", "absent %", "AUC near", "AUC absent", "ECE"]
-    print(report.table(head, [row(one, found[0][one], found[1][one]) for one in CHOICES]))
+    if args.tune and args.test:
+        found = []
+        for root, split in (args.tune, args.test):
+            file = Path(root) / "annotations" / f"{split}_presence.json"
+            found.append(cases(detector, read_queries(file, Path(root) / split)))
+        head = ["competes", "recall %", "near misses %", "absent %", "AUC near", "AUC absent"]
+        rows = [row(one, found[0][one], found[1][one]) for one in CHOICES]
+        print(report.table([*head, "ECE"], rows), end="\n\n")
     if args.coco:
-        print("\n" + precision(detector, Path(args.coco[0]), args.coco[1]))
+        print(precision(detector, Path(args.coco[0]), args.coco[1]))
 
 
 if __name__ == "__main__":
