@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests.hostile.calibrating import absent, curve
 from tests.hostile.case import DONE, NO_NUMBERS, REFUSED, Case, case, write_file, write_json
 from tests.hostile.shared_data import BUNDLED, Data
 
@@ -83,6 +84,25 @@ def _lvis(folder: Path, data: Data) -> list[object]:
 
 def _bundle(folder: Path, data: Data) -> list[object]:
     return [data.test_config, BUNDLED / "detector.pth", "--out", "out"]
+
+
+def _calibrate(folder: Path, data: Data) -> list[object]:
+    return absent(folder, data.shapes / "val")
+
+
+def _curve(folder: Path, data: Data) -> list[object]:
+    return curve(folder, data.shapes / "val", data.annotations)
+
+
+def _presence(folder: Path, data: Data) -> list[object]:
+    (folder / "out").mkdir()
+    asked = [data.shapes / "annotations" / "val_presence.json", data.shapes / "val"]
+    return ["bundled", "--tune", *asked, "--test", *asked, "--device", "cpu"]
+
+
+def _bank(folder: Path, data: Data) -> list[object]:
+    options = ["--number", "3", "--model", "bundled", "--device", "cpu"]
+    return [data.shapes / "val", *options, "--out", "out/b.safetensors"]
 
 
 # Tool, arguments before the option, the option, its values.
@@ -164,6 +184,33 @@ OPTIONS: tuple[tuple[str, Base, str, Sequence[str]], ...] = (
     ("prepare_ov_lvis.py", _lvis, "--lvis", PATHS),
     ("prepare_ov_lvis.py", _lvis, "--out", PATHS),
     ("prepare_ov_lvis.py", _lvis, "--images", PATHS[:5]),
+    (_CLI, _calibrate, "--risk", SHARE),
+    (_CLI, _calibrate, "--delta", SHARE),
+    (_CLI, _calibrate, "--kind", CHOICES),
+    (_CLI, _calibrate, "--clip", WHOLE),
+    (_CLI, _calibrate, "--conf-thr", SHARE),
+    (_CLI, _calibrate, "--seed", WHOLE),
+    (_CLI, _calibrate, "--batch-size", WHOLE),
+    (_CLI, _calibrate, "--features", CHOICES),
+    (_CLI, _calibrate, "--device", DEVICES[:4]),
+    (_CLI, _calibrate, "--calibration", PATHS),
+    (_CLI, _calibrate, "--save-vocabulary", (*PATHS, "out/names.png")),
+    (_CLI, _calibrate, "--out", (*PATHS, "out", "out/c.png")),
+    (_CLI, _curve, "--truth", PATHS),
+    (_CLI, _curve, "--prior", SHARE),
+    (_CLI, _curve, "--results", PATHS),
+    ("eval_presence.py", _presence, "--recall", (*SHARE, "0")),
+    ("eval_presence.py", _presence, "--value", CHOICES),
+    ("eval_presence.py", _presence, "--batch-size", WHOLE),
+    ("eval_presence.py", _presence, "--device", DEVICES[:4]),
+    ("eval_presence.py", _presence, "--out", (*PATHS, "out", "none/x.json")),
+    ("eval_presence.py", _presence, "--diagram", (*PATHS, "out", "out/x.jpg")),
+    ("make_region_bank.py", _bank, "--number", WHOLE),
+    ("make_region_bank.py", _bank, "--seed", WHOLE),
+    ("make_region_bank.py", _bank, "--batch-size", WHOLE),
+    ("make_region_bank.py", _bank, "--device", DEVICES[:4]),
+    ("make_region_bank.py", _bank, "--model", PATHS),
+    ("make_region_bank.py", _bank, "--out", (*PATHS, "out", "out/b.png")),
     ("bundle_model.py", _bundle, "--out", PATHS),
     ("bundle_model.py", _bundle, "--images", PATHS),
 )  # fmt: skip
@@ -184,7 +231,8 @@ LINES: dict[str, tuple[str, list[str], set[int]]] = {
         f"{tool} of nothing": (tool, [], {REFUSED})
         for tool in (
             "test.py", "train.py", "rescore.py", "eval_fg_ovd.py", "eval_region_accuracy.py",
-            "bundle_model.py", "prepare_ov_coco.py", "prepare_ov_lvis.py",
+            "bundle_model.py", "prepare_ov_coco.py", "prepare_ov_lvis.py", "eval_presence.py",
+            "make_region_bank.py",
         )
     },
 }  # fmt: skip
@@ -206,7 +254,7 @@ def _is_fine(option: str, value: str) -> bool:
              "--temperature", "--workers", "--box-cells", "--max-patches", "--max-per-image",
              "--image-size", "--batch-size", "--num-val", "--resume", "--coco", "--lvis",
              "--device", "--wait-time", "--nms", "--model", "--vocabulary",
-             "--calibration")  # fmt: skip
+             "--calibration", "--number")  # fmt: skip
     return option.split(" ")[-1] in known
 
 

@@ -44,7 +44,7 @@ MODULES = (
 
 KINDS = (
     *("pictures", "vocabularies", "encoders", "detectors", "coco_files", "fg_ovd_files"),
-    *("measuring", "arguments", "moments"),
+    *("measuring", "calibrating", "arguments", "moments"),
 )
 
 
