@@ -85,7 +85,6 @@ def test_a_place_that_the_lines_cannot_be_written_to_is_refused(
     "argv",
     [
         ["detect"],
-        ["detect", "x.png"],
         ["detect", "x.png", "--texts", "a", "--vocabulary", "b"],
         ["detect", "x.png", "--texts", "a", "--preset", "none"],
         ["detect", "x.png", "--texts", "a", "--preset", "fast", "--model", "c.py"],
@@ -96,3 +95,8 @@ def test_mistyped_options_exit_with_2(argv: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as stopped:
         main(argv)
     assert stopped.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_something_has_to_be_looked_for(capsys: pytest.CaptureFixture) -> None:
+    assert main(["detect", "x.png"]) == 2
+    assert "--texts" in (told := capsys.readouterr().err) and "--like" in told

@@ -26,6 +26,7 @@ EXCEPTIONS = {
     ("fgclip_det/apis/inputs/piped.py", "tempfile"): _OWN_TEMPORARY,
     ("fgclip_det/apis/fg_ovd/sheets.py", "save"): _INTO_OWN_FOLDER,
     ("fgclip_det/apis/labelling/formats/yolo.py", "symlink_to"): _INTO_OWN_FOLDER,
+    ("fgclip_det/apis/detections.py", "save"): "to memory",
     ("fgclip_det/apis/heatmap.py", "Image.open"): "of what was drawn in memory",
     ("fgclip_det/apis/heatmap.py", "np.load"): "of a stream that io opened, without pickles",
     ("fgclip_det/apis/heatmap.py", "np.savez_compressed"): "to memory",

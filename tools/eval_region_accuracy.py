@@ -22,7 +22,7 @@ with needed_packages():
     from fgclip_det.apis import resolve_device
     from fgclip_det.encoders import load_encoder
     from fgclip_det.engine import check_target
-    from fgclip_det.evaluation.processes import joined_processes, own_device, process_number
+    from fgclip_det.evaluation import joined_processes, own_device, process_number
     from fgclip_det.evaluation.region_accuracy import (
         described,
         fit_scorer,

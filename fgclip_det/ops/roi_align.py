@@ -231,8 +231,7 @@ def roi_align(
         )
     maps = _as_maps(features, grid)
     rois = _as_rois(boxes, maps)
-    if rois.requires_grad:
-        rois = rois.detach()
+    rois = rois.detach() if rois.requires_grad else rois
     if maps.numel() == 0 and 0 in maps.shape[2:]:
         raise ValueError(f"features of shape {tuple(features.shape)} have no cells to pool")
     scale = float(spatial_scale)

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from fgclip_det.evaluation.encoder.features import processes
+from fgclip_det.evaluation import processes
 
 
 def test_alone_nothing_is_put_together() -> None:
