@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST := $(BIN)/python -m pytest
 # Each worker takes up to 3 GB.
-WORKERS := -n auto --maxprocesses 4
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
 TRANSFORMERS4 := .deps/transformers4
 CPP_SOURCES = $(shell find fgclip_det/ops/csrc tests/ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
@@ -43,7 +43,7 @@ fast: setup
 	$(PYTEST) $(WORKERS) -m "not slow"
 
 slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) $(WORKERS) -m slow
 
 # A second transformers laid over .venv: an environment of its own would be another 5 GB.
 $(TRANSFORMERS4)/.stamp: constraints-transformers4.txt

@@ -236,9 +236,10 @@ def summary(record: dict[str, Any]) -> str:
             is_chosen = "chosen" if rate == chosen[method] else ""
             cells = [f"{found[key]:.2f}" for key in KEYS]
             tried.append([f"{NAMES[method]}, rate {rate}", *cells, is_chosen])
-    part = gains["lora"] / gains["full"]
+    # Where all weights gain nothing there is nothing to reach a share of.
+    part = f"{gains['lora'] / gains['full']:.2f}" if gains["full"] else "no share"
     verdict = (
-        f"Adapters reach {part:.2f} of the gain in hard mAP of all weights ({gains['lora']:.1f} of "
+        f"Adapters reach {part} of the gain in hard mAP of all weights ({gains['lora']:.1f} of "
         f"{gains['full']:.1f} points; target {SHARE}). AP50 of novel names falls by "
         f"{spread(losses['lora'])} with adapters and by {spread(losses['full'])} with all weights "
         f"(target: {LOSS:g} at most in the mean). An encoder with adapters and the one they are "

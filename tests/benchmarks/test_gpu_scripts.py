@@ -12,15 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("gpu_check.sh", "gpu_detector.sh", "gpu_nccl.sh")
 BLOCKED = ("mmengine", "mmdet", "mmcv", "pycocotools", "shapely", "terminaltables", "addict")
-REFUSE = """
+HIDE = """
 import sys
+from importlib.machinery import PathFinder
 
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {blocked} else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Refuse())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 """
 
 
@@ -37,7 +38,7 @@ def run(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[
 @pytest.fixture
 def bare(tmp_path: Path) -> str:
     """A PYTHONPATH on which OpenMMLab's packages are missing."""
-    (tmp_path / "sitecustomize.py").write_text(REFUSE.format(blocked=BLOCKED))
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(blocked=BLOCKED))
     return str(tmp_path)
 
 
