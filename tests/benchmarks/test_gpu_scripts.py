@@ -19,7 +19,8 @@ from importlib.machinery import PathFinder
 class Hiding(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in {blocked} else super().find_spec(name, path, target)
+        if name.partition(".")[0] not in {blocked}:
+            return super().find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 """
