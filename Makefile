@@ -57,7 +57,7 @@ test-transformers4: setup
 	@$(MAKE) --no-print-directory $(TRANSFORMERS4)/.stamp
 	@PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(BIN)/python -c "import transformers as t; \
 	  print('transformers', t.__version__); assert t.__version__.startswith('4.57.')"
-	PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(PYTEST) tests/hub tests/encoders tests/vocabulary \
+	PYTHONPATH=$(CURDIR)/$(TRANSFORMERS4) $(PYTEST) $(WORKERS) tests/hub tests/encoders tests/vocabulary \
 	  tests/models/hub_families tests/models/detectors/test_hub_detector.py tests/apis/test_masks.py \
 	  tests/test_cli_photos.py
 
