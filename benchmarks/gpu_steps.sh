@@ -14,7 +14,6 @@ default_python() { [ -x .venv/bin/python ] && echo .venv/bin/python || echo pyth
 
 # begin MODULES: looks for all that is needed before anything is written.
 begin() {
-  [ -f setup.py ] && [ -d benchmarks ] || fail "run this in the root of a checkout of fgclip_det"
   command -v "$python" >/dev/null 2>&1 || fail "$python is not a command: name a Python with torch"
   "$python" -c "import $1" || fail "$python lacks one of $1"
   [ -n "$rehearse" ] || "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
