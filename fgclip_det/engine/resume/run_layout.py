@@ -27,6 +27,16 @@ class RunLayout:
         return self.parts * self.batch_size
 
 
+def check_count(key: str, count: object) -> None:
+    """Check what a config says a number of.
+
+    Raises:
+        ValueError: `count` is no whole number from 1; it names the config's `key`.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{key} is {count!r}: give a whole number from 1")
+
+
 def check_parts(parts: int | None, processes: int) -> int:
     """The parts of an iteration of a new run.
 
@@ -39,8 +49,7 @@ def check_parts(parts: int | None, processes: int) -> int:
     """
     if parts is None:
         return processes
-    if not isinstance(parts, int) or isinstance(parts, bool) or parts < 1:
-        raise ValueError(f"train_cfg.parts is {parts!r}: give a whole number from 1")
+    check_count("train_cfg.parts", parts)
     if parts % processes:
         raise ValueError(
             f"train_cfg.parts is {parts}, which {processes} processes cannot share evenly: start "

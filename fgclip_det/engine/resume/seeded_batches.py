@@ -22,7 +22,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, Sampler
 
-from fgclip_det.engine.resume.run_layout import check_parts
+from fgclip_det.engine.resume.run_layout import check_count, check_parts
 
 # The first number of a key, so that the keys of steps and of samples never meet.
 _STEP, _SAMPLE = 0, 1
@@ -94,7 +94,8 @@ class ResumableBatchSampler(Sampler[SeededBatch]):
         parts: Batches of an iteration; None is one for each process.
 
     Raises:
-        ValueError: `parts` does not fit the processes or the sampler, or there are no samples.
+        ValueError: `batch_size` is no whole number from 1, `parts` does not fit the processes or
+            the sampler, or there are no samples.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ResumableBatchSampler(Sampler[SeededBatch]):
         endless: bool = False,
         parts: int | None = None,
     ) -> None:
+        check_count("train_dataloader.batch_size", batch_size)
         self.rank, self.processes = get_dist_info()
         self.sampler = sampler
         self.drop_last = drop_last

@@ -121,6 +121,12 @@ def test_no_batch_at_all_is_an_error(endless):
         next(iter(batches))
 
 
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, "x"])
+def test_a_batch_without_samples_is_an_error(batch_size):
+    with pytest.raises(ValueError, match=says(f"batch_size is {batch_size!r}", "number from 1")):
+        _loader(batch_size=batch_size)
+
+
 def test_sending_a_batch_to_a_worker_draws_nothing():
     before = torch.get_rng_state()
     batch = pickle.loads(pickle.dumps(SeededBatch([4, 2], (0, 0, 1), range(2))))
