@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = """
 import os, signal, sys, time
 rank = int(os.environ["RANK"])
-print(rank, os.environ["WORLD_SIZE"], os.environ["TORCHELASTIC_RESTART_COUNT"], *sys.argv[1:])
+said = rank, os.environ["WORLD_SIZE"], os.environ["TORCHELASTIC_RESTART_COUNT"], *sys.argv[1:]
+# In one piece: the processes write to the same pipe.
+os.write(1, (" ".join(map(str, said)) + "\\n").encode())
 code = int(sys.argv[1:][rank])
 if code < 0:
     os.kill(os.getpid(), -code)
