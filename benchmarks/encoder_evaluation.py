@@ -107,7 +107,7 @@ def make_captions(count: int, kind: str, seed: int) -> list[str]:
     return [" ".join(draw.choices(_LETTERS, k=draw.randint(*WORDS[kind]))) for _ in range(count)]
 
 
-def box_ways(rules: EncoderRules, paths: list[Path], batch: int) -> tuple[Way, Way]:
+def box_ways(rules: EncoderRules, paths: list[Path], batch: int | None) -> tuple[Way, Way]:
     """Ours and the authors'."""
     draw = np.random.default_rng(0)
     corners = draw.uniform(0, 400, (len(paths) * BOXES, 4))
@@ -125,7 +125,7 @@ def box_ways(rules: EncoderRules, paths: list[Path], batch: int) -> tuple[Way, W
 
 
 def pair_ways(
-    rules: EncoderRules, paths: list[Path], captions: list[str], batch: int
+    rules: EncoderRules, paths: list[Path], captions: list[str], batch: int | None
 ) -> tuple[Way, Way]:
     """Ours and the authors'."""
     longest = rules.encoder.text_model.max_length(rules.text_length)
@@ -198,7 +198,7 @@ def measure(case: Case, args: argparse.Namespace, folder: Path) -> dict[str, Any
 
 
 def seconds_again(
-    rules: EncoderRules, paths: list[Path], captions: list[str], batch: int, folder: Path
+    rules: EncoderRules, paths: list[Path], captions: list[str], batch: int | None, folder: Path
 ) -> list[float]:
     """Seconds of an evaluation, ranks and all, and of the same again."""
     owners = [number * len(paths) // len(captions) for number in range(len(captions))]
@@ -312,7 +312,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     names = ",".join(case.name for case in CASES)
     parser.add_argument("--cases", default=names, help=f"which, with commas, or none: {names}")
     parser.add_argument("--pictures", type=int, help="of a case: 32, with --quick 3")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures in a batch of ours")
+    parser.add_argument("--batch-size", type=int, help="pictures in a batch of ours")
     parser.add_argument("--ranks", help="PICTURESxTEXTS, with commas, or none")
     return parser.parse_args(argv)
 

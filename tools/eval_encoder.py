@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="in place of ShareGPT4V's 1,000 pictures")
     parser.add_argument("--num-classes", type=int, help="in place of ImageNet's 1,000 classes")
     parser.add_argument("--image-size", type=int, help="side of the square in generation 1, px")
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures in a batch")
+    parser.add_argument("--batch-size", type=int, help="pictures in a batch; 2 on a CPU, else 32")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16: other last digits")
     parser.add_argument("--cache", type=given_path, help="folder of features kept for other runs")
     parser.add_argument("--cache-limit", type=float, default=DEFAULT_LIMIT_GB, help="its gigabytes")

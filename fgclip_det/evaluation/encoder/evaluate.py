@@ -97,7 +97,7 @@ def evaluate_encoder(
     limit: int | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     amp: bool = False,
     progress: bool = False,
     cache: str | Path | None = None,
@@ -113,7 +113,7 @@ def evaluate_encoder(
         limit: In place of ShareGPT4V's 1,000.
         num_classes: In place of ImageNet's 1,000.
         image_size: Side of the square in generation 1, in px.
-        batch_size: Pictures that are encoded at once.
+        batch_size: Pictures that are encoded at once; None is 2 on a CPU and 32 elsewhere.
         amp: Whether to compute in bfloat16 where autocast does.
         progress: Whether to show progress bars.
         cache: Folder where features are kept for other runs, and for this one if it is killed.

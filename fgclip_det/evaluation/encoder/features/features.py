@@ -21,6 +21,9 @@ from fgclip_det.io import read_image
 _Item = TypeVar("_Item")
 # Tokens that are encoded at once, padding too: more are no faster on a CPU, but are padded more.
 _TOKENS = 4096
+# Pictures that are encoded at once: one of 1,024 patches fills a CPU alone, a GPU wants many.
+_PICTURES = {"cpu": 2}
+_PICTURES_ELSEWHERE = 32
 
 
 class Features:
@@ -31,7 +34,7 @@ class Features:
 
     Args:
         rules: Those of the protocol.
-        batch_size: Pictures that are encoded at once.
+        batch_size: Pictures that are encoded at once; None is 2 on a CPU and 32 elsewhere.
         progress: Whether to show progress bars, with the time left.
         store: Where features are looked for and kept.
 
@@ -43,10 +46,12 @@ class Features:
     def __init__(
         self,
         rules: EncoderRules,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         progress: bool = False,
         store: FeatureStore | None = None,
     ) -> None:
+        if batch_size is None:
+            batch_size = _PICTURES.get(rules.encoder.device.type, _PICTURES_ELSEWHERE)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
         self.rules = rules

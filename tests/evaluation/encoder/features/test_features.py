@@ -129,6 +129,12 @@ def test_batches_hold_so_many_tokens_padding_too() -> None:
     assert module._batches_of_tokens([], 9) == []
 
 
+def test_batches_are_small_on_a_cpu(rules: EncoderRules) -> None:
+    assert Features(rules).batch_size == 2
+    rules.encoder.to("meta")
+    assert Features(rules).batch_size == 32
+
+
 def test_pictures_are_encoded_once_and_equal_to_one_at_a_time(
     rules: EncoderRules, counted: Counted, tmp_path: Path
 ) -> None:
