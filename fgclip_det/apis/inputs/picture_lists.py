@@ -142,7 +142,7 @@ def _told(given: str | os.PathLike) -> str:
 
 def _on_disk(path: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
     try:
-        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        is_folder = _is_folder(path)
         pictures = _in_folder(path, hidden, recursive) if is_folder else [(path, _stem(path))]
     except (FileNotFoundError, NotADirectoryError):
         # In this order: a file that has such signs in its own name is that file.
@@ -161,6 +161,16 @@ def _on_disk(path: str, hidden: Iterable[str], recursive: bool) -> Iterator[tupl
             f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}{below}"
         )
     yield from pictures
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        # A link to nothing is a file that cannot be read, as it is where a folder holds it.
+        if os.path.islink(path):
+            return False
+        raise
 
 
 def _matching(pattern: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:

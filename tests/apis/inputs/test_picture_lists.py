@@ -166,3 +166,5 @@ def test_links_and_pipes_end_no_listing(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"?")
     found = [path.name for path in find_images(tmp_path)]
     assert found == ["itself.png", "nowhere.png", "pipe.png", "x.png"]
+    # What was listed may be listed again, by whoever reads it.
+    assert [Path(path).name for path in list_pictures(find_images(tmp_path))] == found
