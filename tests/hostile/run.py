@@ -97,6 +97,8 @@ def run(cases: list, root: Path, jobs: int, limits) -> Iterator[tuple]:
 
     data = Data(root / "data")
     in_fork(build, data.root)
+    # Cases may write nothing but their own folders, and so not its list of the machine's fonts.
+    in_fork(importlib.import_module, "matplotlib.font_manager")
     waiting = list(enumerate(cases))[::-1]
     running: dict[int, tuple] = {}
     while waiting or running:
