@@ -275,4 +275,6 @@ class OpenVocabTwoStageDetector(OpenVocabulary, StrictLoading, TwoStageDetector)
 
 
 def _hex(fingerprint: Tensor) -> str:
+    if fingerprint.dtype != torch.uint8 or fingerprint.ndim != 1:
+        return f"? ({tuple(fingerprint.shape)} {fingerprint.dtype} is no fingerprint)"
     return bytes(fingerprint.tolist()).hex()

@@ -9,6 +9,7 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
 from fgclip_det.encoders import FGCLIP
+from tests.messages import says
 from tests.models.detectors_for_tests import assert_same_detections, prepared, train_step
 
 
@@ -42,6 +43,14 @@ def test_weights_that_do_not_fit_are_listed(build, load):
         "size mismatch for rpn_head.rpn_cls.bias",
     ):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("odd", [torch.zeros(1, 8, dtype=torch.uint8), torch.zeros(8)])
+def test_a_fingerprint_of_another_kind_is_refused(build, odd):
+    detector = build()
+    weights = {**detector.state_dict(), "encoder_fingerprint": odd}
+    with pytest.raises(ValueError, match=says("no fingerprint", "backbone.encoder")):
+        detector.load_state_dict(weights)
 
 
 def test_weights_of_another_encoder_are_refused(build, encoder_dir, tmp_path):
