@@ -1,6 +1,6 @@
 """What tuning the bundled encoder on Shapes brings: all of its weights, or adapters.
 
-python tools/prepare_shapes.py
+python tools/prepare_shapes.py --num-pretrain-val 600
 python benchmarks/tuning_gain.py --work-dir work_dirs/tuning_gain
 
 `configs/finetune/shapes_tiny_full.py` and `shapes_tiny_lora.py` are trained at several rates. The
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "fgclip_det/assets/shapes/encoder"
 DETECTOR = ROOT / "fgclip_det/assets/shapes/detector.pth"
 NAMES = {"full": "all weights", "lora": "adapters of rank 16"}
-RATES = {"full": "3e-5,1e-4", "lora": "3e-4,1e-3"}
+RATES = {"full": "1e-5,3e-5,1e-4", "lora": "1e-4,3e-4,1e-3"}
 # Of adapters' gain over that of all weights; what novel names may lose in the mean; what may lie
 # between an encoder with adapters and the one that they are merged into.
 SHARE, LOSS, APART = 0.8, 1.0, 1e-5

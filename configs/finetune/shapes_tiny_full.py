@@ -10,7 +10,7 @@ data_root = "data/shapes/"
 batch_size = 8
 max_iters = 64
 warmup_iters = 8
-base_lr = 1e-4
+base_lr = 1e-5
 
 model = dict(
     type="FGCLIPPretrainer",
