@@ -51,6 +51,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def bundle(config: str, checkpoint: str, out: Path, images: list[Path]) -> None:
     cfg = Config.fromfile(config)
     state = load_checkpoint_file(checkpoint)["state_dict"]
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"checkpoint {checkpoint!r} holds weights that are no tensors")
     half = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
