@@ -186,7 +186,8 @@ class FGCLIP(DualEncoder):
     def tokenize(self, texts: Sequence[str], text_length: TextLength = "short") -> Tensor:
         """B strings -> (B, L) int64, cut to the length of the tower, padded to the longest."""
         longest = self.text_model.max_length(text_length)
-        rows = self.tokenizer(list(texts))["input_ids"]
+        # Without the warning that long texts would fail: they are cut.
+        rows = self.tokenizer(list(texts), verbose=False)["input_ids"]
         cut = [text for text, row in zip(texts, rows, strict=True) if len(row) > longest]
         self._warn_of_cut(cut, longest, _long_hint(text_length))
         end = self.config.text.eos_token_id

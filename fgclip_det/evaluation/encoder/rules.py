@@ -28,7 +28,6 @@ from fgclip_det.io import read_header
 
 Family = Literal["fgclip", "fgclip2", "clip", "siglip2"]
 _TOKENIZED = 4096
-_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 
 
 def family_of(encoder: FGCLIP | FGCLIP2) -> Family:
@@ -95,8 +94,6 @@ class EncoderRules:
         # An encoder without one is told of before any picture is read.
         self._tokenizer = encoder.tokenizer
         self._pad = self._tokenizer.pad_token_id
-        # transformers' own warning of long texts, which says that they would fail: they are cut.
-        self._tokenizer.deprecation_warnings[_TOO_LONG] = True
 
     @property
     def picture_settings(self) -> dict[str, Any]:
@@ -141,7 +138,8 @@ class EncoderRules:
             if len(row) == longest and (self.generation == 1 or row[-2] != self._pad)
         ]
         given = [text.lower() for text in full] if self.lowercase else full
-        return sum(len(row) > longest for row in self._tokenizer(given)["input_ids"]) if full else 0
+        ids = self._tokenizer(given, verbose=False)["input_ids"] if full else []
+        return sum(len(row) > longest for row in ids)
 
     def by_size(self, paths: Iterable[Path]) -> list[Path]:
         """Pictures in an order in which neighbours take about as many patches, for little padding.

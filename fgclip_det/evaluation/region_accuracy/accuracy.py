@@ -167,7 +167,8 @@ def long_captions(encoder: FGCLIP | FGCLIP2, texts: Sequence[str], text_length: 
     """Those of some captions that the encoder cuts, since they have too many tokens."""
     limit = encoder.text_model.max_length(text_length)
     # Both generations read captions in lower case.
-    rows = encoder.tokenizer([text.lower() for text in texts])["input_ids"] if texts else []
+    lowered = [text.lower() for text in texts]
+    rows = encoder.tokenizer(lowered, verbose=False)["input_ids"] if texts else []
     return [text for text, row in zip(texts, rows, strict=True) if len(row) > limit]
 
 

@@ -80,6 +80,16 @@ def test_too_long_captions_are_cut_and_said_once(speaking_model, recwarn):
     assert torch.isfinite(speaking_model.encode_text([caption], "long")).all()
 
 
+@pytest.mark.parametrize("limit", [77, -1])
+def test_a_limit_of_the_tokenizer_is_not_spoken_of(speaking_model, monkeypatch, limit):
+    tokenizer = speaking_model.tokenizer
+    monkeypatch.setattr(tokenizer, "model_max_length", limit)
+    monkeypatch.setattr(tokenizer, "deprecation_warnings", {})
+    speaking_model.encode_text(["a red mug " * 60], "long")
+    # Where transformers notes what it has warned of.
+    assert not tokenizer.deprecation_warnings
+
+
 def test_non_latin_text_is_encoded(speaking_model):
     features = speaking_model.encode_text(["красная кружка", "红色的杯子", "🍵"], normalize=True)
     assert torch.isfinite(features).all()

@@ -34,7 +34,7 @@ class MeanColorEncoder:
         self.sizes, self.text_calls = [], []
         self.text_model = SimpleNamespace(max_length=lambda length: {"short": 5, "long": 9}[length])
 
-    def tokenizer(self, texts):
+    def tokenizer(self, texts, verbose):
         return {"input_ids": [[0, *text.split(), 1] for text in texts]}
 
     def encode_dense(self, images):
