@@ -206,6 +206,11 @@ class Vocabulary:
             (row, told) for row, name in enumerate(self.names) for told in self._of(name).negatives
         ]
 
+    @property
+    def shown_negatives(self) -> list[bool]:
+        """Of each of `negatives` whether it is an exemplar."""
+        return [is_shown for name in self.names for is_shown in self._of(name).are_shown]
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form that `parse` reads; of pixels in memory only a digest."""
         shown = self.shown or {}

@@ -22,7 +22,8 @@ from fgclip_det.models.regions.streams import BankLogits, Stream, Streams
 # Logits that are nearer than this are ties: texts that say the same differ by their rounding.
 _TIE = 1e-4
 # With a calibration, what fits better counts in the confidence already. To beat a name then, it has
-# to be five times as likely: a slight lead is chance among look-alikes, and hides what is there.
+# to be five times as likely: a slight lead is chance among look-alikes, and hides what is there. So
+# does what is shown in any case, since an exemplar holds more than what it is to tell apart.
 _CLEARLY = log(5)
 # The best of a bank are found so many at a time.
 _BEST = 8
@@ -141,10 +142,10 @@ def log_shares(stream: Stream, rivals: Rivals) -> Tensor:
 def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
     """(K, C) bool, whether some competitor has a larger sum of weighted logits than the name.
 
-    So has a negative of one's own; those themselves are never detected. Ties beat nobody, and where
-    there is a calibration only a clear lead does. A name is better than `n` of the bank's that do
-    not compete with it: then it is beaten by the bank if the largest but `n` of the whole bank is
-    larger than it.
+    So has a negative of one's own; those themselves are never detected. Ties beat nobody, and of
+    exemplars, or where there is a calibration, only a clear lead does. A name is better than `n` of
+    the bank's that do not compete with it: then it is beaten by the bank if the largest but `n` of
+    the whole bank is larger than it.
     """
     every, weights = counted(streams, rivals)
     lead = _CLEARLY if _fitted(streams, rivals) else _TIE
@@ -152,6 +153,9 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
     names = rivals.exchanges[:, 0]
     if len(names):
         pairs = fused([stream.exchanged for stream in every], [_of(w, names) for w in weights])
+        if rivals.shown is not None:
+            clearly = _CLEARLY * _sum(_of(weight, names) for weight in weights)
+            pairs = pairs - (clearly - lead) * rivals.shown[rivals.exchanges[:, 1]]
         found = _larger(pairs, own, names) > 0
     else:
         found = torch.zeros_like(own, dtype=torch.bool)

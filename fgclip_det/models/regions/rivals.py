@@ -46,6 +46,7 @@ class Rivals:
         kinds: (H, M) bool, each set of rows of the bank that speaks for some name, once; None where
             none does.
         kinds_of: (C,) int64, which of them speaks for each name; None where none does.
+        shown: (N - M,) bool, which of the exchanged phrases are exemplars; None for none.
     """
 
     bank: Tensor
@@ -63,6 +64,7 @@ class Rivals:
     competes: Tensor | None = None
     kinds: Tensor | None = None
     kinds_of: Tensor | None = None
+    shown: Tensor | None = None
 
     @classmethod
     def of(
@@ -121,6 +123,7 @@ class Rivals:
             weights=weights,
             kinds=kinds,
             kinds_of=kinds_of,
+            shown=None if competitors.shown is None else competitors.shown[size:],
         )
 
     def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ class Competitors:
             where there is no wording, and the embeddings that were asked for are judged.
         kinds: (P, 2) int64, those of `excluded` whose row is the name with attributes added: what
             speaks for the row speaks for the name. None for none.
+        shown: (N,) bool, which of them are exemplars. None for none.
     """
 
     texts: tuple[str, ...]
@@ -43,6 +44,7 @@ class Competitors:
     region_bank: RegionBank | None = None
     names: Tensor | None = None
     kinds: Tensor | None = None
+    shown: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,6 +58,7 @@ class Competitors:
             exchanges=self.exchanges.to(device),
             names=None if self.names is None else self.names.to(device),
             kinds=None if self.kinds is None else self.kinds.to(device),
+            shown=None if self.shown is None else self.shown.to(device),
         )
 
     @classmethod
@@ -74,11 +77,13 @@ class Competitors:
         names, told = zip(*asked.vocabulary.negatives, strict=True)
         pairs = torch.stack([torch.tensor(names), torch.arange(len(names)) + len(others)], dim=1)
         exchanges = torch.cat([others.exchanges, pairs.to(none)])
+        shown = torch.tensor([False] * len(others) + asked.vocabulary.shown_negatives)
         return replace(
             others,
             texts=(*others.texts, *told),
             embeddings=torch.cat([others.embeddings, asked.negatives.to(others.embeddings)]),
             exchanges=exchanges[exchanges[:, 0].argsort(stable=True)],
+            shown=shown.to(none.device),
         )
 
     def subset(self, names: Sequence[int] | Tensor) -> Competitors:
@@ -100,6 +105,7 @@ class Competitors:
             exchanges=torch.stack([pairs[:, 0], rows + self.bank_size], dim=1),
             names=None if self.names is None else self.names[names.to(self.names.device)],
             kinds=None if self.kinds is None else _renamed(self.kinds, names),
+            shown=None if self.shown is None else self.shown[kept],
         )
 
 

@@ -225,6 +225,11 @@ class Shown:
         return (*self.not_said, *(f"not {one.name}" for one in self.not_like))
 
     @property
+    def are_shown(self) -> tuple[bool, ...]:
+        """Of each of `negatives` whether it is an exemplar."""
+        return (*(False for _ in self.not_said), *(True for _ in self.not_like))
+
+    @property
     def without_negatives(self) -> Shown:
         """The same with exemplars of it alone."""
         return replace(self, not_like=(), not_said=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,6 +170,22 @@ def test_ties_beat_nobody(head):
     assert not head.judge(regions, TEXTS[:1], IS_BASE[:1], bank).evidence.beaten.any()
     swapped = competitors(again[:0], again, (), [(name, name) for name in range(4)])
     assert not head.judge(regions, TEXTS, IS_BASE, swapped).evidence.beaten.any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("lead", "said", "shown"), [(-1.0, 0, 0), (1.0, 1, 0), (2.0, 1, 1)])
+def test_an_exemplar_beats_by_a_clear_lead_alone(lead, said, shown):
+    head = text_head()
+    texts = torch.eye(6)[:1]
+    region = regions_of(1)
+    # Logits are `temperature` times cosines: the competitor's is `lead` above the name's.
+    cosine = 0.5 + lead / head.temperature
+    region.region_embeddings = torch.tensor([[0.5, cosine, 0, 0, 0, (0.75 - cosine**2) ** 0.5]])
+    own = competitors(texts[:0], torch.eye(6)[1:2], (), [(0, 0)])
+    for is_shown, expected in ((None, said), (False, said), (True, shown)):
+        marks = None if is_shown is None else torch.tensor([is_shown])
+        evidence = head.judge(region, texts, IS_BASE[:1], replace(own, shown=marks)).evidence
+        assert evidence.beaten.tolist() == [[bool(expected)]]
 
 
 @torch.no_grad()
