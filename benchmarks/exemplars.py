@@ -192,15 +192,14 @@ def precisions(detector: OpenVocabInferencer, root: Path, draws: int) -> dict[st
     return rows
 
 
-def near_misses(
-    detector: OpenVocabInferencer, root: Path, shots: Sequence[int], number: int | None
-) -> dict[str, Any]:
-    """Near-miss alarms at 95 % recall, of one name at a time, with exemplars of what it is not.
+def near_misses(detector: OpenVocabInferencer, root: Path, number: int | None) -> dict[str, Any]:
+    """Near-miss alarms at 95 % recall, of one name at a time, told apart from what it is not.
 
-    Those are of the names that differ in one attribute; of these the ones that are most like the
-    name to the detector, on ``val_exemplars/``: what a user would click away.
+    That is of the names that differ in one attribute, from ``val_exemplars/``: the five exemplars
+    that are most like the name to the detector, which a user would click away, or one of each of
+    these names, by chance; and, as the limit, the words of what is shown.
     """
-    worst = _worst(detector, Pictures(root, "val_exemplars"))
+    near = _near(detector, Pictures(root, "val_exemplars"))
     queries = {
         part: read_queries(
             root / "annotations" / f"presence_{part}_presence.json", root / f"presence_{part}"
@@ -218,13 +217,21 @@ def near_misses(
         for part, own in queries.items()
     }
     rows = {}
-    for count in (0, *shots):
+    captions = {one.name: region_caption(one) for one in compositions()}
+    for told, chosen, by_words in (
+        ("text", {name: [] for name in NAMES}, False),
+        ("text, not 5 exemplars", {name: own[:5] for name, own in near.items()}, False),
+        ("text, not their words", {name: own[:5] for name, own in near.items()}, True),
+        ("text, not an exemplar of each", {n: _of_each(own) for n, own in near.items()}, False),
+        ("text, not the words of each", {n: _of_each(own) for n, own in near.items()}, True),
+    ):
         entries = {
-            region_caption(one): {
-                "prompts": [region_caption(one)],
-                "not_like": worst[one.name][:count],
+            captions[name]: {
+                "prompts": [captions[name]],
+                "not": [*dict.fromkeys(captions[other] for other, _ in own if by_words)],
+                "not_like": [one for _, one in own if not by_words],
             }
-            for one in compositions()
+            for name, own in chosen.items()
         }
         values = Values(detector, Vocabulary.parse(entries), "score")
         best: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -234,15 +241,18 @@ def near_misses(
                 for query, column in zip(picture.queries, table.T, strict=True):
                     best[part, query.kind].append(float(column.max()))
         threshold = threshold_at_recall(np.array(best["val", "present"]))
-        rows[f"text, {count} exemplars of what it is not"] = {
+        rows[told] = {
             kind: round(100 * float((np.array(best["test", kind]) >= threshold).mean()), 2)
             for kind in ("present", "near_miss", "absent")
         }
     return rows
 
 
-def _worst(detector: OpenVocabInferencer, pictures: Pictures) -> dict[str, list[Exemplar]]:
-    """Of each name the exemplars of others, one attribute away, that fit it best, best first."""
+Named = tuple[str, Exemplar]
+
+
+def _near(detector: OpenVocabInferencer, pictures: Pictures) -> dict[str, list[Named]]:
+    """Of each name the exemplars of others, one attribute away; those that fit it best first."""
     every = [(name, one) for name, own in pictures.exemplars().items() for one in own]
     shown = {str(row): {"like": one} for row, (_, one) in enumerate(every)}
     seen = detector.looking.encode(Vocabulary.parse(shown)).embeddings
@@ -255,8 +265,14 @@ def _worst(detector: OpenVocabInferencer, pictures: Pictures) -> dict[str, list[
             if len({*other.split()} - {*name.split()}) == 1
         ]
         near.sort(key=lambda row, column=column: -float(cosines[row, column]))
-        found[name] = [every[row][1] for row in near]
+        found[name] = [every[row] for row in near]
     return found
+
+
+def _of_each(own: Sequence[Named]) -> list[Named]:
+    """One of each name, by chance."""
+    order = np.random.default_rng(0).permutation(len(own))
+    return [*{own[row][0]: own[row] for row in order}.values()]
 
 
 def own_pictures(detector: OpenVocabInferencer, root: Path, number: int) -> dict[str, Any]:
@@ -315,7 +331,7 @@ def main(argv: list[str] | None = None) -> None:
     detector = OpenVocabInferencer(device="cpu")
     made = {
         "AP50": lambda: precisions(detector, args.shapes, args.draws),
-        "alarms": lambda: near_misses(detector, args.shapes, (5,), args.asked),
+        "alarms": lambda: near_misses(detector, args.shapes, args.asked),
         "own": lambda: own_pictures(detector, args.shapes, args.own),
     }
     results: dict[str, Any] = {name: made[name]() for name in args.tables}

@@ -30,10 +30,12 @@ def test_exemplars_of_what_a_name_is_not_differ_in_one_word(tmp_path):
     generate(tmp_path, {"val_exemplars": 12}, seed=1)
     pictures = exemplars.Pictures(tmp_path, "val_exemplars")
     names = {one: name for name, own in pictures.exemplars().items() for one in own}
-    worst = exemplars._worst(OpenVocabInferencer(device="cpu"), pictures)
-    for name, own in worst.items():
-        assert all(len({*names[one].split()} - {*name.split()}) == 1 for one in own)
-    assert any(worst.values())
+    near = exemplars._near(OpenVocabInferencer(device="cpu"), pictures)
+    for name, own in near.items():
+        assert all(len({*other.split()} - {*name.split()}) == 1 for other, _ in own)
+        assert all(names[one] == other for other, one in own)
+        assert len(exemplars._of_each(own)) == len({other for other, _ in own})
+    assert any(near.values())
 
 
 def test_settings_are_told_apart():
