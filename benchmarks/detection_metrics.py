@@ -3,7 +3,7 @@
 Each way runs in processes of its own, round by round in turns. Ours is everything that
 `compute_metrics` does with stored predictions. The library's own way is what a user of it writes:
 results as dictionaries, `loadRes`, `evaluate`, `accumulate`, for boxes of every size at 100
-detections; the dictionaries are there before its time starts. Numbers are compared first.
+detections. Both begin with arrays, as a detector gives them. Numbers are compared first.
 
     python benchmarks/detection_metrics.py
     python benchmarks/detection_metrics.py --cases ov_coco --pycocotools
@@ -190,14 +190,16 @@ def library_call(made: MadeUp, path: Path, name: str) -> Callable[[], float]:
     """A library's own way on OV-COCO; gives the mean AP in percent."""
     package = counting_library(name)
     truth = read_json(str(path), "annotation file", max_bytes=None)
-    results = [
-        {"image_id": image["id"], "category_id": label + 1, "score": score, "bbox": box}
-        for image, (corners, scores, labels) in zip(made.images, made.found, strict=True)
-        for box, score, label in zip(_xywh(corners), scores.tolist(), labels.tolist(), strict=True)
-    ]
-    made.found.clear()
+    found = [*zip(made.images, made.found, strict=True)]
 
     def call() -> float:
+        results = [
+            {"image_id": image["id"], "category_id": label + 1, "score": score, "bbox": box}
+            for image, (corners, *given) in found
+            for box, score, label in zip(
+                _xywh(corners), *map(np.ndarray.tolist, given), strict=True
+            )
+        ]
         with contextlib.redirect_stdout(io.StringIO()):
             index = package.index()
             index.dataset = truth
