@@ -1,9 +1,10 @@
-"""Kinds of files among what users give, told by how their names end."""
+"""Kinds of things among what users give, most told by how their names end."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_EXTENSIONS = (
@@ -29,3 +30,18 @@ def is_webcam(source: str | os.PathLike) -> bool:
 def is_url(path: object) -> bool:
     """Whether it is an ``http://`` or ``https://`` address."""
     return isinstance(path, str) and path.lower().startswith(("http://", "https://"))
+
+
+def is_folder(path: str) -> bool:
+    """Whether it is a folder.
+
+    Raises:
+        OSError: There is no such path, or it cannot be looked at. A link to nothing is a file that
+            cannot be read, as it is where a folder holds it.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        if os.path.islink(path):
+            return False
+        raise

@@ -7,7 +7,6 @@ A file of several frames, such as a GIF, is one picture, its first, wherever it 
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from fgclip_det.apis.argument_checks import check_path
 from fgclip_det.apis.inputs.addresses import name_of_address, read_address, shown
-from fgclip_det.apis.inputs.kinds import EXTENSIONS, is_url, is_video
+from fgclip_det.apis.inputs.kinds import EXTENSIONS, is_folder, is_url, is_video
 from fgclip_det.apis.inputs.patterns import is_pattern, matches
 from fgclip_det.apis.inputs.piped import STANDARD_INPUT, PipedPicture, read_standard_input
 from fgclip_det.io import check_padded_size, read_image, to_rgb
@@ -142,8 +141,8 @@ def _told(given: str | os.PathLike) -> str:
 
 def _on_disk(path: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
     try:
-        is_folder = _is_folder(path)
-        pictures = _in_folder(path, hidden, recursive) if is_folder else [(path, _stem(path))]
+        single = [(path, _stem(path))]
+        pictures = _in_folder(path, hidden, recursive) if is_folder(path) else single
     except (FileNotFoundError, NotADirectoryError):
         # In this order: a file that has such signs in its own name is that file.
         if is_pattern(path):
@@ -161,16 +160,6 @@ def _on_disk(path: str, hidden: Iterable[str], recursive: bool) -> Iterator[tupl
             f"folder {path!r} holds no picture: looked for {', '.join(EXTENSIONS)}{below}"
         )
     yield from pictures
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:
-        # A link to nothing is a file that cannot be read, as it is where a folder holds it.
-        if os.path.islink(path):
-            return False
-        raise
 
 
 def _matching(pattern: str, hidden: Iterable[str], recursive: bool) -> Iterator[tuple[str, str]]:
