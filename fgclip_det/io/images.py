@@ -124,13 +124,19 @@ def read_image(path: str | os.PathLike, orientation: Orientation = "shown") -> n
         return to_rgb(_turned(image, orientation))
 
 
-def decode_image(data: bytes, where: str, orientation: Orientation = "stored") -> np.ndarray:
+def decode_image(
+    data: bytes,
+    where: str,
+    orientation: Orientation = "stored",
+    most_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
     """As `read_image`, of the bytes of a file, such as one that lies in an archive.
 
     Args:
         data: Of the file.
         where: What it is called in messages, such as ``picture 'a.jpg' of 'b.tar'``.
         orientation: As of `read_image`.
+        most_pixels: Pictures of more are not decoded.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -142,8 +148,15 @@ def decode_image(data: bytes, where: str, orientation: Orientation = "stored") -
         raise ValueError(f"orientation {orientation!r} is unknown: choose 'shown' or 'stored'")
     if not data:
         raise ValueError(f"{where} is empty: copy it again")
+    width = height = 0
     with _decoded(io.BytesIO(data), where) as image:
-        return to_rgb(_turned(image, orientation))
+        width, height = image.size
+        if width * height <= most_pixels:
+            return to_rgb(_turned(image, orientation))
+    raise ValueError(
+        f"{where} has {width} x {height} pixels, more than {most_pixels / 1e6:g} million: make it "
+        "smaller"
+    )
 
 
 @contextmanager
