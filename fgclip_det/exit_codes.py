@@ -47,6 +47,7 @@ _LONGEST_ERROR = 1800
 _SOON = 0.02
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _VIDEO = ("av", "supervision", "trackers")
+_WEB = ("fastapi", "nicegui", "socketio", "starlette", "uvicorn")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
 # What MMEngine raises where a config holds what it does not expect.
 _OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
@@ -172,6 +173,8 @@ def import_advice(error: ImportError) -> str | None:
         mend = f"pip install 'fgclip_det[openmmlab]', or {mend}"
     elif name in _VIDEO:
         mend = "pip install 'fgclip_det[video]'"
+    elif name in _WEB:
+        mend = 'pip install "fgclip_det[web]"'
     if str(error).endswith(mend):  # whoever imported it has said so
         return str(error)
     return f"{name or 'a package'} cannot be imported ({error}): {mend}"

@@ -62,6 +62,8 @@ EXCEPTIONS = {
     ("fgclip_det/vocabulary/region_bank.py", "load_file"): _TENSORS,
     ("fgclip_det/vocabulary/text_embeddings.py", "load_file"): _TENSORS,
     ("fgclip_det/vocabulary/text_embeddings.py", "save"): "its own, which writes through io",
+    ("fgclip_det/web/heat.py", "save"): "to memory",
+    ("fgclip_det/web/pictures.py", "save"): "to memory",
     ("tools/bundle_model.py", "shutil.copytree"): "into this clone, where git tells what changed",
     ("tools/bundle_model.py", "torch.save"): "to memory",
     ("tools/make_region_bank.py", "save"): "of RegionBank, which writes through io",

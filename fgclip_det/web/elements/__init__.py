@@ -1,0 +1,1 @@
+"""Elements of the page that have a half in the browser."""

@@ -1,0 +1,196 @@
+// A picture, what was found in it, and what can be done with it: pointer, touch and keys.
+const LEAST_DRAG = 5; // pixels of the screen; less is a click
+
+export default {
+  template: `
+    <figure class="picture">
+      <div ref="frame" class="frame" :class="{drawing}" :style="{aspectRatio: size[0] + ' / ' + size[1]}"
+           @pointerdown="down" @pointermove="move" @pointerup="up" @pointercancel="drag = null"
+           @pointerleave="leave" @keydown="key" @focusin="focus" @focusout="tip = null">
+        <img :src="src" :alt="name" draggable="false">
+        <img v-if="layer" class="layer" :src="layer" alt="">
+        <div class="overlay" v-html="svg"></div>
+        <div v-if="drag && drag.moved" class="drag" :style="dragStyle"></div>
+        <div v-if="busy" class="busy" role="status"><span class="spin"></span>{{ busy }}</div>
+        <div v-if="tip && !menu" class="tip" :style="tipStyle">
+          <b><i :style="{background: tip.color}"></i>{{ tip.number }} {{ tip.short }}</b>
+          <span v-for="line in tip.lines">{{ line }}</span>
+        </div>
+      </div>
+      <div v-if="menu" ref="menu" class="menu" role="dialog" :aria-label="menu.title" @keydown.esc.stop="close">
+        <b>{{ menu.title }}</b>
+        <span v-for="line in menu.lines" class="line">{{ line }}</span>
+        <label>name <input v-model="menu.name" maxlength="200" @keydown.enter.prevent="send('like')"></label>
+        <div class="buttons">
+          <button type="button" class="main" @click="send('like')">Use as example</button>
+          <button type="button" v-if="menu.found" @click="send('unlike')">Not this</button>
+          <button type="button" v-if="menu.found" @click="send('heat')">Heat map</button>
+          <button type="button" @click="close">Close</button>
+        </div>
+      </div>
+      <figcaption>
+        <span class="file" :title="name">{{ name }}</span>
+        <span class="told">{{ told }}</span>
+        <button type="button" class="quiet" :aria-pressed="drawing" title="Draw a box around an example (with a mouse: just drag)" @click="drawing = !drawing">draw</button>
+        <button type="button" v-if="layer" class="quiet" @click="$emit('heat', {name: ''})">no map</button>
+        <button type="button" class="quiet" :aria-label="'remove ' + name" @click="$emit('removed', {})">remove</button>
+      </figcaption>
+      <div v-if="layer" class="told caption">{{ caption }}</div>
+      <ol v-if="rows.length" class="rows">
+        <li v-for="(row, place) in rows" :key="place" @pointerenter="light(place)" @pointerleave="light(null)" @click="open(place)">
+          <i :style="{background: row.color}"></i>{{ row.number }} <span>{{ row.short }}</span> {{ row.certainty }}
+        </li>
+      </ol>
+    </figure>`,
+  props: {
+    src: String, name: String, size: Array, svg: String, rows: Array, told: String,
+    layer: String, caption: String, busy: String,
+  },
+  emits: ["resized", "like", "unlike", "heat", "removed"],
+  data: () => ({ tip: null, at: [0, 0], menu: null, drag: null, drawing: false, width: 0 }),
+  computed: {
+    tipStyle() {
+      const [x, y] = this.at;
+      const side = x > this.width / 2 ? { right: this.width - x + 8 + "px" } : { left: x + 8 + "px" };
+      return { ...side, top: y + 12 + "px" };
+    },
+    dragStyle() {
+      const { from, to } = this.drag;
+      return {
+        left: Math.min(from[0], to[0]) + "px", top: Math.min(from[1], to[1]) + "px",
+        width: Math.abs(from[0] - to[0]) + "px", height: Math.abs(from[1] - to[1]) + "px",
+      };
+    },
+  },
+  mounted() {
+    this.observer = new ResizeObserver(() => {
+      const width = Math.round(this.$refs.frame.clientWidth);
+      if (Math.abs(width - this.width) < 4 || !width) return;
+      this.width = width;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.$emit("resized", { width }), 60);
+    });
+    this.observer.observe(this.$refs.frame);
+  },
+  unmounted() {
+    this.observer.disconnect();
+    clearTimeout(this.timer);
+  },
+  methods: {
+    place(event) {
+      const frame = this.$refs.frame.getBoundingClientRect();
+      const cut = (value, most) => Math.min(Math.max(value, 0), most);
+      return [cut(event.clientX - frame.left, frame.width), cut(event.clientY - frame.top, frame.height)];
+    },
+    rowOf(event) {
+      const box = event.target.closest?.("[data-row]");
+      return box ? Number(box.dataset.row) : null;
+    },
+    down(event) {
+      if (event.button !== 0 || (event.pointerType === "touch" && !this.drawing)) return;
+      const from = this.place(event);
+      this.drag = { from, to: from, moved: false, row: this.rowOf(event) };
+      this.$refs.frame.setPointerCapture(event.pointerId);
+    },
+    move(event) {
+      this.at = this.place(event);
+      if (this.drag) {
+        this.drag.to = this.at;
+        const far = Math.max(...this.at.map((value, axis) => Math.abs(value - this.drag.from[axis])));
+        this.drag.moved = this.drag.moved || far > LEAST_DRAG;
+        this.tip = null;
+        return;
+      }
+      const row = this.rowOf(event);
+      this.light(row);
+      this.tip = row === null ? null : this.rows[row];
+    },
+    up(event) {
+      const drag = this.drag;
+      this.drag = null;
+      if (!drag) {
+        const row = this.rowOf(event); // a touch
+        if (row !== null) this.open(row);
+        return;
+      }
+      if (!drag.moved) {
+        if (drag.row !== null) this.open(drag.row);
+        else this.menu = null;
+        return;
+      }
+      const scale = this.size[0] / this.$refs.frame.clientWidth;
+      const xs = [drag.from[0], drag.to[0]].sort((a, b) => a - b);
+      const ys = [drag.from[1], drag.to[1]].sort((a, b) => a - b);
+      this.drawing = false;
+      this.ask({
+        box: [xs[0], ys[0], xs[1], ys[1]].map((value) => Math.round(value * scale * 10) / 10),
+        name: "this", title: "A new example", lines: ["What is it called?"], found: false,
+      });
+    },
+    leave() {
+      if (this.drag) return;
+      this.tip = null;
+      this.light(null);
+    },
+    light(row) {
+      for (const one of this.$refs.frame.querySelectorAll(".box, .label"))
+        one.classList.toggle("lit", row !== null && Number(one.dataset.row) === row);
+    },
+    boxes() {
+      return [...this.$refs.frame.querySelectorAll(".box")].sort((a, b) => a.dataset.row - b.dataset.row);
+    },
+    focus(event) {
+      const row = this.rowOf(event);
+      if (row === null) return;
+      const frame = this.$refs.frame.getBoundingClientRect();
+      const box = event.target.getBoundingClientRect();
+      this.at = [box.left - frame.left + box.width / 2, box.bottom - frame.top];
+      this.tip = this.rows[row];
+      this.light(row);
+    },
+    key(event) {
+      const row = this.rowOf(event);
+      if (row === null) return;
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const boxes = this.boxes();
+      if (step || event.key === "Home" || event.key === "End") {
+        event.preventDefault();
+        const next = event.key === "Home" ? 0 : event.key === "End" ? -1 : (row + step) % boxes.length;
+        boxes.forEach((one) => one.setAttribute("tabindex", "-1"));
+        boxes.at(next).setAttribute("tabindex", "0");
+        boxes.at(next).focus();
+      } else if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        this.open(row);
+      } else if (event.key === "Escape") {
+        this.tip = null;
+      }
+    },
+    open(place) {
+      const row = this.rows[place];
+      if (!row) return;
+      this.ask({ ...row, title: `${row.number} ${row.short}`, found: true, place });
+    },
+    ask(menu) {
+      this.menu = { ...menu };
+      this.tip = null;
+      this.$nextTick(() => {
+        const input = this.$refs.menu?.querySelector("input");
+        input?.focus();
+        if (!menu.found) input?.select();
+      });
+    },
+    send(kind) {
+      const { name, box } = this.menu;
+      // A name that was typed is an example's; what is found keeps the one it was found by.
+      const own = kind === "like" ? name : this.rows[this.menu.place]?.name ?? name;
+      this.$emit(kind, kind === "heat" ? { name: own } : { name: own, box });
+      this.close();
+    },
+    close() {
+      const place = this.menu?.place;
+      this.menu = null;
+      if (place !== undefined) this.$nextTick(() => this.boxes()[place]?.focus());
+    },
+  },
+};
