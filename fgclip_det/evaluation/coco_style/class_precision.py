@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,14 +57,12 @@ class Detections:
         # One by one: pycocotools 2.0.11 counts in uint8, and fails on more than 255 masks at once.
         return np.array([float(area(mask)) for mask in chosen])
 
-    def places(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """The entries of COCO results that tell where some detections are, and how large."""
-        if self.boxes is not None:
-            key, values = "bbox", self.boxes[rows].astype(np.float64).tolist()
-        else:
-            key, values = "segmentation", [self.masks[row] for row in rows]
+    def places(self, rows: np.ndarray) -> tuple[str, list[Any], list[float]]:
+        """Where some detections are, by its key in COCO's results, and their areas."""
         sizes = self.sizes(rows).tolist()
-        return [{key: value, "area": size} for value, size in zip(values, sizes, strict=True)]
+        if self.boxes is not None:
+            return "bbox", self.boxes[rows].astype(np.float64).tolist(), sizes
+        return "segmentation", [self.masks[row] for row in rows], sizes
 
 
 def annotations_by_category(ground_truth: COCO) -> dict[Any, list[dict[str, Any]]]:
@@ -75,6 +74,19 @@ def annotations_by_category(ground_truth: COCO) -> dict[Any, list[dict[str, Any]
     return dict(found)
 
 
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """A million dictionaries without a circle among them would be searched again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
 def class_precision(
     library: Library,
     truth: Sequence[Mapping[str, Any]],
@@ -114,11 +126,9 @@ def class_precision(
         {**one, "id": index, "image_id": number[one["image_id"]], "category_id": _CATEGORY}
         for index, one in enumerate(truth, 1)
     ]
-    columns = (
-        detections.images[rows].tolist(),
-        detections.scores[rows].tolist(),
-        detections.places(rows),
-    )
+    place_key, *places = detections.places(rows)
+    columns = detections.images[rows].tolist(), detections.scores[rows].tolist(), *places
+    # Each at once: there may be a million of them.
     found = [
         {
             "id": index,
@@ -127,9 +137,10 @@ def class_precision(
             "score": score,
             "iscrowd": 0,
             "lvis_mark": image in not_exhaustive,
-            **place,
+            place_key: place,
+            "area": size,
         }
-        for index, (image, score, place) in enumerate(zip(*columns, strict=True), 1)
+        for index, (image, score, place, size) in enumerate(zip(*columns, strict=True), 1)
     ]
     return _evaluate(library, entries, wanted, found, max_detections, kind)
 
