@@ -14,6 +14,12 @@ from fgclip_det.web.question import Example, Question
 _DEBOUNCE = 20
 
 
+class _Slider(ui.slider):
+    """One whose browser is not sent what it has just said, which would undo keys in between."""
+
+    LOOPBACK = False
+
+
 class Controls:
     """The fields; `question` is what they say.
 
@@ -104,7 +110,7 @@ class Controls:
             self._value = ui.label("").classes("value")
             reset = ui.button("default", on_click=self._reset)
             reset.props("flat dense no-caps")
-        self.slider = ui.slider(min=0, max=1, step=0.01, value=0.5, on_change=self._slid)
+        self.slider = _Slider(min=0, max=1, step=0.01, value=0.5, on_change=self._slid)
         self.slider.props('aria-label="least confidence or score" dense').mark("threshold")
 
     # What asks is awaited by whoever calls these.
