@@ -54,7 +54,8 @@ def test_chosen_on_one_split_and_reported_on_the_other(
     (tmp_path / "fg_ovd/train_1_attributes.json").touch()
     out = tmp_path / "gain.json"
     places = ["--data", str(tmp_path), "--work-dir", str(tmp_path / "work"), "--out", str(out)]
-    assert benchmark.main(places) == 0
+    rates = ["--full", "3e-5,1e-4", "--lora", "3e-4,1e-3"]
+    assert benchmark.main([*places, *rates]) == 0
     seeds = ("1", "2")
     assert trained == [
         *("full_3e-5_0", "full_1e-4_0", *(f"full_3e-5_{seed}" for seed in seeds)),
