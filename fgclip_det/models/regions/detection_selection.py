@@ -102,20 +102,20 @@ def _candidates(
             block = Ranked(block, {"scores": block})
         rank, values, places, count = block
         total = len(rank) if places is None else count
-        # The largest of several numbers is NaN if one of them is.
-        if rank.numel() and rank.max().isnan():
+        # What is NaN is not below a threshold, and is refused.
+        if class_agnostic and rank.numel():
+            # Of one box in several categories only the best can survive; NaN is the best.
+            best, columns = rank.max(dim=1)
+            rows = (~(best <= score_thr)).nonzero().squeeze(1)
+            columns = columns[rows]
+        else:
+            rows, columns = (~(rank <= score_thr)).nonzero(as_tuple=True)
+        if rank[rows, columns].isnan().any():
             raise ValueError(
                 f"scores of {int(rank.isnan().any(dim=1).sum())} of {total} boxes are NaN: "
                 "the weights of the detector or the encoder, or the text embeddings, hold NaN or "
                 "infinite values"
             )
-        if class_agnostic and rank.numel():
-            # Of one box in several categories only the best can survive.
-            best, columns = rank.max(dim=1)
-            rows = (best > score_thr).nonzero().squeeze(1)
-            columns = columns[rows]
-        else:
-            rows, columns = (rank > score_thr).nonzero(as_tuple=True)
         own = [matrix[rows, columns] for matrix in (rank, *values.values())]
         found.append(((rows if places is None else places[rows]) + start, columns, *own))
         start += total

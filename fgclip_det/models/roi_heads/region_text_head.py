@@ -22,7 +22,8 @@ from fgclip_det.models.roi_heads.settings import (
     check_temperature,
     check_test_cfg,
 )
-from fgclip_det.models.roi_heads.zero_shot_classifier import cosine_logits
+from fgclip_det.models.roi_heads.unit_rows import UnitRows
+from fgclip_det.models.roi_heads.zero_shot_classifier import cosines
 
 _FUSIONS = ("geometric_mean", "ensemble")
 _TEST_CFG: dict[str, Any] = {
@@ -90,6 +91,7 @@ class RegionTextHead(JudgingHead, BaseModule):
         self.alpha = alpha
         self.beta = beta
         self.one_label = one_label
+        self._unit_rows = UnitRows()
         self.test_cfg = _completed("test_cfg", {} if test_cfg is None else test_cfg, _TEST_CFG)
         self.test_cfg["nms"] = _completed("test_cfg.nms", self.test_cfg["nms"], _TEST_CFG["nms"])
         check_test_cfg(self.test_cfg)
@@ -101,7 +103,8 @@ class RegionTextHead(JudgingHead, BaseModule):
     def _scores(
         self, regions: Regions, text_embeddings: Tensor, is_base: Tensor, classes: Tensor | None
     ) -> Tensor:
-        logits = cosine_logits(regions.region_embeddings, text_embeddings, self.temperature)
+        directions = self._unit_rows(text_embeddings)
+        logits = cosines(regions.region_embeddings, directions, self.temperature)
         det, vlm = self._detector_scores(regions, classes), logits.softmax(dim=-1)
         return geometric_score_ensemble(det, vlm, self.alpha, self.beta, is_base)
 

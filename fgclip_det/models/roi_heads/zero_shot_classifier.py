@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from fgclip_det.models.roi_heads.settings import check_bool, check_count, check_temperature
+from fgclip_det.models.roi_heads.unit_rows import UnitRows
 
 
 @MODELS.register_module()
@@ -48,6 +49,7 @@ class ZeroShotClassifier(BaseModule):
             self.fixed_temperature = float(temperature)
             self.register_buffer("background_embedding", background)
         self.learned = learned
+        self._unit_rows = UnitRows()
 
     @property
     def temperature(self) -> Tensor | float:
@@ -76,23 +78,21 @@ class ZeroShotClassifier(BaseModule):
         """
         dim = self.background_embedding.numel()
         _check_dims(dim, embeddings, text_embeddings)
-        background = self.background_embedding.float()[None]
-        classes = torch.cat([text_embeddings.to(background), background])
-        return cosine_logits(embeddings, classes, self.temperature)
+        background = self.background_embedding
+        classes = self._unit_rows(text_embeddings.to(background.device), background)
+        return cosines(embeddings, classes, self.temperature)
 
     def probabilities(self, embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """Softmax of `forward` without its last column: (K, C) float32, rows sum to less than 1."""
         return self(embeddings, text_embeddings).softmax(dim=-1)[:, :-1]
 
 
-def cosine_logits(
-    embeddings: Tensor, text_embeddings: Tensor, temperature: Tensor | float
-) -> Tensor:
+def cosines(embeddings: Tensor, directions: Tensor, temperature: Tensor | float) -> Tensor:
     """Cosines times a temperature.
 
     Args:
         embeddings: (K, D), of any length each.
-        text_embeddings: (C, D), of any length each.
+        directions: (C, D) float32 of unit length, of `UnitRows`.
         temperature: What cosines are multiplied by.
 
     Returns:
@@ -101,11 +101,10 @@ def cosine_logits(
     Raises:
         ValueError: The two differ in D.
     """
-    _check_dims(embeddings.shape[-1], embeddings, text_embeddings)
+    _check_dims(embeddings.shape[-1], embeddings, directions)
     with torch.autocast(embeddings.device.type, enabled=False):
-        texts = F.normalize(text_embeddings.float(), dim=-1)
         # On the few embeddings, not on the cosines with thousands of texts.
-        return F.normalize(embeddings.float(), dim=-1) * temperature @ texts.T
+        return F.normalize(embeddings.float(), dim=-1) * temperature @ directions.T
 
 
 def _check_dims(dim: int, embeddings: Tensor, text_embeddings: Tensor) -> None:

@@ -1,0 +1,68 @@
+"""Text embeddings at unit length, made once for all pictures that are asked for them."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Up to this many numbers, 64 MB of them, are kept.
+_MOST_KEPT = 1 << 24
+
+
+class UnitRows:
+    """(C, D) embeddings at unit length, and those of the last call kept.
+
+    One vocabulary is asked of one picture after another. Where it has ten thousand names, their
+    lengths take as long as the cosines of a small picture's regions.
+
+    Kept is what the very same tensor gave, as long as nobody writes into it. As autograd does, it
+    learns of writes by the tensor's version: what is written past that, through ``.data`` or the
+    memory shared with NumPy, it does not see.
+    """
+
+    def __init__(self) -> None:
+        self._of: weakref.ref[Tensor] | None = None
+        self._state: tuple[int, int, int] | None = None
+        self._rows: Tensor | None = None
+
+    def __call__(self, embeddings: Tensor, last: Tensor | None = None) -> Tensor:
+        """Unit rows.
+
+        Args:
+            embeddings: (C, D), of any length each.
+            last: (D,), one more row, which may be another each time; None for none.
+
+        Returns:
+            (C, D) or (C + 1, D) float32, not to be written into; the next call may.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            if embeddings.numel() <= _MOST_KEPT and _may_keep(embeddings):
+                return self._kept(embeddings, last)
+            parts = [embeddings] if last is None else [embeddings, last[None]]
+            return F.normalize(torch.cat([part.float() for part in parts]), dim=-1)
+
+    def _kept(self, embeddings: Tensor, last: Tensor | None) -> Tensor:
+        size = len(embeddings) + (last is not None)
+        state = embeddings._version, embeddings.data_ptr(), size
+        if self._of is None or self._of() is not embeddings or self._state != state:
+            self._rows = embeddings.new_empty(size, embeddings.shape[1], dtype=torch.float32)
+            self._rows[: len(embeddings)] = F.normalize(embeddings.float(), dim=-1)
+            self._of, self._state = weakref.ref(embeddings), state
+        rows = self._rows
+        if last is not None:
+            rows[-1] = F.normalize(last.float(), dim=-1)
+        return rows
+
+    def __reduce__(self) -> tuple:
+        # A copy, and what is pickled, begins with nothing: weak references cannot be pickled.
+        return UnitRows, ()
+
+
+def _may_keep(embeddings: Tensor) -> bool:
+    # Where gradients flow, the graph would hold rows that the next call writes into; tensors of
+    # inference mode have no version and cannot be written into later.
+    inference = torch.is_inference_mode_enabled() or embeddings.is_inference()
+    return not (torch.is_grad_enabled() or inference or torch.compiler.is_compiling())
