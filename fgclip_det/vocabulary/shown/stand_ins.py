@@ -49,7 +49,7 @@ class ExemplarSettings:
         ValueError: One is out of range.
     """
 
-    text_weight: float = 0.75
+    text_weight: float = 0.9
     ridge: float = 3.0
     centring: float = 0.0
     surround: float = 3.0
