@@ -4,7 +4,7 @@ Each client loads the page, opens its WebSocket, sends a picture of its own, and
 again and again; each answer is compared with that of the Python interface, box by box. Memory is
 the server's resident set, after a quarter of the time and at the end.
 
-    python benchmarks/web_clients.py --clients 50 --seconds 60 > benchmarks/results/web_cpu.md
+    python benchmarks/web_clients.py --clients 50 --seconds 600 > benchmarks/results/web_cpu.md
 """
 
 from __future__ import annotations
