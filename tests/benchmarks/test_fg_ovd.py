@@ -35,6 +35,12 @@ def test_captions_are_as_many_and_as_long_as_fg_ovd_s(benchmark: ModuleType) -> 
     assert [len(row) - 2 for row in tokens] == [len(text.split()) for text in captions[:20]]
 
 
+def test_words_that_captions_begin_with_alike_are_counted(benchmark: ModuleType) -> None:
+    assert benchmark.shared_share([["a b c", "a b d"]]) == pytest.approx(2 / 6)
+    assert benchmark.shared_share([["a b"], ["a b"]]) == 0
+    assert benchmark.shared_share([["a b", "a b c"], ["b a", "a b"]]) == pytest.approx(2 / 9)
+
+
 def test_quick_run_counts_what_each_way_does(
     benchmark: ModuleType,
     tmp_path: Path,
