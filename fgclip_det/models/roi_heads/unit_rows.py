@@ -24,9 +24,8 @@ class UnitRows:
     """
 
     def __init__(self) -> None:
-        self._of: weakref.ref[Tensor] | None = None
-        self._state: tuple[int, int, int] | None = None
-        self._rows: Tensor | None = None
+        # In one piece: another thread may ask for another vocabulary meanwhile.
+        self._last: tuple[weakref.ref[Tensor], tuple[int, int, int], Tensor] | None = None
 
     def __call__(self, embeddings: Tensor, last: Tensor | None = None) -> Tensor:
         """Unit rows.
@@ -47,11 +46,11 @@ class UnitRows:
     def _kept(self, embeddings: Tensor, last: Tensor | None) -> Tensor:
         size = len(embeddings) + (last is not None)
         state = embeddings._version, embeddings.data_ptr(), size
-        if self._of is None or self._of() is not embeddings or self._state != state:
-            self._rows = embeddings.new_empty(size, embeddings.shape[1], dtype=torch.float32)
-            self._rows[: len(embeddings)] = F.normalize(embeddings.float(), dim=-1)
-            self._of, self._state = weakref.ref(embeddings), state
-        rows = self._rows
+        of, before, rows = self._last or (None, None, None)
+        if of is None or of() is not embeddings or before != state:
+            rows = embeddings.new_empty(size, embeddings.shape[1], dtype=torch.float32)
+            rows[: len(embeddings)] = F.normalize(embeddings.float(), dim=-1)
+            self._last = weakref.ref(embeddings), state, rows
         if last is not None:
             rows[-1] = F.normalize(last.float(), dim=-1)
         return rows

@@ -1,5 +1,7 @@
 import copy
 import pickle
+import sys
+import threading
 
 import pytest
 import torch
@@ -109,3 +111,27 @@ def test_a_tensor_that_is_gone_leaves_no_rows_to_another(texts: torch.Tensor) ->
         some = torch.randn(7, 24, generator=torch.Generator().manual_seed(seed))
         assert torch.equal(rows(some), F.normalize(some, dim=-1))
         del some
+
+
+def test_threads_that_ask_for_different_vocabularies() -> None:
+    before, wrong = sys.getswitchinterval(), []
+    rows, background = UnitRows(), torch.ones(24)
+
+    def ask(seed: int) -> None:
+        texts = torch.randn(7, 24, generator=torch.Generator().manual_seed(seed))
+        expected = F.normalize(torch.cat([texts, background[None]]), dim=-1)
+        with torch.no_grad():
+            wrong.extend(
+                seed for _ in range(300) if not torch.equal(rows(texts, background), expected)
+            )
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
