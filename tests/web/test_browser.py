@@ -48,6 +48,13 @@ def ask(page, text: str) -> None:
     )
 
 
+def shots() -> Path:
+    """Where pictures of the page are kept, to be looked at."""
+    folder = ROOT / "outputs" / "web"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def labels(page) -> list[str]:
     return page.locator("svg.found .label text").all_text_contents()
 
@@ -96,9 +103,7 @@ def test_it_fits_the_screen(visit, width: int, scheme: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     dark = page.evaluate("document.body.classList.contains('body--dark')")
     assert dark is (scheme == "dark")
-    folder = ROOT / "outputs" / "web"
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(folder / f"page_{width}_{scheme}.png"), full_page=True)
+    page.screenshot(path=str(shots() / f"page_{width}_{scheme}.png"), full_page=True)
     rects = page.evaluate(
         "() => [...document.querySelector('svg.found').querySelectorAll('.label')].map(l => {"
         "const b = l.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; })"
@@ -148,6 +153,52 @@ def test_a_drag_shows_an_example(visit) -> None:
         "() => ![...document.querySelectorAll('svg.found .label')]"
         ".some(l => l.textContent.includes('dent'))"
     )
+
+
+def test_keys_alone_draw_an_example(visit) -> None:
+    page = visit()
+    press = page.keyboard.press
+
+    def focused(attribute: str) -> str:
+        return page.evaluate("name => document.activeElement.getAttribute(name) ?? ''", attribute)
+
+    def draw() -> None:
+        for _ in range(60):
+            if focused("aria-label") == "draw an example in 000006.png":
+                break
+            press("Tab")
+        press("Enter")
+        page.wait_for_function("() => document.activeElement.matches('.pen')")
+
+    draw()
+    assert focused("aria-label").endswith(", box 32, 32, 96, 96")
+    hint = page.locator(f"#{focused('aria-describedby')}")
+    assert hint.is_visible() and "Enter takes it, Escape leaves it" in hint.text_content()
+    page.screenshot(path=str(shots() / "keys_draw.png"))
+    press("Escape")
+    page.wait_for_selector(".pen", state="detached")
+    assert focused("aria-pressed") == "false"
+    draw()
+    # From 32, 32, 96, 96, by two pixels each, and the last ones by one; it stays in the picture.
+    steps = {"ArrowLeft": 20, "ArrowRight": 8, "ArrowUp": 4, "Control+ArrowRight": 1}
+    steps |= {"Shift+ArrowLeft": 13, "Shift+ArrowUp": 12, "Control+Shift+ArrowLeft": 1}
+    for key, times in steps.items():
+        for _ in range(times):
+            press(key)
+    page.wait_for_function(
+        "() => document.activeElement.getAttribute('aria-label').endsWith(', box 17, 24, 54, 64')"
+    )
+    press("Enter")
+    page.wait_for_function("() => document.activeElement.matches('.menu input')")
+    page.keyboard.type("dent")
+    press("Enter")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('svg.found .label')]"
+        ".some(l => l.textContent.includes('dent'))"
+    )
+    assert page.locator(".chip").text_content().startswith("like dent")
+    assert focused("aria-label") == "draw an example in 000006.png"
+    assert page.errors == []
 
 
 def test_a_box_gets_a_map_and_is_not_this(visit) -> None:

@@ -1,9 +1,13 @@
 // A picture, what was found in it, and what can be done with it: pointer, touch and keys.
 const LEAST_DRAG = 5; // pixels of the screen; less is a click
+const LEAST_SIDE = 4; // pixels of the picture; the server takes no less
+const STEPS = 64; // of an arrow key, along the longer side
+const ARROWS = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] };
+const cut = (value, least, most) => Math.min(Math.max(value, least), most);
 
 export default {
   template: `
-    <figure class="picture">
+    <figure class="picture" @keydown.esc="drawing && draw(false)">
       <div ref="frame" class="frame" :class="{drawing}" :style="{aspectRatio: size[0] + ' / ' + size[1]}"
            @pointerdown="down" @pointermove="move" @pointerup="up" @pointercancel="drag = null"
            @pointerleave="leave" @keydown="key" @focusin="focus" @focusout="tip = null">
@@ -11,12 +15,17 @@ export default {
         <img v-if="layer" class="layer" :src="layer" alt="">
         <div class="overlay" v-html="svg"></div>
         <div v-if="drag && drag.moved" class="drag" :style="dragStyle"></div>
+        <div v-else-if="drawing" ref="pen" class="drag pen" :style="penStyle" role="application" tabindex="0"
+             aria-roledescription="box to be placed" :aria-label="'new example in ' + name + ', ' + penTold"
+             :aria-describedby="hintId" @keydown="steer"></div>
         <div v-if="busy" class="busy" role="status"><span class="spin"></span>{{ busy }}</div>
         <div v-if="tip && !menu" class="tip" :style="tipStyle">
           <b><i :style="{background: tip.color}"></i>{{ tip.number }} {{ tip.short }}</b>
           <span v-for="line in tip.lines">{{ line }}</span>
         </div>
       </div>
+      <p v-if="drawing" class="hint keys"><span :id="hintId">Arrows move the box, Shift and arrows size it, with Ctrl or Alt
+        by a pixel; Enter takes it, Escape leaves it. Or drag a new one.</span> <span role="status">{{ penTold }}</span></p>
       <div v-if="menu" ref="menu" class="menu" role="dialog" :aria-label="menu.title" @keydown.esc.stop="close">
         <b>{{ menu.title }}</b>
         <span v-for="line in menu.lines" class="line">{{ line }}</span>
@@ -31,7 +40,7 @@ export default {
       <figcaption>
         <span class="file" :title="name">{{ name }}</span>
         <span class="told">{{ told }}</span>
-        <button type="button" class="quiet" :aria-pressed="drawing" title="Draw a box around an example (with a mouse: just drag)" @click="drawing = !drawing">draw</button>
+        <button ref="draw" type="button" class="quiet" :aria-pressed="drawing" :aria-label="'draw an example in ' + name" title="Draw a box around an example, by keys or a finger (with a mouse: just drag)" @click="draw(!drawing)">draw</button>
         <button type="button" v-if="layer" class="quiet" @click="$emit('heat', {name: ''})">no map</button>
         <button type="button" class="quiet" :aria-label="'remove ' + name" @click="$emit('removed', {})">remove</button>
       </figcaption>
@@ -47,7 +56,7 @@ export default {
     layer: String, caption: String, busy: String,
   },
   emits: ["resized", "like", "unlike", "heat", "removed"],
-  data: () => ({ tip: null, at: [0, 0], menu: null, drag: null, drawing: false, width: 0 }),
+  data: () => ({ tip: null, at: [0, 0], menu: null, drag: null, drawing: false, pen: [0, 0, 0, 0], width: 0 }),
   computed: {
     tipStyle() {
       const [x, y] = this.at;
@@ -60,6 +69,17 @@ export default {
         left: Math.min(from[0], to[0]) + "px", top: Math.min(from[1], to[1]) + "px",
         width: Math.abs(from[0] - to[0]) + "px", height: Math.abs(from[1] - to[1]) + "px",
       };
+    },
+    penStyle() {
+      const [x1, y1, x2, y2] = this.pen;
+      const share = (value, axis) => (100 * value) / this.size[axis] + "%";
+      return { left: share(x1, 0), top: share(y1, 1), width: share(x2 - x1, 0), height: share(y2 - y1, 1) };
+    },
+    penTold() {
+      return `box ${this.pen.join(", ")}`;
+    },
+    hintId() {
+      return `keys-${this.src.slice(-16)}`;
     },
   },
   mounted() {
@@ -79,8 +99,7 @@ export default {
   methods: {
     place(event) {
       const frame = this.$refs.frame.getBoundingClientRect();
-      const cut = (value, most) => Math.min(Math.max(value, 0), most);
-      return [cut(event.clientX - frame.left, frame.width), cut(event.clientY - frame.top, frame.height)];
+      return [cut(event.clientX - frame.left, 0, frame.width), cut(event.clientY - frame.top, 0, frame.height)];
     },
     rowOf(event) {
       const box = event.target.closest?.("[data-row]");
@@ -121,11 +140,33 @@ export default {
       const scale = this.size[0] / this.$refs.frame.clientWidth;
       const xs = [drag.from[0], drag.to[0]].sort((a, b) => a - b);
       const ys = [drag.from[1], drag.to[1]].sort((a, b) => a - b);
+      this.nameNew([xs[0], ys[0], xs[1], ys[1]].map((value) => Math.round(value * scale * 10) / 10));
+    },
+    draw(on) {
+      const [width, height] = this.size;
+      this.drawing = on;
+      this.menu = null;
+      if (on) this.pen = [width / 4, height / 4, (3 * width) / 4, (3 * height) / 4].map(Math.round);
+      this.$nextTick(() => (on ? this.$refs.pen : this.$refs.draw)?.focus());
+    },
+    steer(event) {
+      if (event.key in ARROWS) {
+        const far = event.ctrlKey || event.altKey ? 1 : Math.ceil(Math.max(...this.size) / STEPS);
+        ARROWS[event.key].forEach((sign, axis) => this.steerAlong(axis, sign * far, event.shiftKey));
+      } else if (event.key === "Enter" || event.key === " ") {
+        this.nameNew([...this.pen]);
+      } else return;
+      event.preventDefault();
+    },
+    steerAlong(axis, far, sizes) {
+      const [low, high, most] = [this.pen[axis], this.pen[axis + 2], this.size[axis]];
+      const by = sizes ? cut(far, Math.min(low + LEAST_SIDE - high, 0), most - high) : cut(far, -low, most - high);
+      this.pen[axis + 2] = high + by;
+      if (!sizes) this.pen[axis] = low + by;
+    },
+    nameNew(box) {
       this.drawing = false;
-      this.ask({
-        box: [xs[0], ys[0], xs[1], ys[1]].map((value) => Math.round(value * scale * 10) / 10),
-        name: "this", title: "A new example", lines: ["What is it called?"], found: false,
-      });
+      this.ask({ box, name: "this", title: "A new example", lines: ["What is it called?"], found: false });
     },
     leave() {
       if (this.drag) return;
@@ -188,9 +229,9 @@ export default {
       this.close();
     },
     close() {
-      const place = this.menu?.place;
+      const { found, place } = this.menu;
       this.menu = null;
-      if (place !== undefined) this.$nextTick(() => this.boxes()[place]?.focus());
+      this.$nextTick(() => (found ? this.boxes()[place] : this.$refs.draw)?.focus());
     },
   },
 };
