@@ -18,6 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
+# Shows moving shapes, and asks nobody whether it may.
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
 
 class Server:
     """``fgclip-det web`` as a process, and what it prints."""
@@ -75,7 +78,7 @@ def browser() -> Iterator[Any]:
     with api.sync_playwright() as playwright:
         # In containers there is no sandbox, and the pages are our own.
         launched = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage", *FAKE_CAMERA]
         )
         yield launched
         launched.close()
@@ -83,13 +86,17 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(server: Server, browser: Any) -> Iterator[Any]:
-    """Gives a function that opens the page as another user, ready to be asked."""
+    """Gives a function that opens the page as another user, ready to be asked.
+
+    It takes settings of the browser's context, and a script that runs before those of the page.
+    """
     contexts = []
 
-    def open_page(**settings: Any) -> Any:
+    def open_page(script: str = "", **settings: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
         contexts.append(context)
         page = context.new_page()
+        page.add_init_script(script)
         page.set_default_timeout(120_000)
         page.errors, page.asked = [], []
         page.on("pageerror", lambda error: page.errors.append(str(error)))

@@ -4,13 +4,13 @@ export default {
     <div class="drop" :class="{over}">
       <div class="buttons">
         <button type="button" class="main" @click="$refs.file.click()">Add pictures</button>
-        <button type="button" v-if="secure" @click="film ? shoot() : start()">{{ film ? "Take it" : "Camera" }}</button>
+        <button type="button" v-if="secure" :disabled="waits" @click="film ? shoot() : start()">{{ film ? "Take it" : "Camera" }}</button>
         <button type="button" v-if="film" @click="stop">Stop</button>
         <input ref="file" type="file" multiple accept="image/*" hidden aria-label="pictures" @change="chosen">
       </div>
       <p class="hint">or drop them anywhere on the page<template v-if="secure">, or paste one</template>.
         <span v-if="!secure">The camera and copying need https or localhost, so they are not here.</span></p>
-      <video v-show="film" ref="video" autoplay muted playsinline></video>
+      <video v-show="film" ref="video" autoplay muted playsinline @loadeddata="waits = false"></video>
       <p v-if="sending" class="hint" role="status"><span class="spin"></span>sending {{ sending }}</p>
       <ul v-if="errors.length" class="errors" role="alert">
         <li v-for="(line, place) in errors" :key="place">{{ line }}
@@ -18,7 +18,7 @@ export default {
       </ul>
     </div>`,
   props: { url: String, most: Number },
-  data: () => ({ over: false, sending: "", errors: [], film: null, secure: window.isSecureContext }),
+  data: () => ({ over: false, sending: "", errors: [], film: null, waits: false, taken: 0, secure: window.isSecureContext }),
   mounted() {
     this.listeners = {
       dragover: (event) => { event.preventDefault(); this.over = true; },
@@ -30,7 +30,9 @@ export default {
       },
       paste: (event) => {
         const files = [...(event.clipboardData?.files ?? [])];
-        if (files.length) { event.preventDefault(); this.send(files); }
+        // Some programs copy a picture of the text too: in a field the text is meant.
+        const typed = event.target.closest?.("textarea, input") && event.clipboardData.getData("text/plain");
+        if (files.length && !typed) { event.preventDefault(); this.send(files); }
       },
     };
     for (const [name, listener] of Object.entries(this.listeners)) window.addEventListener(name, listener);
@@ -68,10 +70,13 @@ export default {
       this.errors.push(told.error ?? `${file.name} was refused (${answer.status})`);
     },
     async start() {
+      this.errors = [];
+      this.waits = true; // for whoever has to allow it, then for the first picture
       try {
         this.film = await navigator.mediaDevices.getUserMedia({ video: true });
         this.$refs.video.srcObject = this.film;
       } catch (error) {
+        this.waits = false;
         this.errors.push(`the camera cannot be used (${error.name})`);
       }
     },
@@ -79,12 +84,14 @@ export default {
       const video = this.$refs.video;
       const canvas = Object.assign(document.createElement("canvas"), { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext("2d").drawImage(video, 0, 0);
-      canvas.toBlob((blob) => this.send([new File([blob], "camera.png")]));
+      const name = `camera-${++this.taken}.png`;
+      canvas.toBlob((blob) => this.send([new File([blob], name)]));
       this.stop();
     },
     stop() {
       this.film?.getTracks().forEach((track) => track.stop());
       this.film = null;
+      this.waits = false;
     },
   },
 };
