@@ -143,7 +143,8 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
     """(K, C) bool, whether some competitor has a larger sum of weighted logits than the name.
 
     So has a negative of one's own; those themselves are never detected. Ties beat nobody, and of
-    exemplars, or where there is a calibration, only a clear lead does. A name is better than `n` of
+    exemplars, or where there is a calibration, only a clear lead does; a negative of one's own was
+    named, and any lead of it does. A name is better than `n` of
     the bank's that do not compete with it: then it is beaten by the bank if the largest but `n` of
     the whole bank is larger than it.
     """
@@ -169,7 +170,8 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
             found[:, names] |= best.gather(1, unfit[:, names]) > own[:, names]
         if rivals.count < len(rivals):
             negatives = fused([stream.logits[:, rivals.count :] for stream in every], weight)
-            found[:, names] |= negatives.amax(dim=1, keepdim=True) > own[:, names]
+            least = own[:, names] - lead + _TIE
+            found[:, names] |= negatives.amax(dim=1, keepdim=True) > least
     return found
 
 

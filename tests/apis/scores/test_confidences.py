@@ -115,6 +115,14 @@ def test_negatives_change_no_confidence(detect: OpenVocabInferencer, negatives) 
     assert all(abs(found[key] - known[key]) <= 1e-6 for key in known)
 
 
+def test_negatives_hide_what_they_fit_better(detect: OpenVocabInferencer) -> None:
+    known = ask(detect, ["a plus"])[0]
+    assert len(known) == 1 and known.confidences[0] > 0.8
+    for negatives, left in (("a purple dotted cross", 0), ("a red ring", 1), (None, 1)):
+        detect.set_negatives(negatives)
+        assert len(ask(detect, ["a plus"])[0]) == left
+
+
 def test_regions_that_were_kept_have_the_same_confidences(
     detect: OpenVocabInferencer, tmp_path
 ) -> None:

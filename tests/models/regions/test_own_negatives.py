@@ -135,6 +135,23 @@ def test_only_a_clear_lead_beats_where_confidences_count():
             assert bool(found.beaten) is expected
 
 
+@pytest.mark.parametrize("weights", [None, {"detector": 1.0}])
+@torch.no_grad()
+def test_a_negative_beats_by_any_lead_also_where_confidences_count(weights):
+    head = roi_head()
+    head.test_cfg.alpha = head.test_cfg.beta = 0.0
+    temperature = float(head.bbox_head.classifier.temperature)
+    regions = regions_of(1)
+    regions.detector_embeddings = torch.eye(6)[:1]
+    for lead, is_beaten in ((-0.1, False), (0.0, False), (0.1, True)):
+        cosines = torch.tensor([0.5, 0.5 + lead / temperature])
+        texts = torch.stack([cosines, (1 - cosines.square()).sqrt(), *torch.zeros(4, 2)], dim=1)
+        given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
+        rivals = Rivals.of(given, texts, 1, weights)
+        found = head.judge(regions, texts, torch.tensor([True, True]), rivals).evidence
+        assert found.beaten.tolist() == [[is_beaten, True]]
+
+
 @pytest.mark.parametrize("fitted", [{}, {"objectness": 1.0}, {"detector": -1.0, "encoder": 0.0}])
 @torch.no_grad()
 def test_a_calibration_of_no_stream_leaves_them_as_they_are(fitted):
