@@ -144,11 +144,7 @@ class Competition:
     @torch.no_grad()
     def _made(self, asked: TextEmbeddings) -> Competitors:
         vocabulary = self._worded(asked.vocabulary)
-        names = None
-        # Names that are in it already too: what was asked for is rounded as its batch was.
-        if self.wording is not None:
-            names = self._judged(vocabulary, asked).to(asked.embeddings)
-        judged = asked.embeddings if names is None else names
+        judged = self.judged(asked)
         words = [
             {same_words(word) for word in (name, *prompts)}
             for name, prompts in zip(asked.names, asked.prompts, strict=True)
@@ -192,7 +188,7 @@ class Competition:
             exchanges,
             asked.encoder_fingerprint,
             self.region_bank,
-            names,
+            None if self.wording is None else judged,
             _pairs(kinds, bank.device) if kinds else None,
         )
         return Competitors.own(asked, made) or made
@@ -215,11 +211,17 @@ class Competition:
             return vocabulary
         return self._words.said_as_here(vocabulary)
 
-    def _judged(self, vocabulary: Vocabulary, asked: TextEmbeddings) -> Tensor:
-        """(C, D) of unit length, the mean of each name's prompts, which are kept.
+    @torch.no_grad()
+    def judged(self, asked: TextEmbeddings) -> Tensor:
+        """(C, D) of unit length, names in the wording that they are judged in.
 
-        What is shown is judged as it is asked for.
+        Where there is none, and of what is shown, it is what is asked for; else the mean of each
+        name's prompts, which are kept. Names that are in the wording already are encoded too: what
+        was asked for is rounded as its batch was.
         """
+        if self.wording is None:
+            return asked.embeddings
+        vocabulary = self._worded(asked.vocabulary)
         shown = vocabulary.shown or {}
         rows = {text: row for row, text in enumerate(dict.fromkeys(chain(*vocabulary.prompts)))}
         encoded = self._phrases.encode(list(rows), vocabulary.templates, asked.text_length)
@@ -227,7 +229,7 @@ class Competition:
         for row, (name, said) in enumerate(zip(asked.names, vocabulary.prompts, strict=True)):
             if name not in shown or not shown[name].like:
                 judged[row] = encoded[[rows[text] for text in said]].mean(dim=0)
-        return F.normalize(judged, dim=-1)
+        return F.normalize(judged, dim=-1).to(asked.embeddings)
 
     def _exchanges(self, prompt: str, said: set[str]) -> list[str]:
         if self.attributes is None:

@@ -210,6 +210,8 @@ class Session:
         if vocabulary is not None and images:
             asker = self._asker(question.negatives)
             encoded = asker.encode(vocabulary)
+            # Who answers knows the negatives, of which names next to a box may be.
+            images = {key: replace(image, detector=asker) for key, image in images.items()}
             limits = self._thresholds(question, vocabulary)
             found = asker.classify(
                 [*images.values()], [encoded] * len(images), *limits, question.one_name

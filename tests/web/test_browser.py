@@ -281,6 +281,35 @@ def test_what_is_copied_is_seen(visit) -> None:
         page.wait_for_selector("pre", state="hidden")
 
 
+def test_negatives_of_ones_own_have_the_effect_of_the_api(visit, calibrated_detector) -> None:
+    page = visit()
+    ask(page, "a plus")
+    count = "count => document.querySelectorAll('svg.found .box').length === count"
+    page.wait_for_function(count, arg=1)
+    kind = page.get_by_label("negatives", exact=True)
+    kind.click()
+    page.get_by_role("option", name="auto, and these names").click()
+    own = page.get_by_label("names that compete")
+    own.press_sequentially("a purple dotted cross")
+    page.wait_for_function(count, arg=0)
+    calibrated_detector.set_negatives("a purple dotted cross")
+    found = calibrated_detector(str(FILES[0]), "a plus", one_name=True)[0]
+    best = found.closest[0]
+    assert (len(found), best.rival) == (0, "a purple dotted cross")
+    told = f"closest: a plus {best.certainty:.2f}, which looks more like {best.rival}"
+    assert told in page.locator(".picture .told").first.text_content()
+    # What is found all the same has it for a neighbour.
+    ask(page, "a purple cross")
+    page.wait_for_function(count, arg=1)
+    page.locator("svg.found .box").first.focus()
+    assert "next to it: a purple dotted cross" in page.locator(".tip").text_content()
+    kind.click()
+    page.get_by_role("option", name="none: nothing else").click()
+    ask(page, "a plus")
+    page.wait_for_function(count, arg=1)
+    assert page.errors == []
+
+
 def test_two_users_see_nothing_of_each_other(visit) -> None:
     first, second = visit(), visit()
     send(first, {"name": "mine.png", "mimeType": "image/png", "buffer": FILES[2].read_bytes()})

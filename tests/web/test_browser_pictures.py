@@ -17,7 +17,8 @@ WRITE = """async ({text, picture}) => {
 }"""
 # As fast as a finger can be, before there is anything to be seen.
 TWICE = """() => new Promise((done) => {
-  const button = [...document.querySelectorAll('.drop button')].find((b) => b.textContent === 'Camera');
+  const buttons = [...document.querySelectorAll('.drop button')];
+  const button = buttons.find((one) => one.textContent === 'Camera');
   new MutationObserver((_, observer) => {
     if (button.textContent !== 'Take it') return;
     observer.disconnect();

@@ -158,6 +158,14 @@ def test_a_name_is_not_its_own_neighbour(session) -> None:
     assert [name for name, other in pairs if name == other] == []
 
 
+def test_a_negative_that_was_typed_is_a_neighbour_too(session) -> None:
+    for negatives in ("auto", "a purple dotted thing", "none"):
+        answers, _ = session.ask(Question("a purple cross", negatives))
+        (near,) = next(iter(answers.values())).near
+        assert (near.name == "a purple dotted thing") is (near.name == negatives)
+        assert (near.name == negatives) is (negatives not in ("auto", "none"))
+
+
 @pytest.mark.parametrize("text", ["", " . , ", "\n"])
 def test_nothing_said_is_nothing_found(session, text: str) -> None:
     assert session.ask(Question(text))[0] == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from fgclip_det.apis.image_regions import ImageRegions
 from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.vocabulary import TextEmbeddings
 from fgclip_det.vocabulary.competing.competitors import Competitors
+from fgclip_det.vocabulary.same_words import same_words
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Neighbour:
     """Another name that a box is like.
 
     Attributes:
-        name: Of those that were asked for, or that compete unseen.
+        name: Of those that were asked for, or that compete.
         cosine: Of the name with the encoder's embedding of the region, in [-1, 1].
         own: That of the name the box was found by.
     """
@@ -35,9 +37,9 @@ def neighbours(
 ) -> list[Neighbour | None]:
     """The name nearest to each box beside its own, by the encoder alone.
 
-    The model's own competition is looked through whatever negatives are set.
-    Names that say the same as the box's own, as the competition tells, are passed over; where it
-    words names, the cosines are of these words.
+    Looked through are what was asked for, the negatives of one's own that are set, and the model's
+    own competition, whatever else is set. Names that say the same as the box's own are passed over;
+    where the competition words names, the cosines are of these words.
 
     Args:
         image: Regions that `found` is of.
@@ -53,24 +55,39 @@ def neighbours(
     # A box that was found is that of a region, clipped.
     apart = torch.cdist(found.boxes, to_original(regions.boxes, regions.image_meta).float(), p=1)
     rows = regions.region_embeddings[apart.argmin(dim=1)].float()
-    own = asked.embeddings.detach().cpu().float()
-    names = list(asked.names)
-    hidden = torch.eye(len(own), dtype=torch.bool)
-    competition = image.detector.competition
+    competition, negatives = image.detector.competition, image.detector.negatives
+    # As the competition words them, so that all cosines are of like texts.
+    judged = attrgetter("embeddings") if competition is None else competition.judged
+    names = [*asked.names]
+    texts = [judged(asked)]
+    hidden = [torch.eye(len(asked), dtype=torch.bool)]
+    if negatives is not None:
+        names += negatives.names
+        texts.append(judged(negatives))
+        hidden.append(_saying_the_same(asked, negatives))
     if competition is not None:
         rivals = competition.against(asked)
-        # As the competition words them, so that all cosines are of like texts.
-        own = own if rivals.names is None else rivals.names.detach().cpu().float()
-        others = rivals.embeddings.detach().cpu().float()
-        names += list(rivals.texts)
-        hidden = torch.cat([hidden, _hidden(rivals, len(own))], dim=1)
-        own = torch.cat([own, others])
-    cosines = rows @ own.T
+        names += rivals.texts
+        texts.append(rivals.embeddings)
+        hidden.append(_hidden(rivals, len(asked)))
+    cosines = rows @ torch.cat([one.detach().cpu().float() for one in texts]).T
     itself = cosines.gather(1, found.labels[:, None])[:, 0].tolist()
-    cosines = cosines.masked_fill(hidden[found.labels], -2.0)
+    cosines = cosines.masked_fill(torch.cat(hidden, dim=1)[found.labels], -2.0)
     best = cosines.max(dim=1)
     told = zip(best.values.tolist(), best.indices.tolist(), itself, strict=True)
     return [Neighbour(names[row], value, self) if value > -2 else None for value, row, self in told]
+
+
+def _saying_the_same(asked: TextEmbeddings, others: TextEmbeddings) -> Tensor:
+    """(C, N) bool, which of the others say the same as a name."""
+    here, there = (
+        [
+            {*map(same_words, (name, *said))}
+            for name, said in zip(one.names, one.prompts, strict=True)
+        ]
+        for one in (asked, others)
+    )
+    return torch.tensor([[bool(own & other) for other in there] for own in here])
 
 
 def _hidden(rivals: Competitors, count: int) -> Tensor:

@@ -31,6 +31,23 @@ def test_a_name_is_no_neighbour_of_itself(calibrated_detector) -> None:
         assert -1 <= other.cosine <= 1 and -1 <= other.own <= 1
 
 
+def test_negatives_of_ones_own_are_neighbours_too(calibrated_detector, monkeypatch) -> None:
+    detector, name, other = calibrated_detector, "a purple cross", "a purple dotted thing"
+    # The last says the same as what is asked for.
+    detector.set_negatives(["a dog", other, "the purple crosses"])
+    image, found, asked = found_in(detector, f"a blue dotted star. {name}")
+    near = dict(zip(found.names, neighbours(image, found, asked), strict=True))
+    assert near["a blue dotted star"].name not in detector.negatives.names
+    assert near[name].name == other
+    encoded = detector.encode([other]).embeddings.float()
+    best = (image.regions.region_embeddings.float() @ encoded.T).max().item()
+    assert near[name].own < near[name].cosine <= best + 1e-5
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "competition", None)
+        near = dict(zip(found.names, neighbours(image, found, asked), strict=True))
+    assert near[name].name == other
+
+
 def test_without_competition_the_other_names_are_left(calibrated_detector, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(calibrated_detector, "competition", None)
