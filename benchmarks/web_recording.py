@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/web.md: a screenshot, and the page while somebody types.
+"""Makes the pictures of README and docs/web.md: a screenshot, and the page while somebody types.
 
 Needs playwright and a Chromium of the system.
 
@@ -26,7 +26,9 @@ from fgclip_det.io import write_bytes
 ROOT = Path(__file__).resolve().parents[1]
 TYPED = "a blue dotted star. a purple cross. a yellow cross"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = {"width": 900, "height": 560}
+SIZE, LARGE = {"width": 900, "height": 560}, {"width": 1120, "height": 640}
+# Corners of a thing in the second picture, in its pixels.
+EXAMPLE = ((54, 70), (84, 106))
 # Milliseconds that a frame is shown, and the last one.
 FRAME, LAST = 140, 2500
 DRAWN = "text => [...document.querySelectorAll('svg.found')].every(s => s.dataset.asked === text)"
@@ -60,6 +62,30 @@ def frames(page: Any) -> list[Image.Image]:
     return taken
 
 
+def screenshot(page: Any) -> Image.Image:
+    """With a map of a text, a thing that is shown instead of said, and what is told of a box."""
+    page.set_viewport_size(LARGE)
+    rows = page.locator(".rows li")
+    rows.filter(has_text="purple cross").first.click()
+    page.get_by_role("button", name="Heat map").click()
+    page.wait_for_selector("img.layer")
+    frame = page.locator(".frame").nth(1).bounding_box()
+    scale = frame["width"] / 128
+    corners = [(frame["x"] + x * scale, frame["y"] + y * scale) for x, y in EXAMPLE]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    page.mouse.move(*corners[1], steps=5)
+    page.mouse.up()
+    page.locator(".menu input").fill("bracket")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".chip")
+    box = page.locator("svg.found .box[aria-label*=bracket]").first
+    box.hover(position={"x": 60, "y": 60}, force=True)
+    page.wait_for_selector(".tip")
+    page.wait_for_timeout(400)  # until what the browser fades has faded
+    return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Writes web.png and web.webp."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -75,12 +101,13 @@ def main(argv: list[str] | None = None) -> None:
             page.goto(url)
             page.wait_for_selector("svg.found .box")
             taken = frames(page)
+            still = screenshot(page)
             browser.close()
     finally:
         process.terminate()
         process.wait()
     written = io.BytesIO()
-    taken[-1].save(written, "PNG", optimize=True)
+    still.save(written, "PNG", optimize=True)
     write_bytes(args.out / "web.png", written.getvalue())
     moving = io.BytesIO()
     durations = [FRAME] * (len(taken) - 1) + [LAST]
