@@ -34,7 +34,7 @@ def encode_texts(
         given.check_encoder(encoder)
     else:
         length = encoder.region_text_length
-        said = partial(TextEmbeddings.encode, encoder=encoder, text_length=length)
+        said = partial(TextEmbeddings.encode, encoder=encoder, text_length=length, steady=True)
         looking = Looking.of_encoder(reader or RegionEncoder(encoder), said, words)
         given = looking.encode(given)
     check_directions(given)

@@ -1,4 +1,4 @@
-"""Embeddings of single texts, kept for the next time that they are needed."""
+"""Embeddings of single names, kept for the next time that they are needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 
 class KeptTexts:
-    """Encodes texts once, each as a name that is its own prompt, and whatever else is encoded.
+    """Encodes names once, and to the last digit as they are encoded whatever is beside them.
 
     Args:
         encoder: What encodes them.
@@ -29,22 +29,40 @@ class KeptTexts:
         return len(self._kept)
 
     def encode(self, texts: Sequence[str], templates: tuple[str, ...], text_length: str) -> Tensor:
-        """Embeddings of distinct texts: (n, D) float32, unit length, on the encoder's device."""
-        if not texts:
+        """Names that are their own prompts: (n, D) float32, unit length, on the encoder's device.
+
+        Args:
+            texts: n of them.
+            templates: Sentences that they are put into.
+            text_length: "short" or "long".
+        """
+        return self._rows([(text,) for text in texts], templates, text_length)
+
+    def embeddings(self, vocabulary: Vocabulary, text_length: str) -> TextEmbeddings:
+        """What `TextEmbeddings.encode` makes of a vocabulary in which nothing is shown."""
+        rows = self._rows(vocabulary.prompts, vocabulary.templates, text_length)
+        return TextEmbeddings(vocabulary, rows, self._encoder.fingerprint, text_length)
+
+    def _rows(
+        self, prompts: Sequence[tuple[str, ...]], templates: tuple[str, ...], text_length: str
+    ) -> Tensor:
+        if not prompts:
             return torch.zeros(0, self._encoder.projection_dim)
         settings = self._encoder.fingerprint, templates, text_length
-        missing = [text for text in texts if (settings, text) not in self._kept]
+        missing = [*dict.fromkeys(own for own in prompts if (settings, own) not in self._kept)]
         if not missing:
-            return torch.stack([self._kept[settings, text] for text in texts])
-        vocabulary = Vocabulary(tuple(missing), tuple((text,) for text in missing), templates)
+            return torch.stack([self._kept[settings, own] for own in prompts])
+        # What they are called does not matter to embeddings.
+        labels = tuple(map(str, range(len(missing))))
+        vocabulary = Vocabulary(labels, tuple(missing), templates)
         made = TextEmbeddings.encode(vocabulary, self._encoder, text_length, steady=True).embeddings
         rows = made
-        if len(missing) < len(texts):
+        if len(missing) < len(prompts):
             fresh = dict(zip(missing, made, strict=True))
             rows = torch.stack(
-                [fresh[text] if text in fresh else self._kept[settings, text] for text in texts]
+                [fresh[own] if own in fresh else self._kept[settings, own] for own in prompts]
             )
-        self._keep([(settings, text) for text in missing[: self._most]], made)
+        self._keep([(settings, own) for own in missing[: self._most]], made)
         return rows
 
     def _keep(self, keys: Sequence[tuple], made: Tensor) -> None:

@@ -88,6 +88,8 @@ class Engine:
             self._detector = make(
                 given.model, given.weights, given.encoder, given.device, given.calibration
             )
+            # What is typed here would fill a folder, key by key.
+            self._detector.model.text_cache_dir = None
             self._say("reading the pictures", 0.7)
             self._read_pictures()
             self._say("looking at the first picture", 0.8)

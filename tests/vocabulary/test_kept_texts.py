@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgclip_det.vocabulary import TextEmbeddings
+from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from tests.tiny_encoders import tiny_fgclip
 
@@ -24,7 +24,7 @@ def encoded(monkeypatch) -> list[str]:
     real = TextEmbeddings.encode.__func__
 
     def encode(cls, vocabulary, *args, **kwargs):
-        texts.extend(vocabulary.names)
+        texts.extend(prompt for own in vocabulary.prompts for prompt in own)
         return real(cls, vocabulary, *args, **kwargs)
 
     monkeypatch.setattr(TextEmbeddings, "encode", classmethod(encode))
@@ -62,6 +62,19 @@ def test_the_oldest_go(encoder, encoded) -> None:
     encoded.clear()
     texts.encode([*many[:3], "red circle"], PLAIN, "short")
     assert encoded == many[:1]
+
+
+def test_a_vocabulary_is_as_if_it_were_encoded_alone(encoder, encoded) -> None:
+    texts = KeptTexts(encoder)
+    # Two names that are called otherwise and say the same, and one of several prompts.
+    prompts = (("red circle", "a ring"), ("red circle",), ("red circle", "a ring"), ("blue star",))
+    vocabulary = Vocabulary(("0", "1", "a name", "b"), prompts, ("{}", "a photo of a {}."))
+    texts.embeddings(vocabulary.subset(["1", "b"]), "short")
+    made = texts.embeddings(vocabulary, "short")
+    assert encoded == ["red circle", "blue star", "red circle", "a ring"]
+    alone = TextEmbeddings.encode(vocabulary, encoder, steady=True)
+    assert made.hash == alone.hash and torch.equal(made.embeddings, alone.embeddings)
+    assert torch.equal(made.embeddings[0], made.embeddings[2])
 
 
 def test_no_texts(encoder, encoded) -> None:

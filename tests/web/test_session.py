@@ -166,6 +166,27 @@ def test_a_negative_that_was_typed_is_a_neighbour_too(session) -> None:
         assert (near.name == negatives) is (negatives not in ("auto", "none"))
 
 
+def test_texts_asked_before_cost_no_tower(session, calibrated_detector, monkeypatch) -> None:
+    encoder = calibrated_detector.model.encoder
+    said = []
+    real = type(encoder).encode_text
+
+    def encode_text(self, texts, *args, **kwargs):
+        said.extend(texts)
+        return real(self, texts, *args, **kwargs)
+
+    monkeypatch.setattr(type(encoder), "encode_text", encode_text)
+    for number in range(12):
+        session.ask(Question(f"a violet vase number {number}. an orange oar"))
+    assert "an orange oar" in said
+    said.clear()
+    answers, _ = session.ask(Question("an orange oar. a violet vase number 3. an orange oar"))
+    assert answers and said == []
+    # Beside a new one only that is encoded, with its exchanges.
+    session.ask(Question("an orange oar. a violet vase number 3. a tin can"))
+    assert "a tin can" in said and "an orange oar" not in said
+
+
 @pytest.mark.parametrize("text", ["", " . , ", "\n"])
 def test_nothing_said_is_nothing_found(session, text: str) -> None:
     assert session.ask(Question(text))[0] == {}

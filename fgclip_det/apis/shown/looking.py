@@ -22,6 +22,7 @@ from fgclip_det.models.detectors.open_vocabulary import OpenVocabulary
 from fgclip_det.models.regions.regions import Regions, read_regions
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from fgclip_det.vocabulary.competition import Competition
+from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.shown.exemplars import LEAST_SIDE, Exemplar
 from fgclip_det.vocabulary.shown.stand_ins import ExemplarSettings, Seen, StandIns
 
@@ -100,7 +101,7 @@ class Looking:
         return cls(
             model.encoder.fingerprint,
             regions_at,
-            model.encode_vocabulary,
+            _saying(model),
             lambda: _words(competition or _packaged(model.encoder)),
             ExemplarSettings.of((model.test_cfg or {}).get("exemplars") or {}),
             None if bank is None else bank.embeddings.float().mean(dim=0),
@@ -271,6 +272,22 @@ def _seen_in(regions: Regions) -> list[Seen]:
         name: rows.detach().float().cpu() for name, rows in sources.items() if rows is not None
     }
     return [{name: rows[row] for name, rows in given.items()} for row in range(len(regions))]
+
+
+def _saying(model: OpenVocabulary) -> Callable[[Vocabulary], TextEmbeddings]:
+    """Encodes as the model does; where no folder keeps whole vocabularies, single names are kept.
+
+    So who types the last of many names has that one encoded.
+    """
+    kept = KeptTexts(model.encoder)
+
+    def say(vocabulary: Vocabulary) -> TextEmbeddings:
+        if model.text_cache_dir is not None:
+            return model.encode_vocabulary(vocabulary)
+        with torch.autocast(model.encoder.device.type, enabled=False):
+            return kept.embeddings(vocabulary, model.encoder.region_text_length)
+
+    return say
 
 
 def _words(competition: Competition) -> Tensor | None:

@@ -108,6 +108,7 @@ class OpenVocabulary(Calibrated):
                 self.encoder,
                 self.encoder.region_text_length,
                 cache_dir=self.text_cache_dir,
+                steady=True,
             )
 
     def set_vocabulary(self, vocabulary: Texts) -> None:
