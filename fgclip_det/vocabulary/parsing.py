@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 # name -> file of this package; a JSON file or one name a line.
 BUILTIN = {"coco": "coco.txt", "ov_coco": "ov_coco.json", "lvis": "lvis_v1.txt"}
 # The name of what is shown without one.
-_SHOWN = "shown"
+UNNAMED = "shown"
 _SPACES = re.compile(r"\s+")
 # A period ends a phrase at the end of the text or before a space; "1.5 l bottle" stays whole.
 _PERIOD = re.compile(r"\.+(?=\s|$)")
@@ -48,7 +48,7 @@ def parse(spec: Any) -> Parsed:
             return _read_file(Path(os.path.expanduser(spec)))
         return Parsed(_collect(_split(spec), quoted(spec)))
     if isinstance(spec, Exemplar):
-        return Parsed({_SHOWN: []}, shown={_SHOWN: Shown((spec,))})
+        return Parsed({UNNAMED: []}, shown={UNNAMED: Shown((spec,))})
     if isinstance(spec, Mapping):
         return _from_mapping(spec, "the vocabulary")
     if isinstance(spec, Sequence):

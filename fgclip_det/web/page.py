@@ -100,7 +100,7 @@ class Page:
     def _build_controls(self) -> None:
         bundled = self._engine.model.model is None and self._engine.has_own_pictures
         names = _NAMES if bundled else ""
-        self.controls = Controls(self._engine.limits, names, self._ask, self._take_back)
+        self.controls = Controls(self._engine.limits, names, self._answer, self._take_back)
         self._message = ui.label("").classes("message").props("role=alert").mark("message")
         Drop(f"/upload/{self.key}", self._engine.limits.upload_bytes)
         with ui.element("div").classes("buttons"):
@@ -157,9 +157,6 @@ class Page:
                 self._say(str(error))
             view.set_busy("")
             await self._answer()
-        await self._answer()
-
-    async def _ask(self) -> None:
         await self._answer()
 
     async def _answer(self) -> None:
@@ -248,26 +245,25 @@ class Page:
         self.controls.show_examples(self.session.examples, names)
         await self._answer()
 
-    def _copy(self, ending: str) -> Any:
-        return self._copy_json() if ending == "json" else self._copy_text(self._snippet(ending))
-
-    async def _copy_json(self) -> None:
+    async def _copy(self, ending: str) -> None:
         if self.session is None:
             return
         try:
-            told = await self._engine.run(self.session.told, self.controls.question)
+            if ending == "json":
+                told = await self._engine.run(self.session.told, self.controls.question)
+                text = to_json(told, "the answer", indent=1, ensure_ascii=False)
+            else:
+                text = self._snippet(ending)
         except ValueError as error:
             self._say(str(error))
             return
-        self._copy_text(to_json(told, "the answer", indent=1, ensure_ascii=False))
+        self._copy_text(text)
 
     def _snippet(self, ending: str) -> str:
-        if self.session is None:
-            return ""
         question, session = self.controls.question, self.session
         make = as_python if ending == "py" else as_command
-        is_confidence = session.has_confidences(question)
-        return make(self._engine.model, session.pictures, session.examples, question, is_confidence)
+        asked = session.meant(question), question, session.has_confidences(question)
+        return make(self._engine.model, session.pictures, *asked)
 
     def _copy_text(self, text: str) -> None:
         """To the clipboard where the browser has one, and to be seen."""

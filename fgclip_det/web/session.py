@@ -165,27 +165,36 @@ class Session:
         if 0 <= place < len(self.examples):
             self._exemplars.pop(self.examples.pop(place), None)
 
+    def meant(self, question: Question) -> list[Example]:
+        """Those of the examples that count: of what is looked for, in words or otherwise.
+
+        Raises:
+            ValueError: See `vocabulary`.
+        """
+        return self._meant(question)[1]
+
+    def _meant(self, question: Question) -> tuple[Vocabulary | None, list[Example]]:
+        said = _read(question.names, "names", self.limits)
+        names = {one.name for one in self.examples if one.like} | {*(said.names if said else ())}
+        return said, [one for one in self.examples if one.name in names]
+
     def vocabulary(self, question: Question) -> Vocabulary | None:
         """What is looked for; None where nothing is said or shown.
 
         Raises:
             ValueError: It is too much, names a file, or cannot be read.
         """
-        said = _read(question.names, "names", self.limits)
-        if not self.examples:
+        said, examples = self._meant(question)
+        if not examples:
             return said
         entries: dict[str, dict[str, Any]] = {}
         if said is not None:
             pairs = zip(said.names, said.prompts, strict=True)
             entries = {name: {"prompts": list(prompts)} for name, prompts in pairs}
-        for example in self.examples:
-            own = entries.setdefault(example.name, {} if example.like else {"prompts": []})
+        for example in examples:
+            own = entries.setdefault(example.name, {})
             shown = self._exemplar(example)
             own.setdefault("like" if example.like else "not_like", []).append(shown)
-        # What only negatives are shown of means nothing once its name is not asked for.
-        entries = {k: v for k, v in entries.items() if v.get("prompts") or v.get("like")}
-        if not entries:
-            return None
         self.limits.check_names(len(entries), "names")
         templates = None if said is None else list(said.templates)
         return Vocabulary.parse({"names": entries}, templates)
@@ -212,7 +221,7 @@ class Session:
             encoded = asker.encode(vocabulary)
             # Who answers knows the negatives, of which names next to a box may be.
             images = {key: replace(image, detector=asker) for key, image in images.items()}
-            limits = self._thresholds(question, vocabulary)
+            limits = self._thresholds(question)
             found = asker.classify(
                 [*images.values()], [encoded] * len(images), *limits, question.one_name
             )
@@ -221,16 +230,20 @@ class Session:
         return answers
 
     def has_confidences(self, question: Question) -> bool:
-        """Whether answers have confidences, which the threshold is then of."""
+        """Whether answers have confidences, which the threshold is then of.
+
+        Raises:
+            ValueError: See `vocabulary`.
+        """
         calibration = self._detector.calibration
-        return calibration is not None and calibration.is_fitted and not self.examples
+        return calibration is not None and calibration.is_fitted and not self.meant(question)
 
     def default_threshold(self, question: Question) -> float:
         """Where the threshold stands if nobody sets it."""
         limits = self._detector.limits()
         if self.has_confidences(question) and limits.conf_thr is not None:
             return limits.conf_thr
-        return limits.shown_thr if self.examples else limits.score_thr
+        return limits.shown_thr if self.meant(question) else limits.score_thr
 
     def heat(self, key: str, name: str, question: Question) -> Map:
         """Where a picture is like one of the names.
@@ -292,17 +305,10 @@ class Session:
             raise ValueError("this picture is not here any more")
         return self.pictures[key]
 
-    def _thresholds(
-        self, question: Question, vocabulary: Vocabulary
-    ) -> tuple[float | None, float | None]:
+    def _thresholds(self, question: Question) -> tuple[float | None, float | None]:
         """Least score and least confidence."""
-        if question.threshold is None:
-            return None, None
-        calibration = self._detector.calibration
-        is_fitted = calibration is not None and calibration.is_fitted
-        if is_fitted and vocabulary.shown is None:
-            return None, question.threshold
-        return question.threshold, None
+        least = question.threshold
+        return (None, least) if self.has_confidences(question) else (least, None)
 
     def _asker(self, negatives: str) -> OpenVocabInferencer:
         """The detector with these negatives; the model is the same, and its own are as they were.

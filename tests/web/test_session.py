@@ -108,6 +108,20 @@ def test_exemplars_are_those_of_the_api(session, calibrated_detector) -> None:
     assert session.has_confidences(Question())
 
 
+def test_what_a_name_is_not_counts_while_it_is_asked_for(session) -> None:
+    key = next(iter(session.pictures))
+    session.show("a star", key, BOX, like=False)
+    asked, other = Question("a star", threshold=0.6), Question("a purple cross", threshold=0.6)
+    assert not session.has_confidences(asked) and session.default_threshold(asked) == 0.3
+    assert session.has_confidences(other) and session.default_threshold(other) == 0.5
+    assert session.meant(asked) == session.examples and session.meant(other) == []
+    answers, _ = session.ask(other)
+    assert next(iter(answers.values())).found.confidences[0] > 0.6
+    # Shown by an example, it is looked for whatever is typed.
+    session.show("a star", key, (63.0, 19.0, 110.0, 63.0))
+    assert session.meant(other) == session.examples
+
+
 def test_a_map_is_that_of_the_api(session, calibrated_detector) -> None:
     key, picture = next(iter(session.pictures.items()))
     made = session.heat(key, "a blue dotted star", Question(TEXTS))

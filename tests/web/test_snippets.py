@@ -43,10 +43,12 @@ def session(calibrated_detector) -> Session:
 def test_both_answer_as_the_page(
     session, cached_detector, tmp_path: Path, capsys, question, shows: bool
 ) -> None:
+    # Of what is not asked for: it means nothing.
+    session.show("a comet", next(iter(session.pictures)), BOX, like=False)
     if shows:
         session.show("dent", next(iter(session.pictures)), BOX)
     told = json.loads(json.dumps(session.told(question)[0]))
-    asked = session.examples, question, session.has_confidences(question)
+    asked = session.meant(question), question, session.has_confidences(question)
     command = shlex.split(as_command(Model(), session.pictures, *asked))
     assert main([*command[1:], "--out-dir", str(tmp_path), "--no-save-vis"]) == 0
     written = json.loads((tmp_path / "preds" / f"{FILE.stem}.json").read_text("utf-8"))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_words
+from fgclip_det.cli.arguments.common import (
+    PRESETS,
+    add_device_arguments,
+    add_weights,
+    add_words,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -73,7 +78,7 @@ def _add_detector(calibrate: argparse.ArgumentParser) -> None:
     choice = calibrate.add_mutually_exclusive_group()
     choice.add_argument("--preset", choices=PRESETS, help="detector (default: default)")
     choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
-    calibrate.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_weights(calibrate)
     add_device_arguments(calibrate)
 
 

@@ -63,13 +63,7 @@ def add_scores(command: argparse.ArgumentParser, one_name: bool | None = None) -
         metavar="X",
         help="least score (default: 0.3; 0 where there are confidences)",
     )
-    command.add_argument(
-        "--calibration",
-        default="auto",
-        metavar="FILE",
-        help="file of fgclip-det calibrate, from which confidences come; none for no confidences "
-        "(default: the detector's own, if it has one)",
-    )
+    add_calibration(command)
     if one_name is not None:
         command.add_argument(
             "--one-name",
@@ -78,6 +72,22 @@ def add_scores(command: argparse.ArgumentParser, one_name: bool | None = None) -
             help="of boxes that overlap report the best alone, whatever their names (default: "
             f"{'yes' if one_name else 'no'})",
         )
+
+
+def add_calibration(command: argparse.ArgumentParser) -> None:
+    """What the detector's evidence means."""
+    command.add_argument(
+        "--calibration",
+        default="auto",
+        metavar="FILE",
+        help="file of fgclip-det calibrate, from which confidences come; none for no confidences "
+        "(default: the detector's own, if it has one)",
+    )
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """The checkpoint of a detector of one's own."""
+    command.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
 
 
 def add_device_arguments(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import add_common_arguments, add_scores
+from fgclip_det.cli.arguments.common import add_common_arguments, add_scores, add_weights
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,6 +18,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_common_arguments(demo)
     add_scores(demo, one_name=True)
     demo.add_argument("--model", metavar="CONFIG", help="config of a detector (default: bundled)")
-    demo.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_weights(demo)
     demo.add_argument("--batch-size", type=int, default=1, help="pictures at once (default: 1)")
     demo.add_argument("--no-save-vis", action="store_true", help="write the JSON files only")

@@ -9,6 +9,7 @@ from fgclip_det.cli.arguments.common import (
     add_device_arguments,
     add_exemplars,
     add_scores,
+    add_weights,
     add_words,
 )
 
@@ -39,7 +40,7 @@ def _add_detector(detect: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--model", metavar="CONFIG", help="config of a detector of your own, or bundled"
     )
-    detect.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_weights(detect)
     add_device_arguments(detect)
 
 

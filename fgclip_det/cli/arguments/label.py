@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import PRESETS, add_device_arguments, add_scores, add_words
+from fgclip_det.cli.arguments.common import (
+    PRESETS,
+    add_device_arguments,
+    add_scores,
+    add_weights,
+    add_words,
+)
 
 _FORMATS = ("coco", "yolo", "labelstudio", "cvat")
 
@@ -32,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     choice = label.add_mutually_exclusive_group()
     choice.add_argument("--preset", choices=PRESETS, help="detector (default: default)")
     choice.add_argument("--model", metavar="CONFIG", help="config of a detector, or bundled")
-    label.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_weights(label)
     add_device_arguments(label)
     label.add_argument(
         "--thresholds",

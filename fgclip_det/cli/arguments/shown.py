@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fgclip_det.vocabulary import Vocabulary
 
-_UNNAMED = "shown"
-
 
 class _InOrder(argparse.Action):
     """Collects (option, value) of several options in the order in which they are typed."""
@@ -43,7 +41,7 @@ def add_exemplars(command: argparse.ArgumentParser) -> None:
         "--name",
         **kind,
         help="what --like and --not-like before it are called, or which text they belong to "
-        f"(default: {_UNNAMED}, or the only text)",
+        "(default: shown, or the only text)",
     )
 
 
@@ -82,6 +80,8 @@ def with_shown(said: Vocabulary | None, given: Sequence[tuple[str, str]]) -> Voc
 
 def _meant(entries: dict[str, Any], given: Sequence[tuple[str, str]]) -> str:
     """The name of what the last options show, which have none behind them."""
+    from fgclip_det.vocabulary.parsing import UNNAMED
+
     if len(entries) == 1:
         return next(iter(entries))
     group = []
@@ -95,4 +95,4 @@ def _meant(entries: dict[str, Any], given: Sequence[tuple[str, str]]) -> str:
             f"{option} {value}: of which name is this? {len(entries)} are asked for; say it with "
             "--name behind it"
         )
-    return _UNNAMED
+    return UNNAMED

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from fgclip_det.cli.arguments.common import add_device_arguments
+from fgclip_det.cli.arguments.common import (
+    add_calibration,
+    add_device_arguments,
+    add_weights,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -19,14 +23,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     web.add_argument(
         "--model", metavar="CONFIG", help="config of a detector, or photos (default: bundled)"
     )
-    web.add_argument("--weights", metavar="FILE", help="checkpoint that belongs to --model")
+    add_weights(web)
     add_device_arguments(web)
-    web.add_argument(
-        "--calibration",
-        default="auto",
-        metavar="FILE",
-        help="file of fgclip-det calibrate, or none (default: the detector's own, if it has one)",
-    )
+    add_calibration(web)
     web.add_argument(
         "--host",
         default="127.0.0.1",
