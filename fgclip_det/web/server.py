@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import sys
+import threading
 import webbrowser
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from nicegui import app as nicegui_app
 from nicegui import ui
+from starlette.requests import ClientDisconnect
 
 from fgclip_det.exit_codes import EXIT_USER_ERROR, say, say_error
 from fgclip_det.web.address import Address
@@ -118,7 +120,8 @@ class _Watch:
 
     async def run(self) -> None:
         if self._opened is not None:
-            await asyncio.to_thread(webbrowser.open, self._opened)
+            # Some of a terminal run until they are closed; nothing here waits for them.
+            threading.Thread(target=webbrowser.open, args=(self._opened,), daemon=True).start()
         await asyncio.sleep(_HEAD_START)
         self._engine.start()
         while self._engine.error is None:
@@ -155,6 +158,8 @@ def _application(engine: Engine) -> FastAPI:
             return JSONResponse({"error": "this page is closed: load it again"}, 404)
         try:
             await desk.receive(own, request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
         except TooLarge as error:
             return JSONResponse({"error": str(error)}, 413)
         except ValueError as error:

@@ -20,6 +20,7 @@ from fgclip_det.apis.scores.neighbours import Neighbour
 from fgclip_det.io import quoted
 from fgclip_det.vocabulary import Exemplar, TextEmbeddings, Vocabulary
 from fgclip_det.vocabulary.parsing import BUILTIN
+from fgclip_det.vocabulary.shown.exemplars import Shown
 from fgclip_det.web.heat import as_layer, caption
 from fgclip_det.web.limits import Budget, Kept, Limits
 from fgclip_det.web.pictures import Picture
@@ -144,7 +145,8 @@ class Session:
             like: Whether the name means it.
 
         Raises:
-            ValueError: The box is no box of the picture, or too much is shown.
+            ValueError: The box is no box of the picture, too much is shown, or the same region
+                is shown as what the name means and as what it does not.
         """
         name = " ".join(self.limits.check_text(name, "names").split()).strip(" ,;.")
         if not name:
@@ -156,7 +158,11 @@ class Session:
         wide, high = picture.width, picture.height
         within = (min(x1, wide), min(y1, high), min(x2, wide), min(y2, high))
         example = Example(name, key, within, like)
-        self._look_at(example)
+        shown = self._look_at(example)
+        # What contradicts another would have every question refused until it is taken back.
+        others = [one for one in self.examples if one.name == name and one.like is not like]
+        against = tuple(map(self._exemplar, others))
+        _ = Shown((shown,), against) if like else Shown(against, (shown,))
         self.examples.append(example)
         return example
 

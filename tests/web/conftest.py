@@ -23,11 +23,17 @@ FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-st
 
 
 class Server:
-    """``fgclip-det web`` as a process, and what it prints."""
+    """``fgclip-det web`` as a process, and what it prints.
 
-    def __init__(self, *arguments: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "fgclip_det.cli", "web", "--no-browser", *arguments]
+    Args:
+        arguments: Of the command.
+        opens: Command of the browser that it opens; None for none.
+    """
+
+    def __init__(self, *arguments: str, opens: str | None = None) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "BROWSER": opens or ""}
+        command = [sys.executable, "-m", "fgclip_det.cli", "web", *arguments]
+        command += ["--no-browser"] if opens is None else []
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fgclip_det.apis.detector_loading import BUNDLED
+from tests.web.test_session import bomb, svg_bytes
 
 pytestmark = pytest.mark.slow
 FILE = sorted((BUNDLED / "images").iterdir())[0]
@@ -84,6 +87,54 @@ def test_a_picture_is_pasted(visit) -> None:
     page.keyboard.press("Control+V")
     pictures(page, 5)
     assert page.errors == []
+
+
+def test_what_is_no_picture_is_a_line_each(visit) -> None:
+    page = visit()
+    hostile = {"bomb.png": bomb(), "a.svg": svg_bytes(), "note.txt": b"hello", "b.png": b""}
+    hostile["half.png"] = FILE.read_bytes()[:200]
+    # The last one is a picture, and comes in.
+    sent = {**hostile, "a.png": FILE.read_bytes()}
+    files = [{"name": k, "mimeType": "image/png", "buffer": v} for k, v in sent.items()]
+    page.locator("input[type=file]").set_input_files(files)
+    pictures(page, 4)
+    lines = page.locator(".errors li").all_text_contents()
+    assert len(lines) == len(hostile)
+    for name, line in zip(hostile, lines, strict=True):
+        assert name in line
+    assert page.errors == []
+
+
+def test_a_connection_that_breaks_is_made_again(visit) -> None:
+    page = visit()
+    page.locator("input[type=file]").set_input_files(str(FILE))
+    pictures(page, 4)
+    page.wait_for_function("() => document.querySelectorAll('svg.found').length === 4")
+    page.evaluate("() => window.socket.io.engine.close()")
+    text = "a purple cross. a yellow cross"
+    page.locator(".controls textarea").first.fill(text)
+    page.wait_for_function(
+        "text => [...document.querySelectorAll('svg.found')].every(s => s.dataset.asked === text)",
+        arg=text,
+    )
+    assert page.locator("svg.found").count() == 4
+    assert page.evaluate("() => window.socket.connected")
+    assert page.errors == []
+
+
+def test_what_was_sent_is_forgotten_once_the_page_is_closed(visit) -> None:
+    page = visit()
+    page.locator("input[type=file]").set_input_files(str(FILE))
+    pictures(page, 4)
+    url = page.locator(".frame img").last.evaluate("image => image.src")
+    context = page.context
+    assert context.request.get(url).status == 200
+    page.close()
+    for _ in range(60):
+        if context.request.get(url).status == 404:
+            return
+        time.sleep(0.5)
+    raise AssertionError("it is still there")
 
 
 def test_without_https_neither_is_offered(visit) -> None:

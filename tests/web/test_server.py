@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import json
 import re
+import socket
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,8 +73,9 @@ def test_without_nicegui_it_says_what_to_install() -> None:
 
 
 @pytest.mark.slow
-def test_a_page_is_there_before_the_model() -> None:
-    running = Server("--port", "0")
+@pytest.mark.parametrize("opens", [None, "/nowhere/browser"])
+def test_a_page_is_there_before_the_model(opens: str | None) -> None:
+    running = Server("--port", "0", opens=opens)
     try:
         status, headers, page = ask(running.url)
         assert status == 200 and b"starting" in page
@@ -77,12 +83,17 @@ def test_a_page_is_there_before_the_model() -> None:
         assert "httponly" in headers["set-cookie"].lower()
     finally:
         assert running.stop() == 0
+    assert not [line for line in running.lines if "Traceback" in line]
 
 
 @pytest.mark.slow
 def test_a_model_that_is_missing_ends_it_with_a_line() -> None:
-    running = Server("--port", "0", "--model", "missing.py", "--weights", "missing.pth")
-    assert running.process.wait(300) == 2
+    # A browser of a terminal runs until it is closed, here until the server is; it holds nothing up.
+    waits = "p = os.getppid(); [time.sleep(0.1) for _ in range(2000) if os.getppid() == p]"
+    browser = f"{sys.executable} -c 'import os, time; {waits}' %s"
+    given = ("--port", "0", "--model", "missing.py", "--weights", "missing.pth")
+    running = Server(*given, opens=browser)
+    assert running.process.wait(90) == 2
     running._reader.join(10)
     (line,) = [one for one in running.lines if one.startswith("error: ")]
     assert "missing.py" in line
@@ -115,6 +126,43 @@ def test_large_files_are_refused_by_their_length(server: Server) -> None:
     assert answer.status == 413
     assert "MB: make it smaller" in json.loads(answer.read())["error"]
     connection.close()
+
+
+def cut_off(url: str, head: str, body: bytes) -> str:
+    """Sends a part of a body, and is gone; the line that the server said until then."""
+    where = urlsplit(url)
+    with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        connection.settimeout(1)
+        said = b""
+        with contextlib.suppress(TimeoutError):
+            said = connection.recv(1000) if "Upgrade" in head else b""
+        connection.sendall(body)
+        time.sleep(0.05)
+        # No farewell: the other side sees a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return said.partition(b"\r\n")[0].decode()
+
+
+@pytest.mark.slow
+def test_who_is_cut_off_in_the_middle_disturbs_nobody(server: Server) -> None:
+    _, headers, page = ask(server.url)
+    told, cookie = len(server.lines), headers["set-cookie"].split(";")[0]
+    head = f"Host: {urlsplit(server.url).netloc}\nCookie: {cookie}\n"
+    upload = f"POST {upload_path(page)}?name=a.png HTTP/1.1\n{head}Content-Length: 999\n\n"
+    upgrade = (
+        f"GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\n{head}"
+        "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\n"
+        f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\n\n"
+    )
+    for _ in range(5):
+        cut_off(server.url, upload, b"half")
+        # A text frame of 100 bytes, of which two come.
+        said = cut_off(server.url, upgrade, b"\x81\xe4\0\0\0\0ab")
+        assert said == "HTTP/1.1 101 Switching Protocols"
+    assert ask(server.url, Cookie=cookie)[0] == 200
+    time.sleep(0.3)
+    assert server.lines[told:] == []
 
 
 @pytest.mark.slow

@@ -304,6 +304,29 @@ def test_odd_boxes_are_refused(session, box) -> None:
     assert session.examples == []
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_contradicts_is_refused_at_once(session, first: bool) -> None:
+    key, other = [*session.pictures][:2]
+    shown = session.show("dent", key, BOX, like=first)
+    with pytest.raises(ValueError, match="both as what is meant and as what is not"):
+        session.show("dent", key, (17.5, 24.0, 54.0, 64.0), like=not first)
+    assert session.examples == [shown]
+    session.show("star", key, BOX, like=not first)
+    session.show("dent", other, BOX, like=not first)
+    answers, _ = session.ask(Question("a ring"))
+    assert len(answers) == 3
+
+
+def test_the_whole_picture_is_an_example(session, calibrated_detector) -> None:
+    key, picture = next(iter(session.pictures.items()))
+    for box in ((0, 0, 128, 128), (-5, -9, 500, 128)):
+        assert session.show("this", key, box).box == (0, 0, 128, 128)
+    answers, _ = session.ask(Question())
+    wanted = calibrated_detector.encode({"this": {"like": [Exemplar(str(picture.path))]}})
+    found = calibrated_detector([str(picture.path)], wanted, one_name=True, progress=False)[0]
+    same(answers[key].found, found)
+
+
 def test_exemplars_are_limited_and_have_names(session) -> None:
     key = next(iter(session.pictures))
     with pytest.raises(ValueError, match="a name is missing"):
