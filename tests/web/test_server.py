@@ -88,7 +88,7 @@ def test_a_page_is_there_before_the_model(opens: str | None) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_is_missing_ends_it_with_a_line() -> None:
-    # A browser of a terminal runs until it is closed, here until the server is; it holds nothing up.
+    # A browser of a terminal runs until it is closed (here until the server is), and nobody waits.
     waits = "p = os.getppid(); [time.sleep(0.1) for _ in range(2000) if os.getppid() == p]"
     browser = f"{sys.executable} -c 'import os, time; {waits}' %s"
     given = ("--port", "0", "--model", "missing.py", "--weights", "missing.pth")
