@@ -15,6 +15,7 @@ export default {
         <img v-if="layer" class="layer" :src="layer" alt="">
         <div class="overlay" v-html="svg"></div>
         <div v-if="drag && drag.moved" class="drag" :style="dragStyle"></div>
+        <div v-else-if="menu && !menu.found" class="drag" :style="penStyle"></div>
         <div v-else-if="drawing" ref="pen" class="drag pen" :style="penStyle" role="application" tabindex="0"
              aria-roledescription="box to be placed" :aria-label="'new example in ' + name + ', ' + penTold"
              :aria-describedby="hintId" @keydown="steer"></div>
@@ -166,6 +167,7 @@ export default {
     },
     nameNew(box) {
       this.drawing = false;
+      this.pen = box;
       this.ask({ box, name: "this", title: "A new example", lines: ["What is it called?"], found: false });
     },
     leave() {
