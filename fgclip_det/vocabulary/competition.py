@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fgclip_det.vocabulary.bank_words import BankWords
 from fgclip_det.vocabulary.competing.competitors import Competitors as Competitors
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
-from fgclip_det.vocabulary.same_words import same_words
+from fgclip_det.vocabulary.same_words import is_kind_of, same_words
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings, TextEncoder
 from fgclip_det.vocabulary.vocabulary import LONGEST_TEXT, Vocabulary
 from fgclip_det.vocabulary.wording import check_wording, worded
@@ -145,10 +146,7 @@ class Competition:
     def _made(self, asked: TextEmbeddings) -> Competitors:
         vocabulary = self._worded(asked.vocabulary)
         judged = self.judged(asked)
-        words = [
-            {same_words(word) for word in (name, *prompts)}
-            for name, prompts in zip(asked.names, asked.prompts, strict=True)
-        ]
+        words = _words(asked)
         bank = self.bank_embeddings().to(asked.embeddings)
         size = len(bank)
         excluded = {
@@ -192,6 +190,38 @@ class Competition:
             _pairs(kinds, bank.device) if kinds else None,
         )
         return Competitors.own(asked, made) or made
+
+    def told_apart(self, asked: TextEmbeddings, texts: TextEmbeddings) -> Competitors:
+        """Competitors of all that is asked for, which know what speaks for negatives of one's own.
+
+        Args:
+            asked: The C names.
+            texts: These names, then Q negatives.
+
+        Raises:
+            ValueError: See `against`.
+        """
+        competitors, words = self.against(asked), _words(texts)
+        names, negatives = words[: len(asked)], words[len(asked) :]
+        kinds = [
+            (place, row)
+            for place, said in enumerate(negatives)
+            for row in sorted(
+                {*self._words.kinds(said), *(r for own in said for r in self._words.rows_of(own))}
+            )
+        ]
+        if not kinds:
+            return competitors
+        narrower = [
+            (name, place)
+            for name, own in enumerate(names)
+            for place, said in enumerate(negatives)
+            if any(is_kind_of(kind, general) for kind in own for general in said)
+        ]
+        device = competitors.embeddings.device
+        return replace(
+            competitors, negative_kinds=_pairs(kinds, device), narrower=_pairs(narrower, device)
+        )
 
     def _rows_of_texts(self, asked: TextEmbeddings) -> dict[str, int]:
         """The bank's rows by their text, if that is encoded as what is asked for is."""
@@ -265,6 +295,14 @@ class Competition:
                     stacklevel=2,
                 )
         return TextEmbeddings.encode(bank, self._encoder, length)
+
+
+def _words(texts: TextEmbeddings) -> list[set[str]]:
+    """What each name says, in forms of `same_words`."""
+    return [
+        {same_words(word) for word in (name, *prompts)}
+        for name, prompts in zip(texts.names, texts.prompts, strict=True)
+    ]
 
 
 def _attributes(attributes: Attributes | str | os.PathLike | None) -> Attributes | None:

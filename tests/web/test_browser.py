@@ -298,11 +298,15 @@ def test_negatives_of_ones_own_have_the_effect_of_the_api(visit, calibrated_dete
     assert (len(found), best.rival) == (0, "a purple dotted cross")
     told = f"closest: a plus {best.certainty:.2f}, which looks more like {best.rival}"
     assert told in page.locator(".picture .told").first.text_content()
+    # A kind of what is asked for is told apart from other kinds.
+    ask(page, "a cross")
+    page.wait_for_function(count, arg=2)
     # What is found all the same has it for a neighbour.
+    own.fill("a purple dotted thing")
     ask(page, "a purple cross")
     page.wait_for_function(count, arg=1)
     page.locator("svg.found .box").first.focus()
-    assert "next to it: a purple dotted cross" in page.locator(".tip").text_content()
+    assert "next to it: a purple dotted thing" in page.locator(".tip").text_content()
     kind.click()
     page.get_by_role("option", name="none: nothing else").click()
     ask(page, "a plus")

@@ -131,4 +131,7 @@ class Negatives:
             said = [prompts[0] if prompts else "" for prompts in asked.prompts]
             pairs = self.competition.attributes.contradictory(said)
         contradictory = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-        return Asked(texts, asked.vocabulary, self.competition.against(asked), contradictory)
+        competitors = self.competition.against(asked)
+        if self.own is not None:
+            competitors = self.competition.told_apart(asked, texts)
+        return Asked(texts, asked.vocabulary, competitors, contradictory)

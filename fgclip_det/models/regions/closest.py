@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fgclip_det.models.regions.competition import counted, fused
+from fgclip_det.models.regions.competition import counted, fused, leads_of_negatives
 from fgclip_det.models.regions.region_classification import BestOfEach, Rules
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
@@ -72,7 +72,12 @@ def _rival(streams: Streams, rivals: Rivals, name: int, place: int) -> int | Non
     bank = bank.masked_fill(~rivals.kept[rivals.kept_of[name]], -torch.inf)
     pairs = (rivals.exchanges[:, 0] == name).nonzero().squeeze(1)
     exchanged = fused([stream.exchanged[place, pairs] for stream in every], weights)
-    values = torch.cat([bank, exchanged, own[rivals.count :]])
+    negatives = own[:0]
+    if rivals.count < len(rivals):
+        rows = torch.arange(len(rivals) - rivals.count).to(pairs)
+        leads = leads_of_negatives(every, weights, rivals, torch.full_like(rows, name), rows)
+        negatives = own[name] + leads[place]
+    values = torch.cat([bank, exchanged, negatives])
     behind = torch.arange(len(rivals) - rivals.count).to(pairs) + rivals.sizes[1]
     rows = torch.cat(
         [

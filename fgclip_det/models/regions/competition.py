@@ -168,11 +168,66 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
         if len(rivals.bank):
             best = best_of_bank([s.bank for s in every], weight, rivals.most_excluded + 1)
             found[:, names] |= best.gather(1, unfit[:, names]) > own[:, names]
-        if rivals.count < len(rivals):
-            negatives = fused([stream.logits[:, rivals.count :] for stream in every], weight)
-            least = own[:, names] - lead + _TIE
-            found[:, names] |= negatives.amax(dim=1, keepdim=True) > least
+    if rivals.count < len(rivals):
+        found |= _beaten_by_negatives(every, weights, rivals, own - lead + _TIE)
     return found
+
+
+def _beaten_by_negatives(
+    every: Sequence[Stream], weights: Sequence[Weight], rivals: Rivals, least: Tensor
+) -> Tensor:
+    """(K, C) bool, whether some negative of one's own has more than `least` (K, C)."""
+    count = rivals.count
+    sums = [stream.alone[:, count:] for stream in every]
+    if rivals.negative_kinds is not None:
+        places = torch.arange(len(rivals) - count, device=rivals.kept_of.device)
+        kinds = [stream.bank.sums(rivals.negative_kinds, places) for stream in every]
+        sums = [torch.logaddexp(*pair) for pair in zip(sums, kinds, strict=True)]
+    found = torch.zeros_like(least, dtype=torch.bool)
+    for weight, names in _groups(weights, least):
+        found[:, names] = fused(sums, weight).amax(dim=1, keepdim=True) > least[:, names]
+    # What is of a negative's kind speaks for it too, and is looked at without it.
+    for name in () if rivals.narrower is None else rivals.narrower.any(dim=1).nonzero().flatten():
+        others = [one[:, ~rivals.narrower[name]] for one in sums]
+        values = fused(others, [_of(weight, name) for weight in weights])
+        found[:, name] = (values > least[:, name, None]).any(dim=1)
+    names, negatives = rivals.overlaps.T
+    if len(names):
+        leads = leads_of_negatives(
+            every, [_of(w, names) for w in weights], rivals, names, negatives
+        )
+        found |= _larger(leads, torch.full_like(least, _TIE), names) > 0
+    return found
+
+
+def leads_of_negatives(
+    every: Sequence[Stream],
+    weights: Sequence[Weight],
+    rivals: Rivals,
+    names: Tensor,
+    negatives: Tensor,
+) -> Tensor:
+    """(K, P) by how much negatives of one's own fit better than names.
+
+    Of what speaks for both see `Rivals.speaking`.
+
+    Args:
+        every: Streams that count.
+        weights: Of each, one number or (P,).
+        rivals: Of the names.
+        names: (P,) int64.
+        negatives: (P,) int64, from 0.
+    """
+    sums = []
+    for stream in every:
+        theirs, own = stream.alone[:, rivals.count + negatives], stream.judged[:, names]
+        if rivals.negative_kinds is not None:
+            places = torch.arange(len(names), device=names.device)
+            for_them, for_it = rivals.speaking(names, negatives)
+            theirs = torch.logaddexp(theirs, stream.bank.sums(for_them, places))
+            own = torch.logaddexp(stream.alone[:, names], stream.bank.sums(for_it, places))
+        sums.append(theirs - own)
+    return fused(sums, weights)
 
 
 def counted(streams: Mapping[str, Stream], rivals: Rivals) -> tuple[list[Stream], Sequence[Weight]]:

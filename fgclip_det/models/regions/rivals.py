@@ -47,6 +47,10 @@ class Rivals:
             none does.
         kinds_of: (C,) int64, which of them speaks for each name; None where none does.
         shown: (N - M,) bool, which of the exchanged phrases are exemplars; None for none.
+        negative_kinds: (Q, M) bool, which rows of the bank speak for each negative of one's own;
+            None where that is not known.
+        narrower: (P, Q) bool, which of the P names asked for are of the kind of which negative;
+            None likewise.
     """
 
     bank: Tensor
@@ -65,6 +69,8 @@ class Rivals:
     kinds: Tensor | None = None
     kinds_of: Tensor | None = None
     shown: Tensor | None = None
+    negative_kinds: Tensor | None = None
+    narrower: Tensor | None = None
 
     @classmethod
     def of(
@@ -108,6 +114,8 @@ class Rivals:
             texts.append(competitors.names)
         if competitors.kinds is not None and len(competitors.kinds):
             kinds, kinds_of = _sets(_distinct(competitors.kinds, count, size), count, size)
+        asked = count if asked_for is None else asked_for
+        knows_negatives = competitors.negative_kinds is not None and asked < count
         return cls(
             bank=embeddings[:size],
             texts=torch.cat([F.normalize(some.detach().double(), dim=-1) for some in texts]),
@@ -119,11 +127,19 @@ class Rivals:
             most_excluded=size - int(kept.sum(dim=1).min()),
             asked=_among(embeddings, text_embeddings),
             region_bank=competitors.region_bank,
-            count=count if asked_for is None else asked_for,
+            count=asked,
             weights=weights,
             kinds=kinds,
             kinds_of=kinds_of,
             shown=None if competitors.shown is None else competitors.shown[size:],
+            **{
+                name: _cells(getattr(competitors, name), shape)
+                for name, shape in (
+                    ("negative_kinds", (count - asked, size)),
+                    ("narrower", (asked, count - asked)),
+                )
+                if knows_negatives
+            },
         )
 
     def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:
@@ -141,11 +157,43 @@ class Rivals:
     def most_columns(self) -> int:
         """Of the matrices that come up for each region, the columns of the widest."""
         return max(
-            len(self.bank), self.sizes[1], len(self.exchanges), len(self.excluded), len(self)
-        )
+            len(self.bank), self.sizes[1], len(self.exchanges), len(self.excluded), len(self),
+            len(self.overlaps),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.kept_of)
+
+    @cached_property
+    def overlaps(self) -> Tensor:
+        """(O, 2) int64 pairs of a name and a negative of one's own for which the same may speak."""
+        if self.negative_kinds is None or self.narrower is None:
+            return torch.zeros(0, 2, dtype=torch.int64, device=self.kept_of.device)
+        own = self._kinds_of(torch.arange(self.count, device=self.kept_of.device))
+        common = own.float() @ self.negative_kinds.float().T > 0
+        return (common | self.narrower).nonzero()
+
+    def speaking(self, names: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the bank that speak for negatives of one's own, and for names against these.
+
+        What speaks for both, as "a purple dotted cross" does for "a cross" and "a purple cross",
+        is the negative's, or the name's where that is of the negative's kind.
+
+        Args:
+            names: (P,) int64, of those that are asked for.
+            negatives: (P,) int64, from 0.
+
+        Returns:
+            (P, M) bool each.
+        """
+        theirs, narrower = self.negative_kinds[negatives], self.narrower[names, negatives][:, None]
+        own = self._kinds_of(names) & (narrower | ~theirs)
+        return theirs & (~narrower | self.kept[self.kept_of[names]]), own
+
+    def _kinds_of(self, names: Tensor) -> Tensor:
+        if self.kinds is None:
+            return torch.zeros_like(self.kept[:1]).expand(len(names), -1)
+        return self.kinds[self.kinds_of[names]]
 
     @cached_property
     def breadth(self) -> Tensor | None:
@@ -175,6 +223,13 @@ class Rivals:
         bank, exchanged = self.asked.split([len(self.bank), self.sizes[1]])
         competes = ~exchanged[self.exchanges[:, 1]]
         return replace(self, kept=self.kept & ~bank, competes=competes)
+
+
+def _cells(pairs: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Pairs as a table of bool."""
+    cells = torch.zeros(shape, dtype=torch.bool, device=pairs.device)
+    cells[tuple(pairs.T)] = True
+    return cells
 
 
 def _distinct(pairs: Tensor, names: int, rows: int) -> Tensor:

@@ -77,6 +77,7 @@ class Stream:
         exchanged: (K, E) of the exchanged phrases, one for each pair of `Rivals.exchanges`.
         background: (K,), or None where the source has none.
         weight: (C,) float64, what the source counts for each name in the fusion of all.
+        alone: (K, C) of the names in the wording that they are judged in, without their kinds.
     """
 
     logits: Tensor
@@ -85,6 +86,7 @@ class Stream:
     exchanged: Tensor
     background: Tensor | None
     weight: Tensor
+    alone: Tensor
 
     @cached_property
     def exchanged_peak(self) -> Tensor:
@@ -185,12 +187,13 @@ class StreamMaker:
             directions, bank = directions.index_select(0, rows), bank.at(rows)
             background = None if background is None else background.index_select(0, rows)
         asked, exchanged, *names = (directions @ rivals.texts.T).split(rivals.sizes, dim=1)
-        judged = torch.cat([*names, asked[:, names[0].shape[1] :]], dim=1) if names else asked
+        alone = torch.cat([*names, asked[:, names[0].shape[1] :]], dim=1) if names else asked
+        judged = alone
         if rivals.kinds is not None:
-            judged = torch.logaddexp(judged, bank.sums(rivals.kinds, rivals.kinds_of))
+            judged = torch.logaddexp(alone, bank.sums(rivals.kinds, rivals.kinds_of))
         if not rivals.is_in_order:
             exchanged = exchanged.index_select(1, rivals.exchanges[:, 1])
-        return Stream(asked, judged, bank, exchanged, background, source.weight.to(asked))
+        return Stream(asked, judged, bank, exchanged, background, source.weight.to(asked), alone)
 
     def _against_bank(
         self, name: str, source: Source, bank: Tensor

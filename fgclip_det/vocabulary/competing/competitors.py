@@ -33,6 +33,10 @@ class Competitors:
         kinds: (P, 2) int64, those of `excluded` whose row is the name with attributes added: what
             speaks for the row speaks for the name. None for none.
         shown: (N,) bool, which of them are exemplars. None for none.
+        negative_kinds: (V, 2) int64 pairs (negative of one's own, row of the bank), the row saying
+            the same as the negative, or being of its kind. None for none.
+        narrower: (W, 2) int64 pairs (name, negative of one's own), the name being of the
+            negative's kind. None for none.
     """
 
     texts: tuple[str, ...]
@@ -45,6 +49,8 @@ class Competitors:
     names: Tensor | None = None
     kinds: Tensor | None = None
     shown: Tensor | None = None
+    negative_kinds: Tensor | None = None
+    narrower: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,9 +62,11 @@ class Competitors:
             embeddings=self.embeddings.to(device),
             excluded=self.excluded.to(device),
             exchanges=self.exchanges.to(device),
-            names=None if self.names is None else self.names.to(device),
-            kinds=None if self.kinds is None else self.kinds.to(device),
-            shown=None if self.shown is None else self.shown.to(device),
+            **{
+                name: values.to(device)
+                for name in ("names", "kinds", "shown", "negative_kinds", "narrower")
+                if (values := getattr(self, name)) is not None
+            },
         )
 
     @classmethod
@@ -106,6 +114,7 @@ class Competitors:
             names=None if self.names is None else self.names[names.to(self.names.device)],
             kinds=None if self.kinds is None else _renamed(self.kinds, names),
             shown=None if self.shown is None else self.shown[kept],
+            narrower=None if self.narrower is None else _renamed(self.narrower, names),
         )
 
 

@@ -123,6 +123,36 @@ def test_negatives_hide_what_they_fit_better(detect: OpenVocabInferencer) -> Non
         assert len(ask(detect, ["a plus"])[0]) == left
 
 
+@pytest.mark.parametrize(
+    ("asked", "negatives", "left"),
+    [
+        ("a cross", "a purple cross", [["yellow"], [], ["cyan"]]),
+        ("a cross", "crosses", [["purple", "yellow"], [], ["cyan"]]),  # the same in other words
+        ("a cross", "a dotted cross. a cyan cross", [["yellow"], [], []]),
+        ("a dotted cross", "a purple cross", [[], [], []]),
+        # Who asks for a kind of it means that kind.
+        ("a purple cross", "a cross", [["purple"], [], []]),
+        ("a purple cross", "a dotted cross", [[], [], []]),
+        ("a purple cross", "a yellow cross", [["purple"], [], []]),
+        ("a plus", "a purple cross", [[], [], []]),
+        ("a cross", "a ring. a star", [["purple", "yellow"], [], ["cyan"]]),
+    ],
+)
+def test_what_is_a_kind_of_a_name_is_told_apart(
+    detect: OpenVocabInferencer, asked: str, negatives: str, left: list
+) -> None:
+    places = {"purple": (63, 19), "yellow": (30, 66), "cyan": (5, 66)}
+    detect.set_negatives(negatives)
+    found = [
+        sorted(
+            min(places, key=lambda color: abs(x1 - places[color][0]) + abs(y1 - places[color][1]))
+            for x1, y1, *_ in answer.boxes.tolist()
+        )
+        for answer in ask(detect, asked)
+    ]
+    assert found == left
+
+
 def test_regions_that_were_kept_have_the_same_confidences(
     detect: OpenVocabInferencer, tmp_path
 ) -> None:
