@@ -115,7 +115,6 @@ class Rivals:
         if competitors.kinds is not None and len(competitors.kinds):
             kinds, kinds_of = _sets(_distinct(competitors.kinds, count, size), count, size)
         asked = count if asked_for is None else asked_for
-        knows_negatives = competitors.negative_kinds is not None and asked < count
         return cls(
             bank=embeddings[:size],
             texts=torch.cat([F.normalize(some.detach().double(), dim=-1) for some in texts]),
@@ -132,14 +131,7 @@ class Rivals:
             kinds=kinds,
             kinds_of=kinds_of,
             shown=None if competitors.shown is None else competitors.shown[size:],
-            **{
-                name: _cells(getattr(competitors, name), shape)
-                for name, shape in (
-                    ("negative_kinds", (count - asked, size)),
-                    ("narrower", (asked, count - asked)),
-                )
-                if knows_negatives
-            },
+            **_of_negatives(competitors, asked, count - asked),
         )
 
     def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:
@@ -223,6 +215,17 @@ class Rivals:
         bank, exchanged = self.asked.split([len(self.bank), self.sizes[1]])
         competes = ~exchanged[self.exchanges[:, 1]]
         return replace(self, kept=self.kept & ~bank, competes=competes)
+
+
+def _of_negatives(competitors: Competitors, names: int, negatives: int) -> dict[str, Tensor]:
+    """What is known of negatives of one's own, if there are some."""
+    kinds, narrower = competitors.negative_kinds, competitors.narrower
+    if kinds is None or narrower is None or not negatives:
+        return {}
+    return {
+        "negative_kinds": _cells(kinds, (negatives, competitors.bank_size)),
+        "narrower": _cells(narrower, (names, negatives)),
+    }
 
 
 def _cells(pairs: Tensor, shape: tuple[int, int]) -> Tensor:
