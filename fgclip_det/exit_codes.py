@@ -49,6 +49,10 @@ _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _VIDEO = ("av", "supervision", "trackers")
 _WEB = ("fastapi", "nicegui", "socketio", "starlette", "uvicorn")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
+# What torch says of a worker that was killed: noticed by itself, or told by a signal.
+_LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid.*?\) (?:exited unexpectedly|is killed by signal)"
+)
 # What MMEngine raises where a config holds what it does not expect.
 _OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -160,6 +164,16 @@ def lacks_memory(error: BaseException) -> bool:
         or kind == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "not enough memory" in text)
         or (kind == "error" and "Insufficient memory" in text)
+    )
+
+
+def lost_worker(error: BaseException) -> str | None:
+    """What to do where a process that reads for a data loader was killed; None if none was."""
+    texts = (" ".join(str(one).split()) for one in _chain(error) if isinstance(one, RuntimeError))
+    found = next(filter(_LOST_WORKER.search, texts), None)
+    return found and (
+        f"a process that reads the data was killed ({found}), as on a machine that runs out of "
+        "memory: start again with fewer num_workers; a training goes on with --resume"
     )
 
 
@@ -287,6 +301,9 @@ def _verdict(error: Exception, given: argparse.Namespace | None) -> tuple[int, s
         return EXIT_FAILED, f"{where} cannot be written ({full.strerror}): free some space"
     if lacks_memory(error):
         return EXIT_FAILED, f"not enough memory ({error}): give smaller pictures or fewer at once"
+    lost = lost_worker(error)
+    if lost is not None:
+        return EXIT_FAILED, lost
     if isinstance(error, ImportError):
         return EXIT_USER_ERROR, import_advice(error)
     if isinstance(error, ValueError | OSError):

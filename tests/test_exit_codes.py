@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from fgclip_det.exit_codes import OtherProcessError, import_advice, notes, printable, run_tool, say
 
@@ -51,6 +52,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y.json")
         (MemoryError("Unable to allocate 175. GiB"), 1, "not enough memory"),
         (OutOfMemoryError("CUDA out of memory"), 1, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 1, "not enough memory"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), 1, "--resume"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), 1, "num_workers"),
         (ModuleNotFoundError("No module named 'mmcv'", name="mmcv"), 2, "fgclip_det[openmmlab]"),
         (ImportError("cannot import x", name="mmdet.models"), 2, "fgclip_det[openmmlab]"),
         (ImportError("libGL.so.1: cannot open", name="cv2"), 2, "fgclip-det doctor"),
@@ -69,6 +72,30 @@ def test_errors_are_one_line(
 def test_a_full_disk_behind_another_error_is_one(capsys: pytest.CaptureFixture) -> None:
     assert run_tool(failing(ValueError("cannot write"), FULL)) == 1
     assert "/x/y.json" in capsys.readouterr().err
+
+
+class Killed(Dataset):
+    """Whose reader is killed."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.parametrize("options", [None, {"train_cfg.max_epochs": 1}])
+def test_a_killed_reader_is_no_fault_of_options(
+    options: dict | None, capsys: pytest.CaptureFixture
+) -> None:
+    def main() -> None:
+        list(DataLoader(Killed(), num_workers=1))
+
+    assert run_tool(main, argparse.Namespace(cfg_options=options)) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("error: ")] == said[-1:]
+    assert "a process that reads the data was killed" in said[-1] and "pid" in said[-1]
 
 
 @pytest.mark.parametrize(
