@@ -51,7 +51,7 @@ install_wheels() {
   ls "${1:-}"/*.whl >/dev/null 2>&1 || fail "mmengine, mmdet or pycocotools is missing, and there" \
     "are no wheels in '${1:-}'. Where there is a network: pip download --no-deps -d wheels" \
     "--only-binary :all: --python-version 3.12 mmengine==0.10.7 mmdet==3.3.0 mmcv-lite==2.1.0" \
-    "pycocotools shapely terminaltables addict termcolor yapf platformdirs 'setuptools<81'"
+    "pycocotools shapely six terminaltables addict termcolor yapf platformdirs 'setuptools<81'"
   "$python" -m pip install -q --no-index --no-deps --upgrade --target "$results/packages" \
     "$1"/*.whl || fail "the wheels of $1 do not fit $python"
   PYTHONPATH=$PYTHONPATH:$results/packages
