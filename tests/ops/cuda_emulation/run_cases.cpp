@@ -2,8 +2,8 @@
 //
 // A case is a Header, rois, their levels (where there are several maps), and the storage of the
 // input (of the gradient, if backward), all packed; it is about one map of a pyramid. A result is
-// the number of failed assertions as int64, then the dense output. What no kernel has written is
-// NaN.
+// the number of failed assertions and that of bands of pool_slab_kernel, as int64, then the dense
+// output. What no kernel has written is NaN.
 
 #include <cmath>
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "cuda_on_cpu.h"
@@ -27,6 +28,7 @@ struct Header {
   int64_t sizes[4], strides[4], offset, elements;  // of the input or of the gradient
   int64_t batch_size, channels, height, width, rois, pooled_height, pooled_width;
   int64_t sampling_ratio, aligned, channels_last, most_blocks, seed, num_levels, level;
+  int64_t multiprocessors, shared_bytes;  // of the device that is acted
   double spatial_scale;
 };
 
@@ -60,7 +62,9 @@ template <typename scalar_t, typename T, typename bits_t>
 void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>& levels,
               std::FILE* cases, std::FILE* results) {
   std::mt19937 random(static_cast<unsigned>(h.seed));
-  const cuda_on_cpu::Launch launch{random, static_cast<int>(h.most_blocks)};
+  constexpr int64_t kUsualShared = 48 * 1024;
+  const cuda_on_cpu::Launch launch{random, static_cast<int>(h.most_blocks),
+                                   std::max(kUsualShared, h.shared_bytes)};
   Memory<scalar_t> storage(h.elements);
   storage.read(cases);
   const scalar_t* input = storage.data.get() + h.offset;
@@ -92,9 +96,19 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   Memory<scalar_t> result(h.channels * (h.backward ? h.batch_size * map_cells
                                                    : h.rois * h.pooled_height * h.pooled_width));
   cuda_on_cpu::failed_assertions = 0;
+  int64_t bands = 0;
   if (result.count > 0 && !h.backward) {
-    launch_forward(boxes, sampling, maps, h.channels, result.data.get(), h.channels_last != 0,
-                   launch);
+    const Slabs slabs =
+        plan_slabs(boxes, maps, h.channels, Device{h.multiprocessors, h.shared_bytes});
+    bands = slabs.bands;
+    constexpr bool kInPlace = std::is_same_v<T, scalar_t>;
+    Memory<T> partial(bands > 1 && !kInPlace ? result.count : 0);
+    T* sums = partial.data.get();
+    if constexpr (kInPlace) {
+      sums = result.data.get();
+    }
+    launch_forward(boxes, sampling, maps, h.channels, slabs, sums, result.data.get(),
+                   h.channels_last != 0, launch);
   } else if (result.count > 0 && h.rois == 0) {
     std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
   } else if (result.count > 0) {
@@ -110,6 +124,7 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   }
   const int64_t failed = cuda_on_cpu::failed_assertions;
   std::fwrite(&failed, sizeof(failed), 1, results);
+  std::fwrite(&bands, sizeof(bands), 1, results);
   std::fwrite(static_cast<void*>(result.data.get()), sizeof(scalar_t), result.count, results);
 }
 

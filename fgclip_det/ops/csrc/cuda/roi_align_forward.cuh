@@ -39,19 +39,21 @@ struct Walk {
 template <int V, bool kAll, typename scalar_t, typename T>
 __device__ __forceinline__ void add_cells(Walk<scalar_t, T>& walk, int64_t cells, T (&sums)[V]) {
   Pack<scalar_t, V> packs[kLoads];
-  T weights[kLoads];
+  T row_weights[kLoads], column_weights[kLoads];
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     if (kAll || i < cells) {
       packs[i] = load<V>(walk.cell);
-      weights[i] = *walk.wy * walk.wx[walk.column];
+      row_weights[i] = *walk.wy;
+      column_weights[i] = walk.wx[walk.column];
       walk.advance();
     }
   }
+  // The products too come after all loads: a thread waits for the first of them, once.
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {
     if (kAll || i < cells) {
-      add(weights[i], packs[i], sums);
+      add(row_weights[i] * column_weights[i], packs[i], sums);
     }
   }
 }

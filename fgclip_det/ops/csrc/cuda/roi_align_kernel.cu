@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/macros/Macros.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,8 @@
 namespace fgclip_det {
 namespace {
 
+constexpr int64_t kUsualShared = 48 * 1024;  // a kernel that takes more must ask for it first
+
 // Launches on the current stream and never waits for it.
 struct Launch {
   cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
@@ -28,10 +32,23 @@ struct Launch {
   template <typename... Parameters, typename... Arguments>
   void operator()(void (*kernel)(Parameters...), int blocks, int threads, int64_t shared_bytes,
                   Arguments&&... arguments) const {
+    if (shared_bytes > kUsualShared) {
+      C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(shared_bytes)));
+    }
     kernel<<<blocks, threads, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
+
+Device current_device() {
+  const auto ask = [device = c10::cuda::current_device()](cudaDeviceAttr attribute) {
+    int value = 0;
+    C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+    return value;
+  };
+  return {ask(cudaDevAttrMultiProcessorCount), ask(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+}
 
 template <typename scalar_t>
 Maps<scalar_t> maps_of(const at::Tensor& tensor) {
@@ -179,8 +196,19 @@ at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor&
                                      largest(inputs, 2), largest(inputs, 3));
         for (size_t level = 0; level < inputs.size(); ++level) {
           const at::Tensor features = channels_innermost(inputs[level]);
-          launch_forward(workspace.boxes(level, inputs.size(), features.size(2), features.size(3)),
-                         settings.sampling<T>(level), maps_of<scalar_t>(features), features.size(1),
+          const Boxes<T> boxes =
+              workspace.boxes(level, inputs.size(), features.size(2), features.size(3));
+          const Maps<scalar_t> maps = maps_of<scalar_t>(features);
+          const Slabs slabs = plan_slabs(boxes, maps, features.size(1), current_device());
+          at::Tensor partial;
+          if (slabs.bands > 1) {
+            constexpr auto kSum = c10::CppTypeToScalarType<T>::value;
+            partial = std::is_same_v<T, scalar_t>
+                          ? output
+                          : at::empty(output.sizes(), output.options().dtype(kSum));
+          }
+          launch_forward(boxes, settings.sampling<T>(level), maps, features.size(1), slabs,
+                         partial.defined() ? partial.mutable_data_ptr<T>() : nullptr,
                          output.mutable_data_ptr<scalar_t>(), last, Launch());
         }
       });

@@ -4,20 +4,23 @@
 // includes this defines CUDA_KERNEL_ASSERT before, and passes
 //   launch(kernel, blocks, threads, bytes of dynamic shared memory, arguments of the kernel...).
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "roi_align_backward.cuh"
 #include "roi_align_forward.cuh"
+#include "roi_align_slab.cuh"
 #include "roi_align_weights.cuh"
 #include "transpose.cuh"
 
 namespace fgclip_det {
 
 constexpr int kVectorBytes = 16;
-constexpr int kStagingBytes = 40960;     // shared memory for bins that are written transposed
-constexpr int64_t kMaxBlocks = 1 << 20;  // kernels loop over what is left
-constexpr int64_t kManyBlocks = 512;     // enough for any GPU to be busy
+constexpr int kStagingBytes = 40960;          // shared memory for bins that are written transposed
+constexpr int64_t kMaxBlocks = 1 << 20;       // kernels loop over what is left
+constexpr int64_t kManyBlocks = 512;          // enough for any GPU to be busy
+constexpr int64_t kHalfOfShared = 48 * 1024;  // of a multiprocessor's shared memory, on any GPU
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -77,6 +80,68 @@ void launch_bins(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t 
          boxes, features, lanes, parts, pooled);
 }
 
+// What the host knows of the device.
+struct Device {
+  int64_t multiprocessors;
+  int64_t shared_bytes;  // that one block may have, where it asks for more than usual
+};
+
+// How pool_slab_kernel shares out its work.
+struct Slabs {
+  int64_t bands = 0;  // none: pool_box_kernel does it
+  int64_t band_rows = 0;
+  int64_t parts = 1;  // blocks for the boxes of one slab
+};
+
+// Chooses between the kernels for one bin by the bytes that a multiprocessor reads; the host knows
+// neither where boxes are nor how large. A box is taken to cover 1/16 of the map (COCO's mix: 6 %).
+// A byte from the second-level cache counts as 4 from shared memory: some 32 a cycle against 128.
+//   pool_box_kernel:  cached bytes of all boxes' cells / multiprocessors
+//   pool_slab_kernel: (cached bytes of a slab + shared bytes of a part of its boxes) * waves
+template <typename scalar_t, typename T>
+Slabs plan_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+                 const Device& device) {
+  constexpr int64_t kAreaShare = 16, kCached = 4;
+  Slabs plan;
+  const int64_t row_bytes = static_cast<int64_t>(boxes.wx.size) * kSlabBytes;
+  if (boxes.wy.bins != 1 || boxes.wx.bins != 1 || boxes.batch_size == 0 ||
+      row_bytes > device.shared_bytes || !takes_vectors(features, channels)) {
+    return plan;
+  }
+  const int64_t height = boxes.wy.size, slab_bytes = height * row_bytes;
+  const int64_t count = ceil_div(boxes.count, boxes.num_levels);
+  const int64_t value_bytes = sizeof(scalar_t);
+  const int64_t cells = height * boxes.wx.size, box_cells = ceil_div(cells, kAreaShare);
+  const int64_t slabs = boxes.batch_size * ceil_div(channels * value_bytes, kSlabBytes);
+  int64_t least =
+      kCached * ceil_div(count * box_cells * channels * value_bytes, device.multiprocessors);
+  for (int64_t waves = 1; waves <= 4; ++waves) {
+    const int64_t parts = std::max<int64_t>(1, waves * device.multiprocessors / slabs);
+    const int64_t part_bytes = ceil_div(count, boxes.batch_size * parts) * box_cells * kSlabBytes;
+    const int64_t bytes =
+        ceil_div(slabs * parts, device.multiprocessors) * (kCached * slab_bytes + part_bytes);
+    if (bytes < least) {
+      least = bytes;
+      plan.parts = parts;
+      plan.bands = ceil_div(height, device.shared_bytes / row_bytes);
+      plan.band_rows = ceil_div(height, plan.bands);
+    }
+  }
+  return plan;
+}
+
+template <typename scalar_t, typename T, typename Launch>
+void launch_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+                  const Slabs& plan, T* partial, scalar_t* pooled, const Launch& launch) {
+  constexpr int V = kVectorBytes / sizeof(scalar_t);
+  const int64_t bytes = plan.band_rows * boxes.wx.size * kSlabBytes;
+  const int64_t blocks = boxes.batch_size * ceil_div(channels, kCellLanes * V) * plan.parts;
+  // Where two blocks share a multiprocessor, half as many threads each.
+  const int threads = bytes > kHalfOfShared ? kSlabThreads : kSlabThreads / 2;
+  launch(pool_slab_kernel<scalar_t, T, V>, blocks_for(blocks), threads, bytes, boxes, features,
+         channels, static_cast<int>(plan.band_rows), static_cast<int>(plan.parts), partial, pooled);
+}
+
 template <int V, typename scalar_t, typename T, typename Launch>
 void launch_pooling(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
                     const Pooled<scalar_t>& pooled, const Launch& launch) {
@@ -89,14 +154,18 @@ void launch_pooling(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64
   }
 }
 
-// pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if channels_last.
+// pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if channels_last; slabs: of plan_slabs();
+// partial: room for (K, C) if there are several bands, which may be `pooled` where T is scalar_t.
 template <typename scalar_t, typename T, typename Launch>
 void launch_forward(const Boxes<T>& boxes, const Sampling<T>& sampling,
-                    const Maps<scalar_t>& features, int64_t channels, scalar_t* pooled,
-                    bool channels_last, const Launch& launch) {
+                    const Maps<scalar_t>& features, int64_t channels, const Slabs& slabs,
+                    T* partial, scalar_t* pooled, bool channels_last, const Launch& launch) {
   launch_weights(boxes, sampling, launch);
   const Pooled<scalar_t> where{pooled, channels_last, false};
-  if (takes_vectors(features, channels) && takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
+  if (slabs.bands > 0) {
+    launch_slabs(boxes, features, channels, slabs, partial, pooled, launch);
+  } else if (takes_vectors(features, channels) &&
+             takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
     launch_pooling<kVectorBytes / sizeof(scalar_t)>(boxes, features, channels, where, launch);
   } else {
     launch_pooling<1>(boxes, features, channels, where, launch);

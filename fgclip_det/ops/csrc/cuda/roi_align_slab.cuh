@@ -1,0 +1,262 @@
+#pragma once
+
+// The forward pass for one bin and many boxes: a block holds a slab of one image's map, that is 32
+// bytes of every cell's channels, in shared memory, and all boxes of the image stream through it.
+//
+// A box reads its cells from shared memory instead of the second-level cache, so the map leaves
+// memory once for all boxes. A slab that exceeds shared memory is taken in bands of rows, one after
+// the other; a box that lies in several keeps its sum so far in `partial` between them.
+//
+// A warp takes a box. Two lanes share a cell, 16 bytes each, so the warp reads a patch of 16 cells
+// at once: 16 columns of a wide box, 4 x 4 cells of a narrow one. Which cell a lane adds, and in
+// what order, depends on shapes alone: the same bits in every run.
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#include <cuda_pipeline_primitives.h>
+#endif
+
+#include "roi_align_forward.cuh"
+#include "roi_align_weights.cuh"
+
+namespace fgclip_det {
+
+constexpr int kSlabBytes = 32;              // of each cell: what memory delivers at the least
+constexpr int kSlabThreads = 640;           // of a block, at most
+constexpr int kCellLanes = 2;               // lanes for one cell
+constexpr int kPatch = kWarp / kCellLanes;  // cells that a warp reads at once
+constexpr int kPatches = 4;                 // patches that a warp has on their way
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Rows [begin, end) of an image's map, whose slab is in shared memory.
+struct Band {
+  int begin, end;
+};
+
+// Copies the slab of a band; `from` is its first cell, at the slab's first channel. `channels` of
+// it exist, at most a slab's; 16 bytes hold V.
+template <int V, typename scalar_t>
+__device__ __forceinline__ void fill_slab(const scalar_t* from, int64_t stride_b, int64_t stride_d,
+                                          int rows, int width, int64_t channels, scalar_t* slab) {
+  const int part = threadIdx.x % kCellLanes;
+  const int step = blockDim.x / kCellLanes;
+  const int step_rows = step / width, step_columns = step % width;
+  int row = threadIdx.x / kCellLanes / width, column = threadIdx.x / kCellLanes % width;
+  if (part * V < channels) {
+    while (row < rows) {
+      // Goes past the registers, so that a thread has all its copies on their way at once.
+      __pipeline_memcpy_async(slab + ((row * width + column) * kCellLanes + part) * V,
+                              from + row * stride_b + column * stride_d + part * V,
+                              V * sizeof(scalar_t));
+      row += step_rows;
+      column += step_columns;
+      if (column >= width) {
+        column -= width;
+        ++row;
+      }
+    }
+  }
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+  __syncthreads();
+}
+
+// The columns of a patch, a power of two, as the exponent: no more than a window needs.
+__device__ __forceinline__ int patch_columns_log2(int columns) {
+  return columns > 8 ? 4 : columns > 4 ? 3 : columns > 2 ? 2 : 1;
+}
+
+// Adds the weighted cells of a window to the sums of the lanes. `corner` is the window's first cell
+// in the slab, for a lane's part of the channels; wy and wx are the weights of its rows and
+// columns.
+template <int V, typename scalar_t, typename T>
+__device__ __forceinline__ void add_window(const scalar_t* corner, int width, const T* wy, int rows,
+                                           const T* wx, int columns, T (&sums)[V]) {
+  const int lane = threadIdx.x % kWarp;
+  const int log2 = patch_columns_log2(columns);
+  const int across = 1 << log2, down = kPatch >> log2;
+  const int patch_x = lane / kCellLanes % across, patch_y = lane / kCellLanes >> log2;
+  const int stride = width * kCellLanes * V;
+  // Each lane keeps the weight of one row, and of the column that it reads.
+  for (int top = 0; top < rows; top += kWarp) {
+    const int height = rows - top < kWarp ? rows - top : kWarp;
+    const T row_weight = lane < height ? wy[top + lane] : T(0);
+    for (int left = 0; left < columns; left += across) {
+      const int x = left + patch_x;
+      const bool inside = x < columns;
+      const T column_weight = inside ? wx[x] : T(0);
+      const scalar_t* cell = corner + (top + patch_y) * stride + x * kCellLanes * V;
+      // What a lane does not load stays 0, and 0 times 0 is added: a cell beside the window may
+      // hold NaN.
+      Pack<scalar_t, V> packs[kPatches] = {};
+      int y = patch_y;
+#pragma unroll 1
+      for (; y - patch_y + kPatches * down <= height; y += kPatches * down) {
+        if (inside) {
+#pragma unroll
+          for (int i = 0; i < kPatches; ++i) {
+            packs[i] = load<V>(cell + i * down * stride);
+          }
+        }
+#pragma unroll
+        for (int i = 0; i < kPatches; ++i) {
+          const T weight = __shfl_sync(kAllLanes, row_weight, y + i * down) * column_weight;
+          add(weight, packs[i], sums);
+        }
+        cell += kPatches * down * stride;
+      }
+#pragma unroll 1
+      for (; y - patch_y < height; y += down) {
+        Pack<scalar_t, V> pack = {};
+        if (inside && y < height) {
+          pack = load<V>(cell);
+        }
+        const T weight = __shfl_sync(kAllLanes, row_weight, y) * column_weight;
+        add(weight, pack, sums);
+        cell += down * stride;
+      }
+    }
+  }
+}
+
+// Adds up what the lanes of a warp hold of the same channel. Lanes trade halves of what they hold,
+// so that each ends with one channel, after fewer trades than V whole sums would take. Returns the
+// sum of channel `held` of the lane's V; the first kCellLanes * V lanes have one each.
+template <int V, typename T>
+__device__ __forceinline__ T sum_over_lanes(T (&sums)[V], int& held) {
+  const int lane = threadIdx.x % kWarp;
+  held = 0;
+  int reach = kCellLanes;
+#pragma unroll
+  for (int kept = V / 2; kept > 0; kept /= 2) {
+    const bool upper = lane & reach;
+#pragma unroll
+    for (int v = 0; v < kept; ++v) {
+      const T given = upper ? sums[v] : sums[v + kept];
+      const T own = upper ? sums[v + kept] : sums[v];
+      sums[v] = own + __shfl_xor_sync(kAllLanes, given, reach);
+    }
+    held += upper ? kept : 0;
+    reach *= 2;
+  }
+#pragma unroll
+  for (; reach < kWarp; reach *= 2) {
+    sums[0] += __shfl_xor_sync(kAllLanes, sums[0], reach);
+  }
+  return sums[0];
+}
+
+// A box as its warp sees it: first the lanes look at a box each, then all take them in turn.
+struct BoxWindow {
+  Span rows, columns;
+
+  template <typename T>
+  __device__ __forceinline__ BoxWindow(const Boxes<T>& boxes, int64_t roi, bool exists)
+      : rows{0, 0}, columns{0, 0} {
+    if (exists) {
+      rows = boxes.wy.span(roi, 0);
+      columns = boxes.wx.span(roi, 0);
+      rows.count = columns.count > 0 ? rows.count : 0;
+    }
+  }
+  // The window that a lane of the warp looks at.
+  __device__ __forceinline__ BoxWindow(const BoxWindow& other, int lane)
+      : rows{__shfl_sync(kAllLanes, other.rows.first, lane),
+             __shfl_sync(kAllLanes, other.rows.count, lane)},
+        columns{__shfl_sync(kAllLanes, other.columns.first, lane),
+                __shfl_sync(kAllLanes, other.columns.count, lane)} {}
+
+  __device__ __forceinline__ bool is_empty() const { return rows.count == 0; }
+
+  // Empty windows, whose result is 0, belong to the first band.
+  __device__ __forceinline__ bool meets(const Band& band) const {
+    return is_empty() ? band.begin == 0
+                      : rows.first < band.end && rows.first + rows.count > band.begin;
+  }
+};
+
+// Of the boxes of an image, those of one warp of one block: every step-th.
+struct Share {
+  int image, first, step;
+};
+
+// Pools what lies in a band. `channel` is the slab's first, and `partial` (K, C).
+template <int V, typename scalar_t, typename T>
+__device__ __forceinline__ void pool_band(const Boxes<T>& boxes, const Share& share,
+                                          const Band& band, const scalar_t* slab, int64_t channel,
+                                          int64_t channels, T* partial, scalar_t* pooled) {
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t base = share.first; base < boxes.count;
+       base += static_cast<int64_t>(share.step) * kWarp) {
+    const int64_t looked_at = base + static_cast<int64_t>(lane) * share.step;
+    bool mine = looked_at < boxes.count && boxes.is_mine(looked_at);
+    bool named = false;
+    if (mine) {
+      const int64_t image = boxes.image(looked_at);
+      named = image >= 0;
+      mine = (named ? image : 0) == share.image;  // somebody has to write the zeros
+    }
+    const BoxWindow seen(boxes, looked_at, mine && named);
+    unsigned left = __ballot_sync(kAllLanes, mine && seen.meets(band));
+    while (left != 0) {
+      const int next = __ffs(left) - 1;
+      left &= left - 1;
+      const int64_t roi = base + static_cast<int64_t>(next) * share.step;
+      const BoxWindow window(seen, next);
+      const int end = window.rows.first + window.rows.count;
+      const int first_row = window.rows.first < band.begin ? band.begin : window.rows.first;
+      const int end_row = end < band.end ? end : band.end;
+      T sums[V] = {};
+      add_window(slab +
+                     static_cast<int64_t>((first_row - band.begin) * boxes.wx.size +
+                                          window.columns.first) *
+                         kCellLanes * V +
+                     lane % kCellLanes * V,
+                 boxes.wx.size, boxes.wy.of(roi, 0) + first_row,
+                 window.is_empty() ? 0 : end_row - first_row,
+                 boxes.wx.of(roi, 0) + window.columns.first, window.columns.count, sums);
+      int held;
+      T sum = sum_over_lanes(sums, held);
+      const int64_t at = channel + lane % kCellLanes * V + held;
+      if (lane < kCellLanes * V && at < channels) {
+        if (!window.is_empty() && window.rows.first < band.begin) {
+          sum += partial[roi * channels + at];
+        }
+        if (window.is_empty() || end <= band.end) {
+          pooled[roi * channels + at] = static_cast<scalar_t>(sum);
+        } else {
+          partial[roi * channels + at] = sum;
+        }
+      }
+    }
+  }
+}
+
+// A block for each (image, slab, part of the boxes). The parts of a slab share nothing.
+template <typename scalar_t, typename T, int V>
+__global__ void __launch_bounds__(kSlabThreads)
+    pool_slab_kernel(Boxes<T> boxes, Maps<scalar_t> features, int64_t channels, int band_rows,
+                     int parts, T* partial, scalar_t* pooled) {
+  FGCLIP_DET_DYNAMIC_SHARED(shared);
+  scalar_t* slab = reinterpret_cast<scalar_t*>(shared);
+  constexpr int kChannels = kCellLanes * V;
+  const int height = boxes.wy.size;
+  const int64_t slabs = (channels + kChannels - 1) / kChannels;
+  const int64_t total = boxes.batch_size * slabs * parts;
+  for (int64_t item = blockIdx.x; item < total; item += gridDim.x) {
+    const int warps = blockDim.x / kWarp;
+    const Share share{static_cast<int>(item / parts / slabs),
+                      static_cast<int>(item % parts * warps + threadIdx.x / kWarp), parts * warps};
+    const int64_t channel = item / parts % slabs * kChannels;
+    for (int begin = 0; begin < height; begin += band_rows) {
+      const Band band{begin, height - begin < band_rows ? height : begin + band_rows};
+      fill_slab<V>(features.at(share.image, begin, 0) + channel, features.stride_b,
+                   features.stride_d, band.end - begin, boxes.wx.size, channels - channel, slab);
+      pool_band<V>(boxes, share, band, slab, channel, channels, partial, pooled);
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace fgclip_det
