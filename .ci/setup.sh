@@ -128,7 +128,7 @@ build_key() {
 }
 
 # Settings of one run stay with what was built: a later plain `make` does not undo FORCE_CUDA=1.
-settings="${FORCE_CUDA:-}${TORCH_CUDA_ARCH_LIST:-}"
+settings="${FORCE_CUDA:-}${TORCH_CUDA_ARCH_LIST:-}${FGCLIP_DET_INDEX_ASSERTION:-}"
 same_settings() { [ -z "$settings" ] || [ "$(cat $venv/.built-with 2>/dev/null)" = "$settings" ]; }
 
 extension_is_there() {

@@ -153,10 +153,11 @@ def _examine_our_ops() -> list[Finding]:
     if isinstance(ops, Exception):
         value = f"does not import: {_first_line(ops)}"
         return [Finding("fgclip_det ops", value, _build_command(), False)]
+    unchecked = ", without the assertion that boxes name an image"
     return [
         Finding(
             f"fgclip_det ops, {device}",
-            backend,
+            backend + (unchecked if device == "cuda" and not ops.asserts_index() else ""),
             # CUDA kernels are only missing where there is a GPU to run them on.
             _build_command() if backend == "reference" and _wants_device(device) else "",
         )

@@ -69,6 +69,15 @@ def backend() -> dict[str, str]:
     }
 
 
+def asserts_index() -> bool:
+    """True if a box that names no image stops a CUDA program, by a device-side assertion.
+
+    False where the kernels were built without it: such a box then gives zeros and no gradient.
+    """
+    asked = getattr(torch.ops.fgclip_det, "cuda_asserts_index", None)
+    return asked is None or asked()  # The reference has no kernels and always refuses.
+
+
 @functools.cache
 def _announce(device_type: str) -> None:
     reason = _missing or f"it was built without {device_type} kernels"

@@ -77,6 +77,16 @@ def test_slow_operators_are_a_note_with_the_build_command(monkeypatch: pytest.Mo
     assert "note  fgclip_det ops, cpu" in doctor.report(list(findings.values()))
 
 
+def test_kernels_without_the_assertion_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = importlib.import_module("fgclip_det.ops")
+    monkeypatch.setattr(ops, "backend", lambda: {"cpu": "extension", "cuda": "extension"})
+    for asserts, words in ((True, ""), (False, ", without the assertion that boxes name an image")):
+        monkeypatch.setattr(ops, "asserts_index", lambda asserts=asserts: asserts)
+        findings = by_topic(doctor._examine_our_ops())
+        assert findings["fgclip_det ops, cuda"].value == f"extension{words}"
+        assert findings["fgclip_det ops, cpu"].value == "extension"
+
+
 def test_the_slow_evaluator_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor._examine_evaluator()
     assert re.fullmatch(r"faster-coco-eval \d.*", found.value) and not found.mend

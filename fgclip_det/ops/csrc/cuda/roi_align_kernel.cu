@@ -303,7 +303,20 @@ std::vector<at::Tensor> roi_align_pyramid_backward_cuda(
   return results;
 }
 
+// Asked by ops/_library.py; only a build with these kernels has it.
+bool cuda_asserts_index() {
+#if defined(FGCLIP_DET_NO_INDEX_ASSERTION)
+  return false;
+#else
+  return true;
+#endif
+}
+
 }  // namespace
+
+TORCH_LIBRARY_FRAGMENT(fgclip_det, m) {
+  m.def("cuda_asserts_index() -> bool", &cuda_asserts_index);
+}
 
 TORCH_LIBRARY_IMPL(fgclip_det, CUDA, m) {
   m.impl("roi_align", &roi_align_cuda);
