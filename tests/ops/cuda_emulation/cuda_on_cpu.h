@@ -26,6 +26,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static
 #define __syncthreads() cuda_on_cpu::block().wait(0)
 #define __syncthreads_or(predicate) cuda_on_cpu::block().wait(predicate)

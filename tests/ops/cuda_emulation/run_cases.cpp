@@ -1,8 +1,9 @@
 // Runs cases of RoIAlign through the CUDA kernels on the CPU: run_cases CASES RESULTS.
 //
 // A case is a Header, rois, their levels (where there are several maps), and the storage of the
-// input (of the gradient, if backward), all packed; it is about one map of a pyramid. A result is
-// the number of failed assertions and that of bands of pool_slab_kernel, as int64, then the dense
+// input (of the gradient, if backward), all packed; it is about one map of a pyramid. If planes,
+// the maps of the pyramid's other levels follow, each a MapHeader and its storage. A result is the
+// number of failed assertions and that of bands of pool_slab_kernel, as int64, then the dense
 // output. What no kernel has written is NaN.
 
 #include <cmath>
@@ -29,6 +30,12 @@ struct Header {
   int64_t batch_size, channels, height, width, rois, pooled_height, pooled_width;
   int64_t sampling_ratio, aligned, channels_last, most_blocks, seed, num_levels, level;
   int64_t multiprocessors, shared_bytes;  // of the device that is acted
+  int64_t planes;                         // all levels in one launch of pool_planes_kernel
+  double spatial_scale;
+};
+
+struct MapHeader {
+  int64_t sizes[4], strides[4], offset, elements;
   double spatial_scale;
 };
 
@@ -57,6 +64,35 @@ void transpose(const scalar_t* from, scalar_t* to, int64_t count, int64_t rows, 
                    reinterpret_cast<bits_t*>(to), launch);
 }
 
+template <typename scalar_t>
+Plane<scalar_t> plane(const scalar_t* data, const int64_t (&strides)[4]) {
+  return {data, strides[0], strides[1], strides[2], strides[3]};
+}
+
+// pool_planes() of cuda/roi_align_kernel.cu; `boxes` and `input` are those of the first level.
+template <typename scalar_t, typename T>
+void run_planes(const Header& h, Boxes<T> boxes, const Sampling<T>& sampling, const scalar_t* input,
+                std::FILE* cases, scalar_t* result, const cuda_on_cpu::Launch& launch) {
+  Scene<T> scene{{sampling}, {static_cast<int>(h.sizes[2])}, {static_cast<int>(h.sizes[3])}};
+  Planes<scalar_t> maps{{plane(input, h.strides)}};
+  std::vector<Memory<scalar_t>> storages;
+  for (int64_t slot = 1; slot < h.num_levels; ++slot) {
+    MapHeader map;
+    if (std::fread(&map, sizeof(map), 1, cases) != 1) {
+      std::abort();
+    }
+    storages.emplace_back(map.elements);
+    storages.back().read(cases);
+    scene.sampling[slot] = sampling;
+    scene.sampling[slot].spatial_scale = static_cast<T>(map.spatial_scale);
+    scene.heights[slot] = static_cast<int>(map.sizes[2]);
+    scene.widths[slot] = static_cast<int>(map.sizes[3]);
+    maps.levels[slot] = plane<scalar_t>(storages.back().data.get() + map.offset, map.strides);
+  }
+  boxes.launched = h.num_levels;
+  launch_planes(boxes, scene, maps, h.channels, result, launch);
+}
+
 // The host side of the operators, as cuda/roi_align_kernel.cu has it on tensors.
 template <typename scalar_t, typename T, typename bits_t>
 void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>& levels,
@@ -71,7 +107,7 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   const auto stride = [&](int axis) { return h.sizes[axis] > 1 ? h.strides[axis] : 0; };
   Maps<scalar_t> maps{input, stride(0), stride(2), stride(3)};
   const int64_t cells = h.sizes[2] * h.sizes[3];
-  const bool innermost = h.strides[1] == 1 || h.channels == 1;
+  const bool innermost = h.strides[1] == 1 || h.channels == 1 || h.planes;
   Memory<scalar_t> copy(innermost ? 0 : h.sizes[0] * h.channels * cells);
   if (!innermost && copy.count > 0) {
     transpose<bits_t>(input, copy.data.get(), h.sizes[0], h.channels, cells, h.sizes[3], h.strides,
@@ -97,7 +133,9 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
                                                    : h.rois * h.pooled_height * h.pooled_width));
   cuda_on_cpu::failed_assertions = 0;
   int64_t bands = 0;
-  if (result.count > 0 && !h.backward) {
+  if (h.planes) {
+    run_planes(h, boxes, sampling, input, cases, result.data.get(), launch);
+  } else if (result.count > 0 && !h.backward) {
     const Slabs slabs =
         plan_slabs(boxes, maps, h.channels, Device{h.multiprocessors, h.shared_bytes});
     bands = slabs.bands;

@@ -25,20 +25,6 @@ struct Window {
 };
 
 template <typename T>
-__device__ __forceinline__ void cover(const AxisWeights<T>& weights, int64_t roi, int32_t& begin,
-                                      int32_t& end) {
-  begin = INT_MAX;
-  end = 0;
-  for (int bin = 0; bin < weights.bins; ++bin) {
-    const Span span = weights.span(roi, bin);
-    if (span.count > 0) {
-      begin = span.first < begin ? span.first : begin;
-      end = span.first + span.count > end ? span.first + span.count : end;
-    }
-  }
-}
-
-template <typename T>
 __global__ void __launch_bounds__(kThreads) windows_kernel(Boxes<T> boxes, Window* windows) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   int64_t roi = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

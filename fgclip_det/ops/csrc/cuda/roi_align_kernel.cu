@@ -112,6 +112,45 @@ struct Settings {
   }
 };
 
+// Pools all maps as they are, with channels first, kMaxLevels of them in one launch.
+template <typename scalar_t, typename T>
+void pool_planes(at::TensorList inputs, Boxes<T> boxes, const Settings& settings,
+                 const at::Tensor& output) {
+  const int64_t count = inputs.size();
+  for (; boxes.level < count; boxes.level += kMaxLevels) {
+    boxes.launched = std::min<int64_t>(count - boxes.level, kMaxLevels);
+    Scene<T> scene{};
+    Planes<scalar_t> maps{};
+    for (int64_t slot = 0; slot < boxes.launched; ++slot) {
+      const at::Tensor& map = inputs[boxes.level + slot];
+      scene.sampling[slot] = settings.sampling<T>(boxes.level + slot);
+      scene.heights[slot] = static_cast<int>(map.size(2));
+      scene.widths[slot] = static_cast<int>(map.size(3));
+      maps.levels[slot] = {map.const_data_ptr<scalar_t>(), map.stride(0), map.stride(1),
+                           map.stride(2), map.stride(3)};
+    }
+    launch_planes(boxes, scene, maps, output.size(1), output.mutable_data_ptr<scalar_t>(),
+                  Launch());
+  }
+}
+
+// Pools one map, with channels innermost.
+template <typename scalar_t, typename T>
+void pool_cells(const at::Tensor& features, const Boxes<T>& boxes, const Sampling<T>& sampling,
+                bool channels_last, const at::Tensor& output) {
+  const Maps<scalar_t> maps = maps_of<scalar_t>(features);
+  const Slabs slabs = plan_slabs(boxes, maps, features.size(1), current_device());
+  at::Tensor partial;
+  if (slabs.bands > 1) {
+    constexpr auto kSum = c10::CppTypeToScalarType<T>::value;
+    partial = std::is_same_v<T, scalar_t> ? output
+                                          : at::empty(output.sizes(), output.options().dtype(kSum));
+  }
+  launch_forward(boxes, sampling, maps, features.size(1), slabs,
+                 partial.defined() ? partial.mutable_data_ptr<T>() : nullptr,
+                 output.mutable_data_ptr<scalar_t>(), channels_last, Launch());
+}
+
 // The memory of the separable weights and of the windows, in one piece. Maps of a pyramid use it
 // one after the other. It must outlive the launches only on the host's side: the caching allocator
 // hands it out again in stream order.
@@ -178,6 +217,20 @@ int64_t largest(at::TensorList maps, int axis) {
   return size;
 }
 
+// Whether all maps are pooled as they are: none has channels innermost, and it takes fewer bytes.
+bool as_planes(at::TensorList inputs, int64_t count, int64_t bins_y, int64_t bins_x,
+               int64_t sum_bytes) {
+  int64_t cells = 0;
+  for (const at::Tensor& input : inputs) {
+    if (input.stride(1) == 1 || input.size(1) == 1) {
+      return false;
+    }
+    cells += input.size(2) * input.size(3);
+  }
+  return takes_planes(bins_y, bins_x, count, inputs[0].size(0), cells, inputs.size(),
+                      largest(inputs, 3), sum_bytes);
+}
+
 at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor& levels,
                 const Settings& settings, int64_t pooled_height, int64_t pooled_width) {
   const at::Tensor& first = inputs[0];
@@ -194,22 +247,17 @@ at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor&
         using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
         const Workspace<T> workspace(rois, levels, first.size(0), pooled_height, pooled_width,
                                      largest(inputs, 2), largest(inputs, 3));
+        const int64_t height = largest(inputs, 2), width = largest(inputs, 3);
+        if (as_planes(inputs, rois.size(0), pooled_height, pooled_width, sizeof(T))) {
+          pool_planes<scalar_t>(inputs, workspace.boxes(0, inputs.size(), height, width), settings,
+                                output);
+          return;
+        }
         for (size_t level = 0; level < inputs.size(); ++level) {
           const at::Tensor features = channels_innermost(inputs[level]);
-          const Boxes<T> boxes =
-              workspace.boxes(level, inputs.size(), features.size(2), features.size(3));
-          const Maps<scalar_t> maps = maps_of<scalar_t>(features);
-          const Slabs slabs = plan_slabs(boxes, maps, features.size(1), current_device());
-          at::Tensor partial;
-          if (slabs.bands > 1) {
-            constexpr auto kSum = c10::CppTypeToScalarType<T>::value;
-            partial = std::is_same_v<T, scalar_t>
-                          ? output
-                          : at::empty(output.sizes(), output.options().dtype(kSum));
-          }
-          launch_forward(boxes, settings.sampling<T>(level), maps, features.size(1), slabs,
-                         partial.defined() ? partial.mutable_data_ptr<T>() : nullptr,
-                         output.mutable_data_ptr<scalar_t>(), last, Launch());
+          pool_cells<scalar_t>(
+              features, workspace.boxes(level, inputs.size(), features.size(2), features.size(3)),
+              settings.sampling<T>(level), last, output);
         }
       });
   return output;

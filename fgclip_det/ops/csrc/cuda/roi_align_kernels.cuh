@@ -10,6 +10,7 @@
 
 #include "roi_align_backward.cuh"
 #include "roi_align_forward.cuh"
+#include "roi_align_planes.cuh"
 #include "roi_align_slab.cuh"
 #include "roi_align_weights.cuh"
 #include "transpose.cuh"
@@ -47,13 +48,19 @@ bool takes_vectors(const Maps<scalar_t>& maps, int64_t channels) {
          maps.stride_d % kVector == 0 && channels % kVector == 0;
 }
 
+// The scene of one map, whose size the boxes tell.
+template <typename T>
+Scene<T> one_map(const Boxes<T>& boxes, const Sampling<T>& sampling) {
+  return {{sampling}, {boxes.wy.size}, {boxes.wx.size}};
+}
+
 template <typename T, typename Launch>
-void launch_weights(const Boxes<T>& boxes, const Sampling<T>& sampling, const Launch& launch) {
+void launch_weights(const Boxes<T>& boxes, const Scene<T>& scene, const Launch& launch) {
   // One bin may be as long as the map, one of several hardly is.
   const int lanes = boxes.wy.bins == 1 && boxes.wx.bins == 1 ? kWarp : kWarp / 4;
   const int64_t items = boxes.count * (static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins);
   launch(weights_kernel<T>, blocks_for(ceil_div(items * lanes, kThreads)), kThreads, 0, boxes,
-         sampling, lanes);
+         scene, lanes);
 }
 
 template <int V, typename scalar_t, typename T, typename Launch>
@@ -160,7 +167,7 @@ template <typename scalar_t, typename T, typename Launch>
 void launch_forward(const Boxes<T>& boxes, const Sampling<T>& sampling,
                     const Maps<scalar_t>& features, int64_t channels, const Slabs& slabs,
                     T* partial, scalar_t* pooled, bool channels_last, const Launch& launch) {
-  launch_weights(boxes, sampling, launch);
+  launch_weights(boxes, one_map(boxes, sampling), launch);
   const Pooled<scalar_t> where{pooled, channels_last, false};
   if (slabs.bands > 0) {
     launch_slabs(boxes, features, channels, slabs, partial, pooled, launch);
@@ -170,6 +177,27 @@ void launch_forward(const Boxes<T>& boxes, const Sampling<T>& sampling,
   } else {
     launch_pooling<1>(boxes, features, channels, where, launch);
   }
+}
+
+// Whether maps with channels first are better pooled as they are than copied to channels last: by
+// bytes, since a box's cells are read at about half the rate as they are, and a copy takes the map
+// twice through memory. On one map a box is taken to cover 1/16, in a pyramid 256 cells of its map.
+inline bool takes_planes(int64_t bins_y, int64_t bins_x, int64_t count, int64_t batch_size,
+                         int64_t cells, int64_t num_maps, int64_t widest, int64_t sum_bytes) {
+  constexpr int64_t kReadsOfMap = 8;
+  const int64_t box_cells = num_maps == 1 ? ceil_div(cells, 16) : 256;
+  return bins_y * bins_x > 1 && bins_x <= kPlaneBytes && widest * sum_bytes <= kPlaneBytes &&
+         count * box_cells <= kReadsOfMap * batch_size * cells;
+}
+
+// pooled: dense (K, C, oh, ow). The boxes' weights have room for the largest map of the launch.
+template <typename scalar_t, typename T, typename Launch>
+void launch_planes(const Boxes<T>& boxes, const Scene<T>& scene, const Planes<scalar_t>& maps,
+                   int64_t channels, scalar_t* pooled, const Launch& launch) {
+  launch_weights(boxes, scene, launch);
+  launch(pool_planes_kernel<scalar_t, T>,
+         blocks_for(boxes.count * ceil_div(channels, kPlaneChannels)), kPlaneThreads, 0, boxes,
+         maps, channels, pooled);
 }
 
 template <int V, typename scalar_t, typename T, typename Launch>
@@ -194,7 +222,7 @@ template <typename scalar_t, typename T, typename Launch>
 void launch_backward(const Boxes<T>& boxes, const Sampling<T>& sampling, Window* windows,
                      const Maps<scalar_t>& gradient, int64_t channels, scalar_t* result,
                      const Launch& launch) {
-  launch_weights(boxes, sampling, launch);
+  launch_weights(boxes, one_map(boxes, sampling), launch);
   launch(windows_kernel<T>, blocks_for(ceil_div(boxes.count, kThreads)), kThreads, 0, boxes,
          windows);
   if (takes_vectors(gradient, channels) && takes_vectors(Maps<scalar_t>{result, 0, 0, 0}, 0)) {

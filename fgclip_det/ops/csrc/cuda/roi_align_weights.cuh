@@ -95,7 +95,8 @@ struct Lanes {
   __device__ __forceinline__ int groups() const { return blockDim.x / count; }
 };
 
-// Separable weights of all boxes along one axis, in device memory.
+// Separable weights of all boxes along one axis, in device memory. A launch about one map finds its
+// cells along the axis in `size`, one about several the most of any.
 template <typename T>
 struct AxisWeights {
   int bins;
@@ -111,6 +112,21 @@ struct AxisWeights {
   }
 };
 
+// The cells [begin, end) of an axis that any bin of a box touches; end 0 where there are none.
+template <typename T>
+__device__ __forceinline__ void cover(const AxisWeights<T>& weights, int64_t roi, int32_t& begin,
+                                      int32_t& end) {
+  begin = INT_MAX;
+  end = 0;
+  for (int bin = 0; bin < weights.bins; ++bin) {
+    const Span span = weights.span(roi, bin);
+    if (span.count > 0) {
+      begin = span.first < begin ? span.first : begin;
+      end = span.first + span.count > end ? span.first + span.count : end;
+    }
+  }
+}
+
 template <typename T>
 struct Boxes {
   const float* rois;  // (K, 5)
@@ -118,18 +134,23 @@ struct Boxes {
   int64_t batch_size;
   AxisWeights<T> wy, wx;
 
-  // Of a pyramid: which map each box is pooled from, (K,), the number of maps, and the one that a
-  // launch is about.
+  // Of a pyramid: which map each box is pooled from, (K,), the number of maps, and those that a
+  // launch is about: the first of them, and how many.
   const int64_t* levels = nullptr;
-  int64_t num_levels = 1, level = 0;
+  int64_t num_levels = 1, level = 0, launched = 1;
 
   __device__ __forceinline__ bool names_level(int64_t roi) const {
     return levels == nullptr || (levels[roi] >= 0 && levels[roi] < num_levels);
   }
 
-  // Whether a launch is about this box; that of the first map sees to those that name no map.
+  // The map of this box among those of the launch, or -1; the first sees to boxes that name none.
+  __device__ __forceinline__ int slot(int64_t roi) const {
+    const int64_t at = (levels != nullptr && names_level(roi) ? levels[roi] : 0) - level;
+    return at >= 0 && at < launched ? static_cast<int>(at) : -1;
+  }
+
   __device__ __forceinline__ bool is_mine(int64_t roi) const {
-    return levels == nullptr || (names_level(roi) ? levels[roi] : 0) == level;
+    return levels == nullptr || slot(roi) >= 0;
   }
 
   // -1 where the box names no image or no map; the host cannot look without waiting for the device.
@@ -172,16 +193,26 @@ __device__ __forceinline__ T cell_weight(const Axis<T>& axis, int bin, int size,
   return weight;
 }
 
+constexpr int kMaxLevels = 8;  // maps that a launch may be about
+
+// How the maps of a launch are sampled, and their sizes in cells.
+template <typename T>
+struct Scene {
+  Sampling<T> sampling[kMaxLevels];
+  int heights[kMaxLevels], widths[kMaxLevels];
+};
+
 // `lanes` threads for each bin of each axis of each box.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    weights_kernel(Boxes<T> boxes, Sampling<T> sampling, int lanes) {
+    weights_kernel(Boxes<T> boxes, const __grid_constant__ Scene<T> scene, int lanes) {
   const int64_t bins = static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins;
   const int64_t step = static_cast<int64_t>(gridDim.x) * (blockDim.x / lanes);
   int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   for (; item < boxes.count * bins; item += step) {
     const int64_t roi = item / bins;
-    if (!boxes.is_mine(roi)) {
+    const int slot = boxes.slot(roi);
+    if (slot < 0) {
       continue;
     }
     const int64_t rank = item % bins;
@@ -189,13 +220,14 @@ __global__ void __launch_bounds__(kThreads)
     const AxisWeights<T> out = vertical ? boxes.wy : boxes.wx;
     const int bin = static_cast<int>(vertical ? rank : rank - boxes.wy.bins);
     const float* low = boxes.rois + roi * 5 + (vertical ? 2 : 1);
+    const int size = vertical ? scene.heights[slot] : scene.widths[slot];
     const Axis<T> axis =
-        make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, sampling);
-    const SampleRange<T> range = samples_inside(axis, bin, out.size);
-    const Span span = cells_of(axis, bin, out.size, range);
+        make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, scene.sampling[slot]);
+    const SampleRange<T> range = samples_inside(axis, bin, size);
+    const Span span = cells_of(axis, bin, size, range);
     T* weights = out.weights + (roi * out.bins + bin) * out.size + span.first;
     for (int i = threadIdx.x % lanes; i < span.count; i += lanes) {
-      weights[i] = cell_weight(axis, bin, out.size, range, span.first + i);
+      weights[i] = cell_weight(axis, bin, size, range, span.first + i);
     }
     if (threadIdx.x % lanes == 0) {
       out.spans[roi * out.bins + bin] = span;
