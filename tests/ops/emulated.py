@@ -46,7 +46,8 @@ class Case(NamedTuple):
     level: int = 0  # the map that the call is about
     multiprocessors: int = 132  # of the device
     shared_bytes: int = 232448  # that a block may have there
-    planes: bool = False  # by pool_planes_kernel, and all levels in one launch:
+    planes: int = 0  # as the host decides; -1: copied to channels last; 1: by pool_planes_kernel,
+    # and all levels in one launch:
     others: tuple[tuple[Tensor, float], ...] = ()  # maps of the further levels, spatial scales
 
     def packed(self) -> bytes:
@@ -98,6 +99,7 @@ class Outcome(NamedTuple):
     result: Tensor
     failed: int  # assertions
     bands: int  # of pool_slab_kernel; 0 where another kernel did it
+    planes: bool  # by pool_planes_kernel
 
 
 def packed_storage(data: Tensor) -> tuple[list[int], bytes]:
@@ -147,7 +149,7 @@ class Emulator:
             if case.channels_last:
                 shape = (shape[0], *shape[2:], shape[1])
             size = torch.Size(shape).numel() * case.data.element_size()
-            counts, values, raw = raw[:16], raw[16 : 16 + size], raw[16 + size :]
+            counts, values, raw = raw[:24], raw[24 : 24 + size], raw[24 + size :]
             result = values.clone().view(case.data.dtype).view(shape)
             result = result.movedim(-1, 1) if case.channels_last else result
             results.append(Outcome(result, *counts.clone().view(torch.int64).tolist()))
@@ -160,7 +162,7 @@ class Emulator:
         Returns the bands of each.
         """
         outcomes = self.run(cases)
-        for case, (result, failed, _) in zip(cases, outcomes, strict=True):
+        for case, (result, failed, *_) in zip(cases, outcomes, strict=True):
             assert failed == 0
             bound = TOLERANCE[case.data.dtype]
             torch.testing.assert_close(
@@ -263,4 +265,5 @@ def draw(seed: int, dtype: torch.dtype, backward: bool) -> Case:
         *(data, rois, size, bins, backward, scale, ratio, choose.random() < 0.7, last),
         *(most_blocks, seed),
         **device,
+        planes=choose.choice([-1, 0]),
     )

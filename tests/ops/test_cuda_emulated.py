@@ -38,7 +38,7 @@ def test_an_index_outside_the_batch_reads_nothing_and_fails_the_assertion_if_the
     gradient = lay_out("channels_last", (count, 16, *bins), generator)
     forward = Case(maps, rois, size, bins, channels_last=True, multiprocessors=1)
     backward = Case(gradient, rois, size, bins, True, channels_last=True)
-    (pooled, failed, bands), (spread, failed_too, _) = emulator.run([forward, backward])
+    (pooled, failed, bands, _), (spread, failed_too, *_) = emulator.run([forward, backward])
     assert (failed > 0, failed_too > 0, bands > 0) == (asserts, asserts, count == 100)
     assert torch.equal(pooled[3], torch.zeros(16, *bins))
     expected = forward._replace(rois=rois[good]).expected()
@@ -65,7 +65,7 @@ def test_a_map_of_a_pyramid_has_its_own_boxes(
         cases += [Case(maps, rois, size, bins, **of), Case(gradient, rois, size, bins, True, **of)]
     results = emulator.run(cases)
     for level in range(3):
-        (pooled, failed, bands), (spread, failed_too, _) = results[2 * level : 2 * level + 2]
+        (pooled, failed, bands, _), (spread, failed_too, *_) = results[2 * level : 2 * level + 2]
         assert (bands > 0) == (repeated > 1 and bins == (1, 1))
         own = levels == level
         # The first map sees to boxes that name none: zeros, and an assertion. No map writes what is

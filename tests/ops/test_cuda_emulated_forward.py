@@ -47,7 +47,7 @@ def test_maps_with_channels_first_are_pooled_as_they_are(
     for seed in range(40):
         case = draw(seed, dtype, backward=False)
         if case.rois.numel() and case.data.numel():
-            cases.append(case._replace(planes=True, channels_last=False))
+            cases.append(case._replace(planes=1, channels_last=False))
     assert len(cases) > 20
     # Windows so wide that only a few channels and one row of bins fit in shared memory at a time.
     for width in (300, 4096):
@@ -56,7 +56,7 @@ def test_maps_with_channels_first_are_pooled_as_they_are(
         rois = draw_rois(4, 1, size[2:], generator)
         rois[0, 1:] = torch.tensor([0.0, 0.0, width, 6.0])
         maps = with_dtype(lay_out("contiguous", size, generator), dtype)
-        cases.append(Case(maps, rois, size, (7, 7), planes=True))
+        cases.append(Case(maps, rois, size, (7, 7), planes=1))
     emulator.check(cases)
 
 
@@ -79,7 +79,7 @@ def test_all_maps_of_a_pyramid_in_one_launch(
         *(maps[0], rois, (2, 35, *sizes[0]), bins),
         levels=torch.arange(30) % 3,
         num_levels=3,
-        planes=True,
+        planes=1,
         others=((maps[1], 0.5), (maps[2], 0.25)),
         most_blocks=7,
     )
@@ -87,7 +87,7 @@ def test_all_maps_of_a_pyramid_in_one_launch(
     # A box that names no level, and one that names no image.
     case.levels[4], case.rois[9, 0] = 3, 2.0
     for run_by, asserts in ((emulator, True), (silent_emulator, False)):
-        pooled, failed, _ = run_by.run([case])[0]
+        pooled, failed, *_ = run_by.run([case])[0]
         assert (failed > 0) == asserts
         assert not pooled[4].any() and not pooled[9].any() and pooled.isfinite().all()
 
@@ -121,6 +121,20 @@ def test_the_kernel_is_chosen_by_the_boxes_the_map_and_the_layout(emulator: Emul
     assert emulator.check([slabs, *others]) == [1, 0, 0, 0, 0, 0]
 
 
+def test_maps_are_copied_where_boxes_are_many_for_them(emulator: Emulator) -> None:
+    generator = torch.Generator().manual_seed(2)
+    size = (1, 8, 12, 12)
+    few, many = (
+        Case(lay_out("contiguous", size, generator), rois, size, (2, 3))
+        for rois in (draw_rois(128, 1, (12, 12), generator), draw_rois(129, 1, (12, 12), generator))
+    )
+    one_bin = few._replace(bins=(1, 1))
+    innermost = few._replace(data=lay_out("channels_last", size, generator), channels_last=True)
+    cases = [few, many, one_bin, innermost]
+    emulator.check(cases)
+    assert [outcome.planes for outcome in emulator.run(cases)] == [1, 0, 0, 0]
+
+
 def test_slabs_have_the_same_bits_in_every_order(emulator: Emulator) -> None:
     case = many_boxes((2, 24, 12, 12), 90, torch.float32)._replace(shared_bytes=32 * 40)
     first, second = emulator.run([case, case._replace(seed=1, most_blocks=3)])
@@ -136,7 +150,7 @@ def test_what_is_not_a_number_reaches_the_boxes_that_touch_it(emulator: Emulator
         case.data[0, :, y, x] = value
         touches[0, :, y, x] = 1
         comes_near[0, :, y - 1 : y + 2, x - 1 : x + 2] = 1
-    pooled, _, bands = emulator.run([case])[0]
+    pooled, _, bands, _ = emulator.run([case])[0]
     assert bands == 1
     touched = case._replace(data=touches).expected() > 0
     clean = case._replace(data=comes_near).expected() == 0

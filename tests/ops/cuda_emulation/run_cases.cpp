@@ -1,10 +1,10 @@
 // Runs cases of RoIAlign through the CUDA kernels on the CPU: run_cases CASES RESULTS.
 //
 // A case is a Header, rois, their levels (where there are several maps), and the storage of the
-// input (of the gradient, if backward), all packed; it is about one map of a pyramid. If planes,
-// the maps of the pyramid's other levels follow, each a MapHeader and its storage. A result is the
-// number of failed assertions and that of bands of pool_slab_kernel, as int64, then the dense
-// output. What no kernel has written is NaN.
+// input (of the gradient, if backward), all packed; it is about one map of a pyramid. If planes is
+// 1, the maps of the pyramid's other levels follow, each a MapHeader and its storage. A result is
+// the number of failed assertions, that of bands of pool_slab_kernel, and whether
+// pool_planes_kernel did it, as int64, then the dense output. What no kernel has written is NaN.
 
 #include <cmath>
 #include <cstdint>
@@ -30,7 +30,7 @@ struct Header {
   int64_t batch_size, channels, height, width, rois, pooled_height, pooled_width;
   int64_t sampling_ratio, aligned, channels_last, most_blocks, seed, num_levels, level;
   int64_t multiprocessors, shared_bytes;  // of the device that is acted
-  int64_t planes;                         // all levels in one launch of pool_planes_kernel
+  int64_t planes;  // by pool_planes_kernel, all levels at once: 1; -1: not; 0: as the host decides
   double spatial_scale;
 };
 
@@ -107,9 +107,13 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   const auto stride = [&](int axis) { return h.sizes[axis] > 1 ? h.strides[axis] : 0; };
   Maps<scalar_t> maps{input, stride(0), stride(2), stride(3)};
   const int64_t cells = h.sizes[2] * h.sizes[3];
-  const bool innermost = h.strides[1] == 1 || h.channels == 1 || h.planes;
-  Memory<scalar_t> copy(innermost ? 0 : h.sizes[0] * h.channels * cells);
-  if (!innermost && copy.count > 0) {
+  const bool innermost = h.strides[1] == 1 || h.channels == 1;
+  const bool planes =
+      h.planes == 1 || (h.planes == 0 && !h.backward && !innermost && h.num_levels == 1 &&
+                        takes_planes(h.pooled_height, h.pooled_width, h.rois, h.batch_size, cells,
+                                     1, h.width, sizeof(T)));
+  Memory<scalar_t> copy(innermost || planes ? 0 : h.sizes[0] * h.channels * cells);
+  if (copy.count > 0) {
     transpose<bits_t>(input, copy.data.get(), h.sizes[0], h.channels, cells, h.sizes[3], h.strides,
                       launch);
     maps = {copy.data.get(), cells * h.channels, h.sizes[3] * h.channels, h.channels};
@@ -133,7 +137,7 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
                                                    : h.rois * h.pooled_height * h.pooled_width));
   cuda_on_cpu::failed_assertions = 0;
   int64_t bands = 0;
-  if (h.planes) {
+  if (planes && result.count > 0) {
     run_planes(h, boxes, sampling, input, cases, result.data.get(), launch);
   } else if (result.count > 0 && !h.backward) {
     const Slabs slabs =
@@ -163,6 +167,8 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   const int64_t failed = cuda_on_cpu::failed_assertions;
   std::fwrite(&failed, sizeof(failed), 1, results);
   std::fwrite(&bands, sizeof(bands), 1, results);
+  const int64_t as_planes = planes;
+  std::fwrite(&as_planes, sizeof(as_planes), 1, results);
   std::fwrite(static_cast<void*>(result.data.get()), sizeof(scalar_t), result.count, results);
 }
 
