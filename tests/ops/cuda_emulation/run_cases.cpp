@@ -69,7 +69,7 @@ Plane<scalar_t> plane(const scalar_t* data, const int64_t (&strides)[4]) {
   return {data, strides[0], strides[1], strides[2], strides[3]};
 }
 
-// pool_planes() of cuda/roi_align_kernel.cu; `boxes` and `input` are those of the first level.
+// All levels in one launch; `boxes` and `input` are those of the first.
 template <typename scalar_t, typename T>
 void run_planes(const Header& h, Boxes<T> boxes, const Sampling<T>& sampling, const scalar_t* input,
                 std::FILE* cases, scalar_t* result, const cuda_on_cpu::Launch& launch) {
@@ -90,7 +90,8 @@ void run_planes(const Header& h, Boxes<T> boxes, const Sampling<T>& sampling, co
     maps.levels[slot] = plane<scalar_t>(storages.back().data.get() + map.offset, map.strides);
   }
   boxes.launched = h.num_levels;
-  launch_planes(boxes, scene, maps, h.channels, result, launch);
+  launch_weights(boxes, scene, launch);
+  launch_planes(boxes, maps, h.channels, result, launch);
 }
 
 // The host side of the operators, as cuda/roi_align_kernel.cu has it on tensors.
@@ -119,24 +120,36 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
     maps = {copy.data.get(), cells * h.channels, h.sizes[3] * h.channels, h.channels};
   }
   Memory<Span> y_spans(h.rois * h.pooled_height), x_spans(h.rois * h.pooled_width);
-  Memory<T> y_weights(y_spans.count * h.height), x_weights(x_spans.count * h.width);
+  // As in a pyramid whose largest map is larger by a row, and by two columns.
+  const int height = static_cast<int>(h.height), width = static_cast<int>(h.width);
+  Memory<T> y_weights(y_spans.count * (height + 1)), x_weights(x_spans.count * (width + 2));
   const Boxes<T> boxes{rois.data.get(),
                        h.rois,
                        h.batch_size,
-                       {static_cast<int>(h.pooled_height), static_cast<int>(h.height),
-                        y_spans.data.get(), y_weights.data.get()},
-                       {static_cast<int>(h.pooled_width), static_cast<int>(h.width),
-                        x_spans.data.get(), x_weights.data.get()},
+                       {static_cast<int>(h.pooled_height), height, height + 1, y_spans.data.get(),
+                        y_weights.data.get()},
+                       {static_cast<int>(h.pooled_width), width, width + 2, x_spans.data.get(),
+                        x_weights.data.get()},
                        levels.count > 0 ? levels.data.get() : nullptr,
                        h.num_levels,
                        h.level};
   const Sampling<T> sampling{static_cast<T>(h.spatial_scale), static_cast<T>(h.sampling_ratio),
                              h.aligned != 0};
+  // The other levels' maps are of the same size, and nothing else of them is needed.
+  Scene<T> scene{};
+  for (int64_t slot = 0; slot < h.num_levels; ++slot) {
+    scene.sampling[slot] = sampling, scene.heights[slot] = height, scene.widths[slot] = width;
+  }
+  Boxes<T> of_all_levels = boxes;
+  of_all_levels.level = 0, of_all_levels.launched = h.num_levels;
   const int64_t map_cells = h.height * h.width;
   Memory<scalar_t> result(h.channels * (h.backward ? h.batch_size * map_cells
                                                    : h.rois * h.pooled_height * h.pooled_width));
   cuda_on_cpu::failed_assertions = 0;
   int64_t bands = 0;
+  if (!planes && result.count > 0 && h.rois > 0) {
+    launch_weights(of_all_levels, scene, launch);
+  }
   if (planes && result.count > 0) {
     run_planes(h, boxes, sampling, input, cases, result.data.get(), launch);
   } else if (result.count > 0 && !h.backward) {
@@ -149,14 +162,14 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
     if constexpr (kInPlace) {
       sums = result.data.get();
     }
-    launch_forward(boxes, sampling, maps, h.channels, slabs, sums, result.data.get(),
-                   h.channels_last != 0, launch);
+    launch_forward(boxes, maps, h.channels, slabs, sums, result.data.get(), h.channels_last != 0,
+                   launch);
   } else if (result.count > 0 && h.rois == 0) {
     std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
   } else if (result.count > 0) {
     Memory<Window> windows(h.rois);
-    launch_backward(boxes, sampling, windows.data.get(), maps, h.channels, result.data.get(),
-                    launch);
+    launch_windows(of_all_levels, windows.data.get(), launch);
+    launch_backward(boxes, windows.data.get(), maps, h.channels, result.data.get(), launch);
     if (!h.channels_last) {
       Memory<scalar_t> turned(result.count);
       transpose<bits_t>(result.data.get(), turned.data.get(), h.batch_size, map_cells, h.channels,

@@ -17,10 +17,9 @@ constexpr int kTileRows = 8;  // rows of the map in a tile, at most
 template <int V>
 constexpr int kTileColumns = V == 8 ? 4 : 8;
 
-// The cells that any bin of a box touches, and its image; -1 where it names none, and for boxes of
-// other maps.
+// The cells that any bin of a box touches, and its map and image; -1 where it names none.
 struct Window {
-  int32_t image;
+  int32_t level, image;
   int32_t row_begin, row_end, column_begin, column_end;
 };
 
@@ -29,8 +28,10 @@ __global__ void __launch_bounds__(kThreads) windows_kernel(Boxes<T> boxes, Windo
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   int64_t roi = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   for (; roi < boxes.count; roi += step) {
-    Window window{-1, 0, 0, 0, 0};
-    if (boxes.is_mine(roi)) {
+    Window window{-1, -1, 0, 0, 0, 0};
+    const int slot = boxes.slot(roi);
+    if (slot >= 0) {
+      window.level = static_cast<int32_t>(boxes.level + slot);
       window.image = static_cast<int32_t>(boxes.image(roi));
       cover(boxes.wy, roi, window.row_begin, window.row_end);
       cover(boxes.wx, roi, window.column_begin, window.column_end);
@@ -39,14 +40,15 @@ __global__ void __launch_bounds__(kThreads) windows_kernel(Boxes<T> boxes, Windo
   }
 }
 
-// A tile of one image, which a block owns.
+// A tile of one image's map, which a block owns.
 struct Tile {
-  int64_t image;
+  int64_t level, image;
   int row_begin, row_end, column_begin, column_end;
 
   __device__ __forceinline__ bool meets(const Window& window) const {
-    return window.image == image && window.row_begin < row_end && window.row_end > row_begin &&
-           window.column_begin < column_end && window.column_end > column_begin;
+    return window.level == level && window.image == image && window.row_begin < row_end &&
+           window.row_end > row_begin && window.column_begin < column_end &&
+           window.column_end > column_begin;
   }
 };
 
@@ -211,6 +213,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int64_t channel = (index % lanes.tiles * lanes.count + lanes.lane()) * V;
     const int64_t place = index / lanes.tiles;
     Tile tile;
+    tile.level = boxes.level;
     tile.image = place / across / down;
     tile.row_begin = static_cast<int>(place / across % down * rows);
     tile.row_end = height - tile.row_begin < rows ? height : tile.row_begin + rows;

@@ -181,12 +181,12 @@ struct Outlet {
 template <int V, typename scalar_t, typename T>
 __device__ __forceinline__ void pool_bin_row(const scalar_t* corner, int64_t stride_b,
                                              int64_t stride_d, const T* wy, int rows,
-                                             const Span* spans, const T* wx, int size, int bins,
+                                             const Span* spans, const T* wx, int pitch, int bins,
                                              Outlet<scalar_t> outlet) {
   T newer[V] = {}, older[V] = {};
   int newer_x = -1, older_x = -1;
 #pragma unroll 1
-  for (; bins > 0; --bins, ++spans, wx += size) {
+  for (; bins > 0; --bins, ++spans, wx += pitch) {
     const int end = rows > 0 ? spans->first + spans->count : 0;
     T sums[V] = {};
 #pragma unroll 1
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(kBinThreads, 3)
       pool_bin_row<V>(image < 0 ? nullptr : features.at(image, rows.first, 0) + channel,
                       features.stride_b, features.stride_d, boxes.wy.of(roi, p) + rows.first,
                       rows.count, boxes.wx.spans + roi * width + q, boxes.wx.of(roi, q),
-                      boxes.wx.size, static_cast<int>(q_end - q), outlet);
+                      boxes.wx.pitch, static_cast<int>(q_end - q), outlet);
     }
     if (pooled.staged) {
       const int64_t tile = static_cast<int64_t>(lanes.count) * V;

@@ -19,6 +19,7 @@
 #include "../roi_align_common.h"
 #include "../roi_align_tensors.h"
 #include "roi_align_kernels.cuh"
+#include "roi_align_workspace.cuh"
 
 namespace fgclip_det {
 namespace {
@@ -95,49 +96,27 @@ at::Tensor transposed(const at::Tensor& from, bool channels_first) {
 
 // A (A, C, B, D) tensor whose channels lie side by side. Maps with channels first are copied: that
 // is 2 * C * h * w values in all, each box then reads 16 bytes at a time, and 1000 boxes read a map
-// some sixty times over. Reading such maps as they are pays only where boxes are few and small.
+// some sixty times over. Where boxes are fewer for a map, as_planes() below.
 at::Tensor channels_innermost(const at::Tensor& tensor) {
   return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : transposed(tensor, true);
 }
 
-// What a call takes besides tensors of values.
-struct Settings {
-  at::ArrayRef<double> spatial_scales;  // of each level
-  int64_t sampling_ratio;
-  bool aligned;
-
-  template <typename T>
-  Sampling<T> sampling(int64_t level) const {
-    return {static_cast<T>(spatial_scales[level]), static_cast<T>(sampling_ratio), aligned};
-  }
-};
-
-// Pools all maps as they are, with channels first, kMaxLevels of them in one launch.
-template <typename scalar_t, typename T>
-void pool_planes(at::TensorList inputs, Boxes<T> boxes, const Settings& settings,
-                 const at::Tensor& output) {
-  const int64_t count = inputs.size();
-  for (; boxes.level < count; boxes.level += kMaxLevels) {
-    boxes.launched = std::min<int64_t>(count - boxes.level, kMaxLevels);
-    Scene<T> scene{};
-    Planes<scalar_t> maps{};
-    for (int64_t slot = 0; slot < boxes.launched; ++slot) {
-      const at::Tensor& map = inputs[boxes.level + slot];
-      scene.sampling[slot] = settings.sampling<T>(boxes.level + slot);
-      scene.heights[slot] = static_cast<int>(map.size(2));
-      scene.widths[slot] = static_cast<int>(map.size(3));
-      maps.levels[slot] = {map.const_data_ptr<scalar_t>(), map.stride(0), map.stride(1),
+// `maps` of any strides, with channels first, from level `first` on.
+template <typename scalar_t>
+Planes<scalar_t> planes_of(at::TensorList maps, int64_t first, int64_t count) {
+  Planes<scalar_t> planes{};
+  for (int64_t slot = 0; slot < count; ++slot) {
+    const at::Tensor& map = maps[first + slot];
+    planes.levels[slot] = {map.const_data_ptr<scalar_t>(), map.stride(0), map.stride(1),
                            map.stride(2), map.stride(3)};
-    }
-    launch_planes(boxes, scene, maps, output.size(1), output.mutable_data_ptr<scalar_t>(),
-                  Launch());
   }
+  return planes;
 }
 
 // Pools one map, with channels innermost.
 template <typename scalar_t, typename T>
-void pool_cells(const at::Tensor& features, const Boxes<T>& boxes, const Sampling<T>& sampling,
-                bool channels_last, const at::Tensor& output) {
+void pool_cells(const at::Tensor& features, const Boxes<T>& boxes, bool channels_last,
+                const at::Tensor& output) {
   const Maps<scalar_t> maps = maps_of<scalar_t>(features);
   const Slabs slabs = plan_slabs(boxes, maps, features.size(1), current_device());
   at::Tensor partial;
@@ -146,67 +125,10 @@ void pool_cells(const at::Tensor& features, const Boxes<T>& boxes, const Samplin
     partial = std::is_same_v<T, scalar_t> ? output
                                           : at::empty(output.sizes(), output.options().dtype(kSum));
   }
-  launch_forward(boxes, sampling, maps, features.size(1), slabs,
+  launch_forward(boxes, maps, features.size(1), slabs,
                  partial.defined() ? partial.mutable_data_ptr<T>() : nullptr,
                  output.mutable_data_ptr<scalar_t>(), channels_last, Launch());
 }
-
-// The memory of the separable weights and of the windows, in one piece. Maps of a pyramid use it
-// one after the other. It must outlive the launches only on the host's side: the caching allocator
-// hands it out again in stream order.
-template <typename T>
-class Workspace {
- public:
-  // levels: (K,) contiguous, or undefined where there is one map; bins: of both axes; height and
-  // width: of the largest map along each axis.
-  Workspace(const at::Tensor& rois, const at::Tensor& levels, int64_t batch_size, int64_t bins_y,
-            int64_t bins_x, int64_t height, int64_t width)
-      : rois_(rois), levels_(levels), batch_size_(batch_size), bins_{bins_y, bins_x} {
-    TORCH_CHECK_VALUE(batch_size < INT_MAX, "a batch of ", batch_size, " images is too large");
-    const int64_t count = rois.size(0);
-    const int64_t bytes[kParts] = {
-        count * bins_y * static_cast<int64_t>(sizeof(Span)),
-        count * bins_x * static_cast<int64_t>(sizeof(Span)),
-        count * bins_y * height * static_cast<int64_t>(sizeof(T)),
-        count * bins_x * width * static_cast<int64_t>(sizeof(T)),
-        count * static_cast<int64_t>(sizeof(Window)),
-    };
-    int64_t total = 0;
-    for (int part = 0; part < kParts; ++part) {
-      begins_[part] = total;
-      total += ceil_div(bytes[part], kAlignment) * kAlignment;
-    }
-    memory_ = at::empty({total}, rois.options().dtype(at::kByte));
-  }
-
-  Boxes<T> boxes(int64_t level, int64_t num_levels, int64_t height, int64_t width) const {
-    return {rois_.const_data_ptr<float>(),
-            rois_.size(0),
-            batch_size_,
-            {static_cast<int>(bins_[0]), static_cast<int>(height), part<Span>(0), part<T>(2)},
-            {static_cast<int>(bins_[1]), static_cast<int>(width), part<Span>(1), part<T>(3)},
-            levels_.defined() ? levels_.const_data_ptr<int64_t>() : nullptr,
-            num_levels,
-            level};
-  }
-
-  Window* windows() const { return part<Window>(4); }
-
- private:
-  static constexpr int kParts = 5;
-  static constexpr int64_t kAlignment = 256;
-
-  template <typename Part>
-  Part* part(int index) const {
-    return reinterpret_cast<Part*>(static_cast<uint8_t*>(memory_.mutable_data_ptr()) +
-                                   begins_[index]);
-  }
-
-  const at::Tensor& rois_;
-  const at::Tensor& levels_;
-  at::Tensor memory_;
-  int64_t batch_size_, bins_[2], begins_[kParts];
-};
 
 // The largest height (axis 2) or width (axis 3) of some maps.
 int64_t largest(at::TensorList maps, int axis) {
@@ -245,19 +167,24 @@ at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor&
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, first.scalar_type(), "roi_align_cuda", [&] {
         using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
-        const Workspace<T> workspace(rois, levels, first.size(0), pooled_height, pooled_width,
-                                     largest(inputs, 2), largest(inputs, 3));
-        const int64_t height = largest(inputs, 2), width = largest(inputs, 3);
-        if (as_planes(inputs, rois.size(0), pooled_height, pooled_width, sizeof(T))) {
-          pool_planes<scalar_t>(inputs, workspace.boxes(0, inputs.size(), height, width), settings,
-                                output);
-          return;
-        }
-        for (size_t level = 0; level < inputs.size(); ++level) {
-          const at::Tensor features = channels_innermost(inputs[level]);
-          pool_cells<scalar_t>(
-              features, workspace.boxes(level, inputs.size(), features.size(2), features.size(3)),
-              settings.sampling<T>(level), last, output);
+        const int64_t count = inputs.size(), height = largest(inputs, 2),
+                      width = largest(inputs, 3);
+        const Workspace<T> workspace(rois, levels, count, first.size(0), pooled_height,
+                                     pooled_width, height, width);
+        const bool planes = as_planes(inputs, rois.size(0), pooled_height, pooled_width, sizeof(T));
+        for (int64_t level = 0; level < count; level += kMaxLevels) {
+          const int64_t launched = std::min<int64_t>(count - level, kMaxLevels);
+          const Boxes<T> boxes = workspace.boxes(level, launched);
+          launch_weights(boxes, settings.scene<T>(inputs, level, launched), Launch());
+          if (planes) {
+            launch_planes(boxes, planes_of<scalar_t>(inputs, level, launched), output.size(1),
+                          output.mutable_data_ptr<scalar_t>(), Launch());
+            continue;
+          }
+          for (int64_t one = level; one < level + launched; ++one) {
+            const at::Tensor features = channels_innermost(inputs[one]);
+            pool_cells<scalar_t>(features, workspace.boxes(one, features), last, output);
+          }
         }
       });
   return output;
@@ -277,15 +204,20 @@ void spread(at::TensorList results, const at::Tensor& grad_output, const at::Ten
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, gradient.scalar_type(), "roi_align_backward_cuda", [&] {
         using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
-        const Workspace<T> workspace(rois, levels, results[0].size(0), gradient.size(2),
+        const int64_t count = results.size();
+        const Workspace<T> workspace(rois, levels, count, results[0].size(0), gradient.size(2),
                                      gradient.size(3), largest(results, 2), largest(results, 3));
-        for (size_t level = 0; level < results.size(); ++level) {
-          const at::Tensor& result = results[level];
-          if (result.numel() > 0) {
-            launch_backward(workspace.boxes(level, results.size(), result.size(2), result.size(3)),
-                            settings.sampling<T>(level), workspace.windows(),
-                            maps_of<scalar_t>(gradient), gradient.size(1),
-                            result.mutable_data_ptr<scalar_t>(), Launch());
+        for (int64_t level = 0; level < count; level += kMaxLevels) {
+          const int64_t launched = std::min<int64_t>(count - level, kMaxLevels);
+          const Boxes<T> boxes = workspace.boxes(level, launched);
+          launch_weights(boxes, settings.scene<T>(results, level, launched), Launch());
+          launch_windows(boxes, workspace.windows(), Launch());
+          for (int64_t one = level; one < level + launched; ++one) {
+            if (results[one].numel() > 0) {
+              launch_backward(workspace.boxes(one, results[one]), workspace.windows(),
+                              maps_of<scalar_t>(gradient), gradient.size(1),
+                              results[one].mutable_data_ptr<scalar_t>(), Launch());
+            }
           }
         }
       });

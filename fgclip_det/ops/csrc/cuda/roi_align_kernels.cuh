@@ -48,12 +48,7 @@ bool takes_vectors(const Maps<scalar_t>& maps, int64_t channels) {
          maps.stride_d % kVector == 0 && channels % kVector == 0;
 }
 
-// The scene of one map, whose size the boxes tell.
-template <typename T>
-Scene<T> one_map(const Boxes<T>& boxes, const Sampling<T>& sampling) {
-  return {{sampling}, {boxes.wy.size}, {boxes.wx.size}};
-}
-
+// Before all else, for all maps that fit in a launch.
 template <typename T, typename Launch>
 void launch_weights(const Boxes<T>& boxes, const Scene<T>& scene, const Launch& launch) {
   // One bin may be as long as the map, one of several hardly is.
@@ -161,13 +156,13 @@ void launch_pooling(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64
   }
 }
 
-// pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if channels_last; slabs: of plan_slabs();
-// partial: room for (K, C) if there are several bands, which may be `pooled` where T is scalar_t.
+// One map; launch_weights() has been called. pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if
+// channels_last; slabs: of plan_slabs(); partial: room for (K, C) if there are several bands, which
+// may be `pooled` where T is scalar_t.
 template <typename scalar_t, typename T, typename Launch>
-void launch_forward(const Boxes<T>& boxes, const Sampling<T>& sampling,
-                    const Maps<scalar_t>& features, int64_t channels, const Slabs& slabs,
-                    T* partial, scalar_t* pooled, bool channels_last, const Launch& launch) {
-  launch_weights(boxes, one_map(boxes, sampling), launch);
+void launch_forward(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+                    const Slabs& slabs, T* partial, scalar_t* pooled, bool channels_last,
+                    const Launch& launch) {
   const Pooled<scalar_t> where{pooled, channels_last, false};
   if (slabs.bands > 0) {
     launch_slabs(boxes, features, channels, slabs, partial, pooled, launch);
@@ -190,11 +185,10 @@ inline bool takes_planes(int64_t bins_y, int64_t bins_x, int64_t count, int64_t 
          count * box_cells <= kReadsOfMap * batch_size * cells;
 }
 
-// pooled: dense (K, C, oh, ow). The boxes' weights have room for the largest map of the launch.
+// All maps of the launch; launch_weights() has been called. pooled: dense (K, C, oh, ow).
 template <typename scalar_t, typename T, typename Launch>
-void launch_planes(const Boxes<T>& boxes, const Scene<T>& scene, const Planes<scalar_t>& maps,
-                   int64_t channels, scalar_t* pooled, const Launch& launch) {
-  launch_weights(boxes, scene, launch);
+void launch_planes(const Boxes<T>& boxes, const Planes<scalar_t>& maps, int64_t channels,
+                   scalar_t* pooled, const Launch& launch) {
   launch(pool_planes_kernel<scalar_t, T>,
          blocks_for(boxes.count * ceil_div(channels, kPlaneChannels)), kPlaneThreads, 0, boxes,
          maps, channels, pooled);
@@ -217,14 +211,17 @@ void launch_spreading(const Boxes<T>& boxes, const Window* windows, const Maps<s
          windows, gradient, lanes, result);
 }
 
-// windows: room for K; result: dense (N, h, w, C).
-template <typename scalar_t, typename T, typename Launch>
-void launch_backward(const Boxes<T>& boxes, const Sampling<T>& sampling, Window* windows,
-                     const Maps<scalar_t>& gradient, int64_t channels, scalar_t* result,
-                     const Launch& launch) {
-  launch_weights(boxes, one_map(boxes, sampling), launch);
+// For all maps of the launch, after launch_weights(). windows: room for K.
+template <typename T, typename Launch>
+void launch_windows(const Boxes<T>& boxes, Window* windows, const Launch& launch) {
   launch(windows_kernel<T>, blocks_for(ceil_div(boxes.count, kThreads)), kThreads, 0, boxes,
          windows);
+}
+
+// One map; launch_windows() has been called. result: dense (N, h, w, C).
+template <typename scalar_t, typename T, typename Launch>
+void launch_backward(const Boxes<T>& boxes, const Window* windows, const Maps<scalar_t>& gradient,
+                     int64_t channels, scalar_t* result, const Launch& launch) {
   if (takes_vectors(gradient, channels) && takes_vectors(Maps<scalar_t>{result, 0, 0, 0}, 0)) {
     launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, windows, gradient, channels, result,
                                                       launch);

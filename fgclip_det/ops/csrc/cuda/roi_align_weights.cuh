@@ -95,20 +95,20 @@ struct Lanes {
   __device__ __forceinline__ int groups() const { return blockDim.x / count; }
 };
 
-// Separable weights of all boxes along one axis, in device memory. A launch about one map finds its
-// cells along the axis in `size`, one about several the most of any.
+// Separable weights of all boxes along one axis, in device memory.
 template <typename T>
 struct AxisWeights {
   int bins;
-  int size;
+  int size;     // cells of the map along the axis, where a launch is about one map
+  int pitch;    // the most cells of any map
   Span* spans;  // (K, bins)
-  T* weights;   // (K, bins, size), written inside the spans only
+  T* weights;   // (K, bins, pitch), written inside the spans only
 
   __device__ __forceinline__ Span span(int64_t roi, int64_t bin) const {
     return spans[roi * bins + bin];
   }
   __device__ __forceinline__ const T* of(int64_t roi, int64_t bin) const {
-    return weights + (roi * bins + bin) * size;
+    return weights + (roi * bins + bin) * pitch;
   }
 };
 
@@ -225,7 +225,7 @@ __global__ void __launch_bounds__(kThreads)
         make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, scene.sampling[slot]);
     const SampleRange<T> range = samples_inside(axis, bin, size);
     const Span span = cells_of(axis, bin, size, range);
-    T* weights = out.weights + (roi * out.bins + bin) * out.size + span.first;
+    T* weights = out.weights + (roi * out.bins + bin) * out.pitch + span.first;
     for (int i = threadIdx.x % lanes; i < span.count; i += lanes) {
       weights[i] = cell_weight(axis, bin, size, range, span.first + i);
     }
