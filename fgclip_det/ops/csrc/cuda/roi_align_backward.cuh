@@ -194,18 +194,18 @@ __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int f
   }
 }
 
-// A block for each (tile of kTileRows x kTileColumns cells, channel tile): each group of lanes owns
-// a row of it. The block goes through the boxes in their order, blockDim.x of them at a time, lists
-// the bins that touch its tile, and adds them up. `result` is dense, (N, h, w, C) in memory.
+// A block for each (tile of `rows` x kTileColumns cells, channel tile): each of its first groups of
+// lanes owns a row; where channels are few, there are more groups, to list boxes. The block goes
+// through the boxes in their order, blockDim.x of them at a time, lists the bins that touch its
+// tile, and adds them up. `result` is dense, (N, h, w, C) in memory.
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kThreads, 2)
     spread_kernel(Boxes<T> boxes, const Window* windows, Maps<scalar_t> gradient, Lanes lanes,
-                  scalar_t* result) {
+                  int rows, scalar_t* result) {
   constexpr int kColumns = kTileColumns<V>;
   __shared__ BinList list;
   __shared__ Items<T, kColumns> items;
   const int height = boxes.wy.size, width = boxes.wx.size;
-  const int rows = lanes.groups();
   const int64_t down = (static_cast<int64_t>(height) + rows - 1) / rows;
   const int64_t across = (static_cast<int64_t>(width) + kColumns - 1) / kColumns;
   const int64_t total = boxes.batch_size * down * across * lanes.tiles;
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     tile.column_begin = static_cast<int>(place % across * kColumns);
     tile.column_end = width - tile.column_begin < kColumns ? width : tile.column_begin + kColumns;
     const int row = lanes.group();
-    const bool mine = tile.row_begin + row < tile.row_end && channel < lanes.channels;
+    const bool mine = row < rows && tile.row_begin + row < tile.row_end && channel < lanes.channels;
     T sums[kColumns][V] = {};
     for (int64_t first_roi = 0; first_roi < boxes.count; first_roi += blockDim.x) {
       const int64_t entries = list_bins(boxes, windows, tile, first_roi, list);

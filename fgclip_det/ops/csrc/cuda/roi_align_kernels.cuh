@@ -18,9 +18,10 @@
 namespace fgclip_det {
 
 constexpr int kVectorBytes = 16;
-constexpr int kStagingBytes = 40960;          // shared memory for bins that are written transposed
-constexpr int64_t kMaxBlocks = 1 << 20;       // kernels loop over what is left
-constexpr int64_t kManyBlocks = 512;          // enough for any GPU to be busy
+constexpr int kStagingBytes = 40960;     // shared memory for bins that are written transposed
+constexpr int64_t kMaxBlocks = 1 << 20;  // kernels loop over what is left
+constexpr int kListingThreads = 128;     // of a block that goes through all boxes, at the least
+constexpr int64_t kManyBlocks = 512;     // enough for any GPU to be busy
 constexpr int64_t kHalfOfShared = 48 * 1024;  // of a multiprocessor's shared memory, on any GPU
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -207,8 +208,9 @@ void launch_spreading(const Boxes<T>& boxes, const Window* windows, const Maps<s
   while (rows > 2 && blocks(rows) < kManyBlocks) {
     rows /= 2;
   }
-  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks(rows)), rows * lanes.count, 0, boxes,
-         windows, gradient, lanes, result);
+  const int threads = std::max(rows * lanes.count, kListingThreads);
+  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks(rows)), threads, 0, boxes, windows,
+         gradient, lanes, rows, result);
 }
 
 // For all maps of the launch, after launch_weights(). windows: room for K.
