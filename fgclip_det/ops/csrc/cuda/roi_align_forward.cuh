@@ -16,6 +16,11 @@ constexpr int kLoads = 4;         // cells that a thread of pool_box_kernel has 
 constexpr int kRowLoads = 4;      // the same in pool_bins_kernel
 constexpr int kBinThreads = 224;  // of its blocks: 7 warps, since 7 rows of bins are usual
 
+// Blocks of pool_bins_kernel on a multiprocessor: with 8 channels a thread, three of them would
+// have to keep sums outside their registers.
+template <int V>
+constexpr int kBinBlocks = V == 8 ? 2 : 3;
+
 // A walk over the cells of a window, row by row.
 template <typename scalar_t, typename T>
 struct Walk {
@@ -220,7 +225,7 @@ __device__ __forceinline__ void pool_bin_row(const scalar_t* corner, int64_t str
 // Several bins: a block for each (box, channel tile), whose groups share out the rows of bins, each
 // row cut into `parts`.
 template <typename scalar_t, typename T, int V>
-__global__ void __launch_bounds__(kBinThreads, 3)
+__global__ void __launch_bounds__(kBinThreads, kBinBlocks<V>)
     pool_bins_kernel(Boxes<T> boxes, Maps<scalar_t> features, Lanes lanes, int parts,
                      Pooled<scalar_t> pooled) {
   FGCLIP_DET_DYNAMIC_SHARED(shared);
