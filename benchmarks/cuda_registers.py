@@ -67,7 +67,7 @@ class Kernel:
     shared: int  # bytes, static
     loop: int | None = None  # instructions of the loop that is counted
     loads: int | None = None  # of it
-    enclosing: int | None = None  # instructions of all of a box, where a warp takes one
+    enclosing: int | None = None  # instructions of the loop over boxes, that one included
 
     @property
     def per_load(self) -> float | None:
@@ -132,7 +132,12 @@ def disassemble(cubin: Path) -> dict[str, list[tuple[int, str]]]:
 
 
 def loops(code: list[tuple[int, str]]) -> list[list[str]]:
-    """The instructions of each loop, as far as a branch back shows it."""
+    """The instructions of each loop, as far as a branch back shows it.
+
+    Behind the last instruction stands what runs where lanes of a warp have parted: no loops.
+    """
+    last = next((i for i, (_, line) in enumerate(code) if line.startswith("EXIT")), len(code))
+    code = code[:last]
     found = []
     for end, (address, line) in enumerate(code):
         branch = re.search(r"\bBRA\b.*?\b0x([0-9a-f]+)", line)
@@ -148,7 +153,9 @@ def count_loop(kernel: Kernel, code: list[tuple[int, str]]) -> None:
     pattern = LOADS[kernel.name]
     if kernel.name == "pool_planes_kernel":
         pattern = PLANE_LOADS.get(kernel.dtype, "never")
-        bodies = [b for b in bodies if any("FMA" in x for x in b) and not any("LDS" in x for x in b)]
+        bodies = [
+            b for b in bodies if any("FMA" in x for x in b) and not any("LDS" in x for x in b)
+        ]
     counts = [(sum(bool(re.search(pattern, line)) for line in body), body) for body in bodies]
     # A body that holds another with loads is no innermost loop.
     inner = [
@@ -167,8 +174,9 @@ def count_loop(kernel: Kernel, code: list[tuple[int, str]]) -> None:
     # There each value has a weight beside it, which looks alike.
     half = kernel.name == "pool_planes_kernel" and kernel.dtype == "float32"
     kernel.loop, kernel.loads = len(body), most // 2 if half else most
-    around = [len(b) for b in bodies if any("SHFL.BFLY" in x for x in b)]
-    kernel.enclosing = min(around, default=None)
+    # A warp ends a box with a sum over lanes, a block with one in shared memory.
+    end = "SHFL.BFLY" if kernel.name == "pool_slab_kernel" else "BAR.SYNC"
+    kernel.enclosing = min((len(b) for b in bodies if any(end in x for x in b)), default=None)
 
 
 def read_kernels(root: Path, architecture: str) -> list[Kernel]:
