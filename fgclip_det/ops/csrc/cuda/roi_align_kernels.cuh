@@ -18,10 +18,11 @@
 namespace fgclip_det {
 
 constexpr int kVectorBytes = 16;
-constexpr int kStagingBytes = 40960;     // shared memory for bins that are written transposed
-constexpr int64_t kMaxBlocks = 1 << 20;  // kernels loop over what is left
-constexpr int kListingThreads = 128;     // of a block that goes through all boxes, at the least
-constexpr int64_t kManyBlocks = 512;     // enough for any GPU to be busy
+constexpr int kStagingBytes = 40960;        // shared memory for bins that are written transposed
+constexpr int64_t kMaxBlocks = 1 << 20;     // kernels loop over what is left
+constexpr int kListingThreads = 128;        // of a block that goes through all boxes, at the least
+constexpr int64_t kManyBlocks = 512;        // enough for any GPU to be busy
+constexpr int64_t kMostNumbered = 1 << 30;  // values that pool_slab_kernel numbers with 32 bits
 constexpr int64_t kHalfOfShared = 48 * 1024;  // of a multiprocessor's shared memory, on any GPU
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -107,8 +108,10 @@ Slabs plan_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t 
   constexpr int64_t kAreaShare = 16, kCached = 4;
   Slabs plan;
   const int64_t row_bytes = static_cast<int64_t>(boxes.wx.size) * kSlabBytes;
-  if (boxes.wy.bins != 1 || boxes.wx.bins != 1 || boxes.batch_size == 0 ||
-      row_bytes > device.shared_bytes || !takes_vectors(features, channels)) {
+  const int64_t most = std::max<int64_t>({channels, boxes.wy.pitch, boxes.wx.pitch});
+  if (boxes.wy.bins != 1 || boxes.wx.bins != 1 || boxes.batch_size == 0 || boxes.count == 0 ||
+      row_bytes > device.shared_bytes || !takes_vectors(features, channels) ||
+      most > kMostNumbered / boxes.count) {
     return plan;
   }
   const int64_t height = boxes.wy.size, slab_bytes = height * row_bytes;
@@ -142,7 +145,8 @@ void launch_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t
   // Where two blocks share a multiprocessor, half as many threads each.
   const int threads = bytes > kHalfOfShared ? kSlabThreads : kSlabThreads / 2;
   launch(pool_slab_kernel<scalar_t, T, V>, blocks_for(blocks), threads, bytes, boxes, features,
-         channels, static_cast<int>(plan.band_rows), static_cast<int>(plan.parts), partial, pooled);
+         static_cast<int>(channels), static_cast<int>(plan.band_rows), static_cast<int>(plan.parts),
+         partial, pooled);
 }
 
 template <int V, typename scalar_t, typename T, typename Launch>

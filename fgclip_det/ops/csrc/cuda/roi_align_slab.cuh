@@ -122,11 +122,10 @@ __device__ __forceinline__ void add_window(const scalar_t* corner, int width, co
 
 // Adds up what the lanes of a warp hold of the same channel. Lanes trade halves of what they hold,
 // so that each ends with one channel, after fewer trades than V whole sums would take. Returns the
-// sum of channel `held` of the lane's V; the first kCellLanes * V lanes have one each.
+// sum of that channel, which held_channel() names.
 template <int V, typename T>
-__device__ __forceinline__ T sum_over_lanes(T (&sums)[V], int& held) {
+__device__ __forceinline__ T sum_over_lanes(T (&sums)[V]) {
   const int lane = threadIdx.x % kWarp;
-  held = 0;
   int reach = kCellLanes;
 #pragma unroll
   for (int kept = V / 2; kept > 0; kept /= 2) {
@@ -137,7 +136,6 @@ __device__ __forceinline__ T sum_over_lanes(T (&sums)[V], int& held) {
       const T own = upper ? sums[v + kept] : sums[v];
       sums[v] = own + __shfl_xor_sync(kAllLanes, given, reach);
     }
-    held += upper ? kept : 0;
     reach *= 2;
   }
 #pragma unroll
@@ -145,6 +143,17 @@ __device__ __forceinline__ T sum_over_lanes(T (&sums)[V], int& held) {
     sums[0] += __shfl_xor_sync(kAllLanes, sums[0], reach);
   }
   return sums[0];
+}
+
+// The channel of the slab that a lane ends with; the first kCellLanes * V lanes have one each.
+template <int V>
+__device__ __forceinline__ int held_channel(int lane) {
+  int channel = lane % kCellLanes * V;
+  int reach = kCellLanes;
+  for (int kept = V / 2; kept > 0; kept /= 2, reach *= 2) {
+    channel += lane & reach ? kept : 0;
+  }
+  return channel;
 }
 
 // A box as its warp sees it: first the lanes look at a box each, then all take them in turn.
@@ -157,7 +166,9 @@ struct BoxWindow {
     if (exists) {
       rows = boxes.wy.span(roi, 0);
       columns = boxes.wx.span(roi, 0);
-      rows.count = columns.count > 0 ? rows.count : 0;
+      if (rows.count == 0 || columns.count == 0) {
+        rows = columns = {0, 0};
+      }
     }
   }
   // The window that a lane of the warp looks at.
@@ -181,16 +192,19 @@ struct Share {
   int image, first, step;
 };
 
-// Pools what lies in a band. `channel` is the slab's first, and `partial` (K, C).
+// Pools what lies in a band. `channel` is the slab's first, and `partial` (K, C). plan_slabs() sees
+// to it that 32 bits number what is addressed here: of each small box, addresses are half the work.
 template <int V, typename scalar_t, typename T>
 __device__ __forceinline__ void pool_band(const Boxes<T>& boxes, const Share& share,
-                                          const Band& band, const scalar_t* slab, int64_t channel,
-                                          int64_t channels, T* partial, scalar_t* pooled) {
+                                          const Band& band, const scalar_t* slab, int channel,
+                                          int channels, T* partial, scalar_t* pooled) {
   const int lane = threadIdx.x % kWarp;
-  for (int64_t base = share.first; base < boxes.count;
-       base += static_cast<int64_t>(share.step) * kWarp) {
-    const int64_t looked_at = base + static_cast<int64_t>(lane) * share.step;
-    bool mine = looked_at < boxes.count && boxes.is_mine(looked_at);
+  const int count = static_cast<int>(boxes.count), width = boxes.wx.size;
+  const int out = channel + held_channel<V>(lane);
+  const bool writes = lane < kCellLanes * V && out < channels;
+  for (int base = share.first; base < count; base += share.step * kWarp) {
+    const int looked_at = base + lane * share.step;
+    bool mine = looked_at < count && boxes.is_mine(looked_at);
     bool named = false;
     if (mine) {
       const int64_t image = boxes.image(looked_at);
@@ -202,31 +216,27 @@ __device__ __forceinline__ void pool_band(const Boxes<T>& boxes, const Share& sh
     while (left != 0) {
       const int next = __ffs(left) - 1;
       left &= left - 1;
-      const int64_t roi = base + static_cast<int64_t>(next) * share.step;
+      const int roi = base + next * share.step;
       const BoxWindow window(seen, next);
       const int end = window.rows.first + window.rows.count;
       const int first_row = window.rows.first < band.begin ? band.begin : window.rows.first;
-      const int end_row = end < band.end ? end : band.end;
+      const int rows = (end < band.end ? end : band.end) - first_row;  // none of an empty window
+      const int corner = (first_row - band.begin) * width + window.columns.first;
       T sums[V] = {};
-      add_window(slab +
-                     static_cast<int64_t>((first_row - band.begin) * boxes.wx.size +
-                                          window.columns.first) *
-                         kCellLanes * V +
-                     lane % kCellLanes * V,
-                 boxes.wx.size, boxes.wy.of(roi, 0) + first_row,
-                 window.is_empty() ? 0 : end_row - first_row,
-                 boxes.wx.of(roi, 0) + window.columns.first, window.columns.count, sums);
-      int held;
-      T sum = sum_over_lanes(sums, held);
-      const int64_t at = channel + lane % kCellLanes * V + held;
-      if (lane < kCellLanes * V && at < channels) {
+      add_window(slab + (corner * kCellLanes + lane % kCellLanes) * V, width,
+                 boxes.wy.weights + (roi * boxes.wy.pitch + first_row), rows,
+                 boxes.wx.weights + (roi * boxes.wx.pitch + window.columns.first),
+                 window.columns.count, sums);
+      T sum = sum_over_lanes(sums);
+      if (writes) {
+        const int at = roi * channels + out;
         if (!window.is_empty() && window.rows.first < band.begin) {
-          sum += partial[roi * channels + at];
+          sum += partial[at];
         }
-        if (window.is_empty() || end <= band.end) {
-          pooled[roi * channels + at] = static_cast<scalar_t>(sum);
+        if (end <= band.end) {
+          pooled[at] = static_cast<scalar_t>(sum);
         } else {
-          partial[roi * channels + at] = sum;
+          partial[at] = sum;
         }
       }
     }
@@ -236,19 +246,19 @@ __device__ __forceinline__ void pool_band(const Boxes<T>& boxes, const Share& sh
 // A block for each (image, slab, part of the boxes). The parts of a slab share nothing.
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kSlabThreads)
-    pool_slab_kernel(Boxes<T> boxes, Maps<scalar_t> features, int64_t channels, int band_rows,
+    pool_slab_kernel(Boxes<T> boxes, Maps<scalar_t> features, int channels, int band_rows,
                      int parts, T* partial, scalar_t* pooled) {
   FGCLIP_DET_DYNAMIC_SHARED(shared);
   scalar_t* slab = reinterpret_cast<scalar_t*>(shared);
   constexpr int kChannels = kCellLanes * V;
   const int height = boxes.wy.size;
-  const int64_t slabs = (channels + kChannels - 1) / kChannels;
+  const int slabs = (channels + kChannels - 1) / kChannels;
   const int64_t total = boxes.batch_size * slabs * parts;
   for (int64_t item = blockIdx.x; item < total; item += gridDim.x) {
     const int warps = blockDim.x / kWarp;
     const Share share{static_cast<int>(item / parts / slabs),
                       static_cast<int>(item % parts * warps + threadIdx.x / kWarp), parts * warps};
-    const int64_t channel = item / parts % slabs * kChannels;
+    const int channel = static_cast<int>(item / parts % slabs) * kChannels;
     for (int begin = 0; begin < height; begin += band_rows) {
       const Band band{begin, height - begin < band_rows ? height : begin + band_rows};
       fill_slab<V>(features.at(share.image, begin, 0) + channel, features.stride_b,
