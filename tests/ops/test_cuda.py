@@ -7,11 +7,14 @@ only CUDA has is skipped then.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from fgclip_det.ops import backend, reference, roi_align, roi_align_pyramid
+from fgclip_det.ops import asserts_index, backend, reference, roi_align, roi_align_pyramid
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -146,6 +149,92 @@ def test_boxes_over_all_of_a_large_map(bins: tuple[int, int], device: str) -> No
     features = torch.randn(1, 64, 160, 160).to(memory_format=torch.channels_last)
     rois = torch.tensor([[0.0, 0, 0, 160, 160]]).repeat(8, 1)
     check(features, rois, bins, device)
+
+
+def test_slabs_of_small_maps(device: str) -> None:
+    features = torch.randn(2, 64, 24, 24).to(memory_format=torch.channels_last)
+    check(features, draw_rois(600, 2, (24, 24)), (1, 1), device)
+
+
+@pytest.mark.parametrize("channels", [64, 70, 72])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_many_boxes(dtype: torch.dtype, channels: int, device: str) -> None:
+    """Enough of them for slabs in shared memory, which 70 channels do not take."""
+    features = torch.randn(2, channels, 24, 20).to(dtype, memory_format=torch.channels_last)
+    check(features, draw_rois(3000, 2, (24, 20)), (1, 1), device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_slabs_in_bands(dtype: torch.dtype, device: str) -> None:
+    """Maps whose slabs exceed the shared memory of any GPU, so that boxes lie in several bands."""
+    features = torch.randn(1, 256, 160, 150).to(dtype, memory_format=torch.channels_last)
+    check(features, draw_rois(300, 1, (160, 150)), (1, 1), device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("count", [24, 1500])
+def test_maps_with_channels_first_few_and_many_boxes(
+    dtype: torch.dtype, count: int, device: str
+) -> None:
+    """Few boxes are pooled from the maps as they are, many from a copy with channels last."""
+    check(torch.randn(2, 37, 12, 30).to(dtype), draw_rois(count, 2, (12, 30)), (7, 7), device)
+
+
+def kernels_of(call: Callable[[], object]) -> set[str]:
+    """Names of our kernels that run in a call."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    names = [re.search(r"\w+_kernel(?=<)", event.key) for event in profile.key_averages()]
+    return {found[0] for found in names if found and "pool" in found[0]}
+
+
+def test_the_kernel_is_chosen_by_boxes_and_layout(cuda: str) -> None:
+    first = torch.randn(1, 768, 64, 64, device=cuda)
+    last, odd = first.to(memory_format=torch.channels_last), first[:, 1:].permute(0, 2, 3, 1)
+    odd = odd.contiguous().permute(0, 3, 1, 2)
+    few, many = (draw_rois(count, 1, (64, 64)).to(cuda) for count in (5, 1000))
+    for features, rois, bins, kernel in (
+        (last, many, 1, "pool_slab_kernel"),
+        (last.half(), many, 1, "pool_slab_kernel"),
+        (last, few, 1, "pool_box_kernel"),
+        (odd, many, 1, "pool_box_kernel"),
+        (last, many, 7, "pool_bins_kernel"),
+        (first, few, 7, "pool_planes_kernel"),
+        (first, many, 7, "pool_bins_kernel"),
+    ):
+        found = kernels_of(lambda f=features, r=rois, b=bins: roi_align(f, r, b))
+        assert found == {kernel}, (features.shape, len(rois), bins)
+
+
+def test_a_wrong_index_gives_zeros_where_the_assertion_was_left_out(cuda: str) -> None:
+    if asserts_index():
+        pytest.skip("the assertion would end the program; FGCLIP_DET_INDEX_ASSERTION=0 drops it")
+    rois = draw_rois(600, 2, (24, 24))
+    rois[7, 0], rois[8, 0], rois[9, 0] = 2.0, -1.0, NAN
+    for bins in (1, 7):
+        features = torch.randn(2, 64, 24, 24, device=cuda, requires_grad=True)
+        for maps in (features, features.to(memory_format=torch.channels_last)):
+            pooled = roi_align(maps, rois.to(cuda), bins)
+            assert not pooled[7:10].any() and pooled[:7].any()
+            (found,) = torch.autograd.grad(pooled[7:10].sum(), features)
+            assert not found.any()
+
+
+def test_a_pyramid_of_more_maps_than_a_launch_takes(device: str) -> None:
+    sizes = [(12 + level, 20 - level) for level in range(10)]
+    rois, scales = draw_rois(100, 2, (12, 20)), [1.0] * 10
+    levels = torch.arange(len(rois)) % 10
+    maps = [torch.randn(2, 16, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    for bins in ((1, 1), (7, 7)):
+        leaves = [some.detach().to(device).requires_grad_() for some in maps]
+        pooled = roi_align_pyramid(leaves, rois.to(device), levels.to(device), bins, scales)
+        expected = reference.roi_align_pyramid(maps, rois, levels, scales, *bins, -1, True)
+        torch.testing.assert_close(pooled.cpu(), expected, atol=1e-5, rtol=1e-5)
+        found = torch.autograd.grad(pooled.square().sum(), leaves)
+        wanted = torch.autograd.grad(expected.square().sum(), maps)
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours.cpu(), theirs, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
