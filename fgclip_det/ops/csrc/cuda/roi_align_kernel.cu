@@ -26,6 +26,17 @@ namespace {
 
 constexpr int64_t kUsualShared = 48 * 1024;  // a kernel that takes more must ask for it first
 
+int ask_device(cudaDeviceAttr attribute) {
+  int value = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, c10::cuda::current_device()));
+  return value;
+}
+
+Device current_device() {
+  return {ask_device(cudaDevAttrMultiProcessorCount),
+          ask_device(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+}
+
 // Launches on the current stream and never waits for it.
 struct Launch {
   cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
@@ -34,22 +45,14 @@ struct Launch {
   void operator()(void (*kernel)(Parameters...), int blocks, int threads, int64_t shared_bytes,
                   Arguments&&... arguments) const {
     if (shared_bytes > kUsualShared) {
+      // All there is, whatever this launch takes: another thread may be about to launch with more.
       C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          static_cast<int>(shared_bytes)));
+                                          ask_device(cudaDevAttrMaxSharedMemoryPerBlockOptin)));
     }
     kernel<<<blocks, threads, shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
-
-Device current_device() {
-  const auto ask = [device = c10::cuda::current_device()](cudaDeviceAttr attribute) {
-    int value = 0;
-    C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
-    return value;
-  };
-  return {ask(cudaDevAttrMultiProcessorCount), ask(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
-}
 
 template <typename scalar_t>
 Maps<scalar_t> maps_of(const at::Tensor& tensor) {

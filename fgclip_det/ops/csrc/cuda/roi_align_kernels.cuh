@@ -186,7 +186,7 @@ inline bool takes_planes(int64_t bins_y, int64_t bins_x, int64_t count, int64_t 
                          int64_t cells, int64_t num_maps, int64_t widest, int64_t sum_bytes) {
   constexpr int64_t kReadsOfMap = 8;
   const int64_t box_cells = num_maps == 1 ? ceil_div(cells, 16) : 256;
-  return bins_y * bins_x > 1 && bins_x <= kPlaneBytes && widest * sum_bytes <= kPlaneBytes &&
+  return bins_y * bins_x > 1 && bins_x <= kMostPlaneBins && widest * sum_bytes <= kPlaneBytes &&
          count * box_cells <= kReadsOfMap * batch_size * cells;
 }
 

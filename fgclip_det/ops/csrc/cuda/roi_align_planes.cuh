@@ -15,8 +15,9 @@
 namespace fgclip_det {
 
 constexpr int kPlaneThreads = 256;
-constexpr int kPlaneChannels = 32;  // of a block, at most
-constexpr int kPlaneBytes = 32768;  // shared memory for sums of columns
+constexpr int kPlaneChannels = 32;     // of a block, at most
+constexpr int kPlaneBytes = 32768;     // shared memory for sums of columns
+constexpr int kMostPlaneBins = 32768;  // in a row: what a block works on is numbered with 32 bits
 
 // A (N, C, h, w) map of any strides.
 template <typename scalar_t>
