@@ -159,9 +159,10 @@ def test_slabs_of_small_maps(device: str) -> None:
 @pytest.mark.parametrize("channels", [64, 70, 72])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_many_boxes(dtype: torch.dtype, channels: int, device: str) -> None:
-    """Enough of them for slabs in shared memory, which 70 channels do not take."""
-    features = torch.randn(2, channels, 24, 20).to(dtype, memory_format=torch.channels_last)
-    check(features, draw_rois(3000, 2, (24, 20)), (1, 1), device)
+    """Enough for slabs in shared memory, filled 16 bytes or, with 70 channels, a value a time."""
+    for layout in (torch.channels_last, torch.contiguous_format):
+        features = torch.randn(2, channels, 24, 20).to(dtype, memory_format=layout)
+        check(features, draw_rois(3000, 2, (24, 20)), (1, 1), device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -198,7 +199,9 @@ def test_the_kernel_is_chosen_by_boxes_and_layout(cuda: str) -> None:
         (last, many, 1, "pool_slab_kernel"),
         (last.half(), many, 1, "pool_slab_kernel"),
         (last, few, 1, "pool_box_kernel"),
-        (odd, many, 1, "pool_box_kernel"),
+        (odd, many, 1, "pool_slab_kernel"),
+        (first, many, 1, "pool_slab_kernel"),
+        (odd, few, 1, "pool_box_kernel"),
         (last, many, 7, "pool_bins_kernel"),
         (first, few, 7, "pool_planes_kernel"),
         (first, many, 7, "pool_bins_kernel"),

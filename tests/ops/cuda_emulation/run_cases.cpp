@@ -113,12 +113,6 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
       h.planes == 1 || (h.planes == 0 && !h.backward && !innermost && h.num_levels == 1 &&
                         takes_planes(h.pooled_height, h.pooled_width, h.rois, h.batch_size, cells,
                                      1, h.width, sizeof(T)));
-  Memory<scalar_t> copy(innermost || planes ? 0 : h.sizes[0] * h.channels * cells);
-  if (copy.count > 0) {
-    transpose<bits_t>(input, copy.data.get(), h.sizes[0], h.channels, cells, h.sizes[3], h.strides,
-                      launch);
-    maps = {copy.data.get(), cells * h.channels, h.sizes[3] * h.channels, h.channels};
-  }
   Memory<Span> y_spans(h.rois * h.pooled_height), x_spans(h.rois * h.pooled_width);
   // As in a pyramid whose largest map is larger by a row, and by two columns.
   const int height = static_cast<int>(h.height), width = static_cast<int>(h.width);
@@ -133,6 +127,17 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
                        levels.count > 0 ? levels.data.get() : nullptr,
                        h.num_levels,
                        h.level};
+  // Before maps are copied, as the host does.
+  const Slabs slabs = h.backward ? Slabs{}
+                                 : plan_slabs(boxes, sizeof(scalar_t), h.channels,
+                                              Device{h.multiprocessors, h.shared_bytes});
+  Memory<scalar_t> copy(innermost || planes || slabs.bands > 0 ? 0
+                                                               : h.sizes[0] * h.channels * cells);
+  if (copy.count > 0) {
+    transpose<bits_t>(input, copy.data.get(), h.sizes[0], h.channels, cells, h.sizes[3], h.strides,
+                      launch);
+    maps = {copy.data.get(), cells * h.channels, h.sizes[3] * h.channels, h.channels};
+  }
   const Sampling<T> sampling{static_cast<T>(h.spatial_scale), static_cast<T>(h.sampling_ratio),
                              h.aligned != 0};
   // The other levels' maps are of the same size, and nothing else of them is needed.
@@ -153,17 +158,19 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   if (planes && result.count > 0) {
     run_planes(h, boxes, sampling, input, cases, result.data.get(), launch);
   } else if (result.count > 0 && !h.backward) {
-    const Slabs slabs =
-        plan_slabs(boxes, maps, h.channels, Device{h.multiprocessors, h.shared_bytes});
-    bands = slabs.bands;
-    constexpr bool kInPlace = std::is_same_v<T, scalar_t>;
-    Memory<T> partial(bands > 1 && !kInPlace ? result.count : 0);
-    T* sums = partial.data.get();
-    if constexpr (kInPlace) {
-      sums = result.data.get();
+    if (slabs.bands == 0) {
+      launch_forward(boxes, maps, h.channels, result.data.get(), h.channels_last != 0, launch);
+    } else {
+      bands = slabs.bands;
+      constexpr bool kInPlace = std::is_same_v<T, scalar_t>;
+      Memory<T> partial(bands > 1 && !kInPlace ? result.count : 0);
+      T* sums = partial.data.get();
+      if constexpr (kInPlace) {
+        sums = result.data.get();
+      }
+      launch_slabs(boxes, maps, h.channels > 1 ? h.strides[1] : 1, h.channels, slabs, sums,
+                   result.data.get(), launch);
     }
-    launch_forward(boxes, maps, h.channels, slabs, sums, result.data.get(), h.channels_last != 0,
-                   launch);
   } else if (result.count > 0 && h.rois == 0) {
     std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
   } else if (result.count > 0) {

@@ -99,7 +99,7 @@ at::Tensor transposed(const at::Tensor& from, bool channels_first) {
 
 // A (A, C, B, D) tensor whose channels lie side by side. Maps with channels first are copied: that
 // is 2 * C * h * w values in all, each box then reads 16 bytes at a time, and 1000 boxes read a map
-// some sixty times over. Where boxes are fewer for a map, as_planes() below.
+// some sixty times over. as_planes() and plan_slabs() say which maps need no copy.
 at::Tensor channels_innermost(const at::Tensor& tensor) {
   return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : transposed(tensor, true);
 }
@@ -116,21 +116,25 @@ Planes<scalar_t> planes_of(at::TensorList maps, int64_t first, int64_t count) {
   return planes;
 }
 
-// Pools one map, with channels innermost.
+// Pools one map, of any strides.
 template <typename scalar_t, typename T>
-void pool_cells(const at::Tensor& features, const Boxes<T>& boxes, bool channels_last,
+void pool_cells(const at::Tensor& input, const Boxes<T>& boxes, bool channels_last,
                 const at::Tensor& output) {
-  const Maps<scalar_t> maps = maps_of<scalar_t>(features);
-  const Slabs slabs = plan_slabs(boxes, maps, features.size(1), current_device());
-  at::Tensor partial;
-  if (slabs.bands > 1) {
-    constexpr auto kSum = c10::CppTypeToScalarType<T>::value;
-    partial = std::is_same_v<T, scalar_t> ? output
-                                          : at::empty(output.sizes(), output.options().dtype(kSum));
+  const int64_t channels = input.size(1);
+  scalar_t* pooled = output.mutable_data_ptr<scalar_t>();
+  const Slabs slabs = plan_slabs(boxes, sizeof(scalar_t), channels, current_device());
+  if (slabs.bands == 0) {
+    const at::Tensor features = channels_innermost(input);
+    launch_forward(boxes, maps_of<scalar_t>(features), channels, pooled, channels_last, Launch());
+    return;
   }
-  launch_forward(boxes, maps, features.size(1), slabs,
-                 partial.defined() ? partial.mutable_data_ptr<T>() : nullptr,
-                 output.mutable_data_ptr<scalar_t>(), channels_last, Launch());
+  // What boxes in several bands sum up to; in the result itself, if that is precise enough.
+  at::Tensor partial = output;
+  if (slabs.bands > 1 && !std::is_same_v<T, scalar_t>) {
+    partial = at::empty(output.sizes(), output.options().dtype(c10::CppTypeToScalarType<T>::value));
+  }
+  launch_slabs(boxes, maps_of<scalar_t>(input), channels > 1 ? input.stride(1) : 1, channels, slabs,
+               static_cast<T*>(partial.mutable_data_ptr()), pooled, Launch());
 }
 
 // The largest height (axis 2) or width (axis 3) of some maps.
@@ -185,8 +189,7 @@ at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor&
             continue;
           }
           for (int64_t one = level; one < level + launched; ++one) {
-            const at::Tensor features = channels_innermost(inputs[one]);
-            pool_cells<scalar_t>(features, workspace.boxes(one, features), last, output);
+            pool_cells<scalar_t>(inputs[one], workspace.boxes(one, inputs[one]), last, output);
           }
         }
       });

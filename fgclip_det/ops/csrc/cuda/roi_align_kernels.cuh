@@ -102,21 +102,19 @@ struct Slabs {
 // A byte from the second-level cache counts as 4 from shared memory: some 32 a cycle against 128.
 //   pool_box_kernel:  cached bytes of all boxes' cells / multiprocessors
 //   pool_slab_kernel: (cached bytes of a slab + shared bytes of a part of its boxes) * waves
-template <typename scalar_t, typename T>
-Slabs plan_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
+template <typename T>
+Slabs plan_slabs(const Boxes<T>& boxes, int64_t value_bytes, int64_t channels,
                  const Device& device) {
   constexpr int64_t kAreaShare = 16, kCached = 4;
   Slabs plan;
   const int64_t row_bytes = static_cast<int64_t>(boxes.wx.size) * kSlabBytes;
   const int64_t most = std::max<int64_t>({channels, boxes.wy.pitch, boxes.wx.pitch});
   if (boxes.wy.bins != 1 || boxes.wx.bins != 1 || boxes.batch_size == 0 || boxes.count == 0 ||
-      row_bytes > device.shared_bytes || !takes_vectors(features, channels) ||
-      most > kMostNumbered / boxes.count) {
+      row_bytes > device.shared_bytes || most > kMostNumbered / boxes.count) {
     return plan;
   }
   const int64_t height = boxes.wy.size, slab_bytes = height * row_bytes;
   const int64_t count = ceil_div(boxes.count, boxes.num_levels);
-  const int64_t value_bytes = sizeof(scalar_t);
   const int64_t cells = height * boxes.wx.size, box_cells = ceil_div(cells, kAreaShare);
   const int64_t slabs = boxes.batch_size * ceil_div(channels * value_bytes, kSlabBytes);
   int64_t least =
@@ -136,17 +134,20 @@ Slabs plan_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t 
   return plan;
 }
 
+// One map of any strides; launch_weights() has been called. pooled: dense, (K, C); partial: room
+// for as much if there are several bands, which may be `pooled` where T is scalar_t.
 template <typename scalar_t, typename T, typename Launch>
-void launch_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
-                  const Slabs& plan, T* partial, scalar_t* pooled, const Launch& launch) {
+void launch_slabs(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t stride_c,
+                  int64_t channels, const Slabs& plan, T* partial, scalar_t* pooled,
+                  const Launch& launch) {
   constexpr int V = kVectorBytes / sizeof(scalar_t);
   const int64_t bytes = plan.band_rows * boxes.wx.size * kSlabBytes;
   const int64_t blocks = boxes.batch_size * ceil_div(channels, kCellLanes * V) * plan.parts;
   // Where two blocks share a multiprocessor, half as many threads each.
   const int threads = bytes > kHalfOfShared ? kSlabThreads : kSlabThreads / 2;
   launch(pool_slab_kernel<scalar_t, T, V>, blocks_for(blocks), threads, bytes, boxes, features,
-         static_cast<int>(channels), static_cast<int>(plan.band_rows), static_cast<int>(plan.parts),
-         partial, pooled);
+         stride_c, stride_c == 1 && takes_vectors(features, channels), static_cast<int>(channels),
+         static_cast<int>(plan.band_rows), static_cast<int>(plan.parts), partial, pooled);
 }
 
 template <int V, typename scalar_t, typename T, typename Launch>
@@ -161,18 +162,13 @@ void launch_pooling(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64
   }
 }
 
-// One map; launch_weights() has been called. pooled: dense (K, C, oh, ow), or (K, oh, ow, C) if
-// channels_last; slabs: of plan_slabs(); partial: room for (K, C) if there are several bands, which
-// may be `pooled` where T is scalar_t.
+// One map, where plan_slabs() plans none; launch_weights() has been called. pooled: dense
+// (K, C, oh, ow), or (K, oh, ow, C) if channels_last.
 template <typename scalar_t, typename T, typename Launch>
 void launch_forward(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
-                    const Slabs& slabs, T* partial, scalar_t* pooled, bool channels_last,
-                    const Launch& launch) {
+                    scalar_t* pooled, bool channels_last, const Launch& launch) {
   const Pooled<scalar_t> where{pooled, channels_last, false};
-  if (slabs.bands > 0) {
-    launch_slabs(boxes, features, channels, slabs, partial, pooled, launch);
-  } else if (takes_vectors(features, channels) &&
-             takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
+  if (takes_vectors(features, channels) && takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
     launch_pooling<kVectorBytes / sizeof(scalar_t)>(boxes, features, channels, where, launch);
   } else {
     launch_pooling<1>(boxes, features, channels, where, launch);

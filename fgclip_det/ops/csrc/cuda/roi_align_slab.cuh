@@ -34,11 +34,12 @@ struct Band {
   int begin, end;
 };
 
-// Copies the slab of a band; `from` is its first cell, at the slab's first channel. `channels` of
-// it exist, at most a slab's; 16 bytes hold V.
+// Copies the slab of a band, 16 bytes at a time; `from` is its first cell, at the slab's first
+// channel. `channels` of it exist, at most a slab's.
 template <int V, typename scalar_t>
-__device__ __forceinline__ void fill_slab(const scalar_t* from, int64_t stride_b, int64_t stride_d,
-                                          int rows, int width, int64_t channels, scalar_t* slab) {
+__device__ __forceinline__ void copy_vectors(const scalar_t* from, int64_t stride_b,
+                                             int64_t stride_d, int rows, int width, int channels,
+                                             scalar_t* slab) {
   const int part = threadIdx.x % kCellLanes;
   const int step = blockDim.x / kCellLanes;
   const int step_rows = step / width, step_columns = step % width;
@@ -59,7 +60,21 @@ __device__ __forceinline__ void fill_slab(const scalar_t* from, int64_t stride_b
   }
   __pipeline_commit();
   __pipeline_wait_prior(0);
-  __syncthreads();
+}
+
+// The same for maps that 16-byte accesses do not reach: channels first, or an odd number of them.
+// Threads side by side take what lies side by side.
+template <int V, typename scalar_t>
+__device__ __forceinline__ void copy_values(const scalar_t* from, int64_t stride_b,
+                                            int64_t stride_d, int64_t stride_c, int rows, int width,
+                                            int channels, scalar_t* slab) {
+  const int cells = rows * width;
+  for (int i = threadIdx.x; i < cells * channels; i += blockDim.x) {
+    const int cell = stride_c == 1 ? i / channels : i % cells;
+    const int channel = stride_c == 1 ? i % channels : i / cells;
+    slab[cell * kCellLanes * V + channel] =
+        from[cell / width * stride_b + cell % width * stride_d + channel * stride_c];
+  }
 }
 
 // The columns of a patch, a power of two, as the exponent: no more than a window needs.
@@ -243,11 +258,12 @@ __device__ __forceinline__ void pool_band(const Boxes<T>& boxes, const Share& sh
   }
 }
 
-// A block for each (image, slab, part of the boxes). The parts of a slab share nothing.
+// A block for each (image, slab, part of the boxes). The parts of a slab share nothing. vectors:
+// whether 16-byte accesses reach all of the maps.
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kSlabThreads)
-    pool_slab_kernel(Boxes<T> boxes, Maps<scalar_t> features, int channels, int band_rows,
-                     int parts, T* partial, scalar_t* pooled) {
+    pool_slab_kernel(Boxes<T> boxes, Maps<scalar_t> features, int64_t stride_c, bool vectors,
+                     int channels, int band_rows, int parts, T* partial, scalar_t* pooled) {
   FGCLIP_DET_DYNAMIC_SHARED(shared);
   scalar_t* slab = reinterpret_cast<scalar_t*>(shared);
   constexpr int kChannels = kCellLanes * V;
@@ -261,8 +277,17 @@ __global__ void __launch_bounds__(kSlabThreads)
     const int channel = static_cast<int>(item / parts % slabs) * kChannels;
     for (int begin = 0; begin < height; begin += band_rows) {
       const Band band{begin, height - begin < band_rows ? height : begin + band_rows};
-      fill_slab<V>(features.at(share.image, begin, 0) + channel, features.stride_b,
-                   features.stride_d, band.end - begin, boxes.wx.size, channels - channel, slab);
+      const scalar_t* from = features.at(share.image, begin, 0) + channel * stride_c;
+      const int rows = band.end - begin, left = channels - channel;
+      const int present = left < kChannels ? left : kChannels;
+      if (vectors) {
+        copy_vectors<V>(from, features.stride_b, features.stride_d, rows, boxes.wx.size, present,
+                        slab);
+      } else {
+        copy_values<V>(from, features.stride_b, features.stride_d, stride_c, rows, boxes.wx.size,
+                       present, slab);
+      }
+      __syncthreads();
       pool_band<V>(boxes, share, band, slab, channel, channels, partial, pooled);
       __syncthreads();
     }
