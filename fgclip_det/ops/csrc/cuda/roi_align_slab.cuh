@@ -9,7 +9,7 @@
 //
 // A warp takes a box. Two lanes share a cell, 16 bytes each, so the warp reads a patch of 16 cells
 // at once: 16 columns of a wide box, 4 x 4 cells of a narrow one. Which cell a lane adds, and in
-// what order, depends on shapes alone: the same bits in every run.
+// what order, depends on shapes and the bands alone: the same bits in every run.
 
 #include <cstdint>
 

@@ -3,8 +3,8 @@
 // What the kernels share: vectors of channels, and the separable weights of all boxes.
 //
 // Compiled with -fmad=false, so that the geometry gives the same bits as on the CPU; where a fused
-// multiply-add is wanted it is written out. Every sum has an order that depends on shapes alone: no
-// atomics, hence the same bits in every run.
+// multiply-add is wanted it is written out. Every sum has an order that depends on shapes, and on
+// the kind of GPU, alone: no atomics, hence the same bits in every run.
 
 #include <c10/util/BFloat16.h>
 
