@@ -49,10 +49,9 @@ _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _VIDEO = ("av", "supervision", "trackers")
 _WEB = ("fastapi", "nicegui", "socketio", "starlette", "uvicorn")
 _WORKER_ERROR = re.compile(r"Caught \w+ in \w+ worker process \d+\.\s+Original Traceback")
-# What torch says of a worker that was killed: noticed by itself, or told by a signal.
-_LOST_WORKER = re.compile(
-    r"DataLoader worker \(pid.*?\) (?:exited unexpectedly|is killed by signal)"
-)
+# What torch says of a worker that ended, and of one for which no lack of memory is the reason.
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (?:exited unexpectedly|is killed)")
+_FAULTY_WORKER = re.compile(r"with exit code|by signal: (?!Killed|Bus error)")
 # What MMEngine raises where a config holds what it does not expect.
 _OF_SETTINGS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -170,9 +169,11 @@ def lacks_memory(error: BaseException) -> bool:
 def lost_worker(error: BaseException) -> str | None:
     """What to do where a process that reads for a data loader was killed; None if none was."""
     texts = (" ".join(str(one).split()) for one in _chain(error) if isinstance(one, RuntimeError))
-    found = next(filter(_LOST_WORKER.search, texts), None)
-    return found and (
-        f"a process that reads the data was killed ({found}), as on a machine that runs out of "
+    found = [*filter(_LOST_WORKER.search, texts)]
+    if not found or any(map(_FAULTY_WORKER.search, found)):
+        return None
+    return (
+        f"a process that reads the data was killed ({found[0]}), as on a machine that runs out of "
         "memory: start again with fewer num_workers; a training goes on with --resume"
     )
 

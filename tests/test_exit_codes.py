@@ -103,6 +103,8 @@ def test_a_killed_reader_is_no_fault_of_options(
     [
         TypeError("f() got an unexpected keyword argument 'x'"),
         RuntimeError("a bug"),
+        RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 1. Details"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "),
         ImportError("cannot import name 'x'", name="fgclip_det.io"),
         AssertionError(),
     ],
