@@ -61,7 +61,11 @@ class UnitRows:
 
 
 def _may_keep(embeddings: Tensor) -> bool:
+    # First, since compilers do not know the other questions. What is traced would keep the rows.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
     # Where gradients flow, the graph would hold rows that the next call writes into; tensors of
-    # inference mode have no version and cannot be written into later.
+    # inference mode have no version, and functorch's no memory.
     inference = torch.is_inference_mode_enabled() or embeddings.is_inference()
-    return not (torch.is_grad_enabled() or inference or torch.compiler.is_compiling())
+    transformed = torch._C._are_functorch_transforms_active()
+    return not (torch.is_grad_enabled() or inference or transformed)

@@ -96,6 +96,27 @@ def test_gradients_flow_and_what_they_need_is_not_written_into(texts: torch.Tens
         assert torch.equal(rows(texts, last), made)
 
 
+@torch.no_grad()
+def test_what_is_compiled_exported_traced_or_mapped_takes_other_texts(texts) -> None:
+    class Rows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = UnitRows()
+
+        def forward(self, some: torch.Tensor) -> torch.Tensor:
+            return self.rows(some) * 2
+
+    rows, others = Rows(), texts.flip(0) + 1
+    expected, other = rows(texts), F.normalize(others, dim=-1) * 2
+    assert torch.equal(torch.jit.trace(rows, texts)(others), other)
+    exported = torch.export.export(rows, (texts,), strict=True).module()
+    compiled = torch.compile(rows, fullgraph=True, backend="eager")
+    for one in (exported, compiled, rows):
+        assert torch.equal(one(others), other)
+    mapped = torch.vmap(rows)(torch.stack([texts, others]))
+    torch.testing.assert_close(mapped, torch.stack([expected, other]))
+
+
 def test_a_copy_and_what_is_pickled(texts: torch.Tensor) -> None:
     rows = UnitRows()
     with torch.no_grad():
