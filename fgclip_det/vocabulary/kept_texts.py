@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -48,25 +47,26 @@ class KeptTexts:
     ) -> Tensor:
         if not prompts:
             return torch.zeros(0, self._encoder.projection_dim)
-        settings = self._encoder.fingerprint, templates, text_length
-        missing = [*dict.fromkeys(own for own in prompts if (settings, own) not in self._kept)]
+        device = getattr(self._encoder, "device", None)
+        settings = self._encoder.fingerprint, templates, text_length, device
+        # Taken at once: another thread may make room meanwhile.
+        known = {own: self._kept.get((settings, own)) for own in prompts}
+        missing = [own for own, row in known.items() if row is None]
         if not missing:
-            return torch.stack([self._kept[settings, own] for own in prompts])
+            return torch.stack([known[own] for own in prompts])
         # What they are called does not matter to embeddings.
         labels = tuple(map(str, range(len(missing))))
         vocabulary = Vocabulary(labels, tuple(missing), templates)
         made = TextEmbeddings.encode(vocabulary, self._encoder, text_length, steady=True).embeddings
         rows = made
         if len(missing) < len(prompts):
-            fresh = dict(zip(missing, made, strict=True))
-            rows = torch.stack(
-                [fresh[own] if own in fresh else self._kept[settings, own] for own in prompts]
-            )
+            known.update(zip(missing, made, strict=True))
+            rows = torch.stack([known[own] for own in prompts])
         self._keep([(settings, own) for own in missing[: self._most]], made)
         return rows
 
     def _keep(self, keys: Sequence[tuple], made: Tensor) -> None:
         # Copies: a view of one row would keep all rows alive.
         self._kept.update((key, row.clone()) for key, row in zip(keys, made, strict=False))
-        for key in [*islice(self._kept, max(len(self._kept) - self._most, 0))]:
-            del self._kept[key]
+        for key in [*self._kept][: max(len(self._kept) - self._most, 0)]:
+            self._kept.pop(key, None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 import torch
 
@@ -85,3 +88,30 @@ def test_what_is_kept_holds_no_other_rows(encoder) -> None:
     texts = KeptTexts(encoder, most=1)
     texts.encode(["red circle", "blue star"], PLAIN, "short")
     assert [row.untyped_storage().nbytes() for row in texts._kept.values()] == [20 * 4]
+
+
+def test_threads_that_make_room_for_each_other(encoder) -> None:
+    texts, wrong = KeptTexts(encoder, most=4), []
+    many = [f"circle {number}" for number in range(6)]
+    expected = KeptTexts(encoder).encode(many, PLAIN, "short")
+
+    def ask(first: int) -> None:
+        order = [(first + step) % len(many) for step in range(4)]
+        try:
+            for _ in range(40):
+                found = texts.encode([many[row] for row in order], PLAIN, "short")
+                assert torch.equal(found, expected[order])
+        except Exception as error:
+            wrong.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong, wrong[0]
