@@ -201,7 +201,10 @@ class Competition:
         Raises:
             ValueError: See `against`.
         """
-        competitors, words = self.against(asked), _words(texts)
+        competitors = self.against(asked)
+        # What something is called that is only shown says nothing of it.
+        pairs = zip(_words(texts), texts.prompts, strict=True)
+        words = [said if prompts else set() for said, prompts in pairs]
         names, negatives = words[: len(asked)], words[len(asked) :]
         kinds = [
             (place, row)
@@ -210,18 +213,19 @@ class Competition:
                 {*self._words.kinds(said), *(r for own in said for r in self._words.rows_of(own))}
             )
         ]
-        if not kinds:
+        known = {place for place, _ in kinds}
+        narrower, vague = [], []
+        for place, said in enumerate(negatives):
+            for name, own in enumerate(names):
+                if any(is_kind_of(kind, general) for kind in own for general in said):
+                    narrower.append((name, place))
+                elif place not in known and any(is_kind_of(a, b) for a in said for b in own):
+                    vague.append((name, place))
+        if not kinds and not vague:
             return competitors
-        narrower = [
-            (name, place)
-            for name, own in enumerate(names)
-            for place, said in enumerate(negatives)
-            if any(is_kind_of(kind, general) for kind in own for general in said)
-        ]
+        tables = {"negative_kinds": kinds, "narrower": narrower, "vague": vague}
         device = competitors.embeddings.device
-        return replace(
-            competitors, negative_kinds=_pairs(kinds, device), narrower=_pairs(narrower, device)
-        )
+        return replace(competitors, **{k: _pairs(v, device) for k, v in tables.items()})
 
     def _rows_of_texts(self, asked: TextEmbeddings) -> dict[str, int]:
         """The bank's rows by their text, if that is encoded as what is asked for is."""

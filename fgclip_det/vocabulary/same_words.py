@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 
 _NO_LETTERS = re.compile(r"[\W_]+")
 _REMARK = re.compile(r"_?\([^)]*\)")
@@ -22,6 +24,30 @@ def same_words(word: str) -> str:
         return text.removesuffix("es")
     # Both sides lose it, so that it may be wrong.
     return text if text.endswith("ss") else text.removesuffix("s") or word
+
+
+class Said:
+    """Names, among which those are found that say the same as another.
+
+    Remarks in brackets tell names apart where both have one: a "mouse (animal)" is no "mouse
+    (device)", and both are a "mouse".
+
+    Args:
+        words: The names.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._remarks: dict[str, set[str]] = defaultdict(set)
+        for word in words:
+            self._remarks[same_words(word)].add(_remark_of(word))
+
+    def __contains__(self, word: str) -> bool:
+        known, own = self._remarks.get(same_words(word), ()), _remark_of(word)
+        return bool(known) and (not own or "" in known or own in known)
+
+
+def _remark_of(word: str) -> str:
+    return " ".join(same_words(one[:-1].partition("(")[2]) for one in _REMARK.findall(word))
 
 
 def head_of(words: str) -> str:

@@ -28,6 +28,7 @@ from fgclip_det.io import (
     write_bytes,
 )
 from fgclip_det.ops.finite import check_finite
+from fgclip_det.vocabulary.same_words import Said
 from fgclip_det.vocabulary.shown.exemplars import Shown
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
@@ -185,7 +186,7 @@ class TextEmbeddings:
         return replace(self, vocabulary=self.vocabulary.with_thresholds(calibration))
 
     def with_negatives(self, negatives: TextEmbeddings) -> TextEmbeddings:
-        """These names, then those of `negatives` that are none of them, articles and case aside.
+        """These names, then those of `negatives` that do not say the same as one of them.
 
         The labels of these names stay what they are, and so do their groups.
 
@@ -193,13 +194,13 @@ class TextEmbeddings:
             ValueError: The two are of different encoders.
         """
         negatives.check_encoder(self.encoder_fingerprint)
-        asked = {_bare(word) for words in (self.names, *self.prompts) for word in words}
+        asked = Said(word for words in (self.names, *self.prompts) for word in words)
         rows = [
             i
             for i, (name, prompts) in enumerate(
                 zip(negatives.names, negatives.prompts, strict=True)
             )
-            if not asked & {_bare(name), *map(_bare, prompts)}
+            if not any(word in asked for word in (name, *prompts))
         ]
         vocabulary = Vocabulary(
             (*self.names, *(negatives.names[i] for i in rows)),

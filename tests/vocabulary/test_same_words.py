@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgclip_det.vocabulary.same_words import same_words
+from fgclip_det.vocabulary.same_words import Said, same_words
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_other_words_are_others(other: str) -> None:
 @pytest.mark.parametrize("odd", ["s", "(...)", "_", "日本"])
 def test_what_has_no_letters_is_itself(odd: str) -> None:
     assert same_words(odd) == odd
+
+
+def test_remarks_tell_names_apart_where_both_have_one() -> None:
+    animals = Said(["Mouse (animal)", "a dog"])
+    assert "mouse" in animals and "rat" not in animals and "the dogs" in animals
+    assert "mouse_(animals)" in animals and "mouse_(computer_equipment)" not in animals
+    assert "mouse (animal)" in Said(["mouse", "mouse (toy)"])
+    assert "mouse" not in Said([]) and "" not in Said(["mouse"])

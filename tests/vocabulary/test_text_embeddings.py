@@ -297,6 +297,13 @@ def test_negatives_come_behind_and_do_not_repeat(encoder):
         asked.with_negatives(foreign)
 
 
+def test_negatives_that_say_the_same_in_other_words_are_left_out(encoder):
+    asked = TextEmbeddings.encode(Vocabulary.parse("red-striped mugs. mouse (animal)"), encoder)
+    others = ["a Red striped mug", "red striped mug_(cup)", "mouse", "mouse (device)", "red mug"]
+    joined = asked.with_negatives(TextEmbeddings.encode(Vocabulary.parse(others), encoder))
+    assert joined.names[2:] == ("mouse (device)", "red mug")
+
+
 def test_negatives_leave_the_groups_as_they_are(encoder):
     groups = {"novel": ["mug"], "base": ["fork"]}
     asked = TextEmbeddings.encode(Vocabulary.parse("mug. fork", groups=groups), encoder)

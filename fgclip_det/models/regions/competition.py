@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
-from math import log
+from math import inf, log
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +144,8 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
 
     So has a negative of one's own; those themselves are never detected. Ties beat nobody, and of
     exemplars, or where there is a calibration, only a clear lead does; a negative of one's own was
-    named, and any lead of it does. A name is better than `n` of
+    named, and any lead of it does unless it is vague, as "a small cross" is where nobody knows of
+    small ones. A name is better than `n` of
     the bank's that do not compete with it: then it is beaten by the bank if the largest but `n` of
     the whole bank is larger than it.
     """
@@ -169,15 +170,15 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
             best = best_of_bank([s.bank for s in every], weight, rivals.most_excluded + 1)
             found[:, names] |= best.gather(1, unfit[:, names]) > own[:, names]
     if rivals.count < len(rivals):
-        found |= _beaten_by_negatives(every, weights, rivals, own - lead + _TIE)
+        found |= _beaten_by_negatives(every, weights, rivals, own - lead, lead)
     return found
 
 
 def _beaten_by_negatives(
-    every: Sequence[Stream], weights: Sequence[Weight], rivals: Rivals, least: Tensor
+    every: Sequence[Stream], weights: Sequence[Weight], rivals: Rivals, own: Tensor, lead: float
 ) -> Tensor:
-    """(K, C) bool, whether some negative of one's own has more than `least` (K, C)."""
-    count = rivals.count
+    """(K, C) bool, whether some negative of one's own has more than the names' `own` (K, C)."""
+    count, least = rivals.count, own + _TIE
     sums = [stream.alone[:, count:] for stream in every]
     if rivals.negative_kinds is not None:
         places = torch.arange(len(rivals) - count, device=rivals.kept_of.device)
@@ -187,10 +188,13 @@ def _beaten_by_negatives(
     for weight, names in _groups(weights, least):
         found[:, names] = fused(sums, weight).amax(dim=1, keepdim=True) > least[:, names]
     # What is of a negative's kind speaks for it too, and is looked at without it.
-    for name in () if rivals.narrower is None else rivals.narrower.any(dim=1).nonzero().flatten():
-        others = [one[:, ~rivals.narrower[name]] for one in sums]
-        values = fused(others, [_of(weight, name) for weight in weights])
-        found[:, name] = (values > least[:, name, None]).any(dim=1)
+    # One that is vague needs a lead that is none by chance.
+    if rivals.narrower is not None:
+        for name in (rivals.narrower | rivals.vague).any(dim=1).nonzero().flatten():
+            values = fused(sums, [_of(weight, name) for weight in weights])
+            values = values - (lead - _TIE) * rivals.vague[name]
+            beats = values.masked_fill(rivals.narrower[name], -inf) > least[:, name, None]
+            found[:, name] = beats.any(dim=1)
     names, negatives = rivals.overlaps.T
     if len(names):
         leads = leads_of_negatives(

@@ -51,6 +51,8 @@ class Rivals:
             None where that is not known.
         narrower: (P, Q) bool, which of the P names asked for are of the kind of which negative;
             None likewise.
+        vague: (P, Q) bool, which negatives are of the kind of which name by words that the bank
+            does not know; None likewise.
     """
 
     bank: Tensor
@@ -71,6 +73,7 @@ class Rivals:
     shown: Tensor | None = None
     negative_kinds: Tensor | None = None
     narrower: Tensor | None = None
+    vague: Tensor | None = None
 
     @classmethod
     def of(
@@ -219,12 +222,15 @@ class Rivals:
 
 def _of_negatives(competitors: Competitors, names: int, negatives: int) -> dict[str, Tensor]:
     """What is known of negatives of one's own, if there are some."""
-    kinds, narrower = competitors.negative_kinds, competitors.narrower
+    kinds, narrower, vague = (
+        getattr(competitors, name) for name in ("negative_kinds", "narrower", "vague")
+    )
     if kinds is None or narrower is None or not negatives:
         return {}
     return {
         "negative_kinds": _cells(kinds, (negatives, competitors.bank_size)),
         "narrower": _cells(narrower, (names, negatives)),
+        "vague": _cells(kinds[:0] if vague is None else vague, (names, negatives)),
     }
 
 

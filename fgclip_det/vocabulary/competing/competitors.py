@@ -37,6 +37,8 @@ class Competitors:
             the same as the negative, or being of its kind. None for none.
         narrower: (W, 2) int64 pairs (name, negative of one's own), the name being of the
             negative's kind. None for none.
+        vague: (U, 2) int64 likewise, the negative being of the name's kind by words that the bank
+            does not know. None for none.
     """
 
     texts: tuple[str, ...]
@@ -51,6 +53,7 @@ class Competitors:
     shown: Tensor | None = None
     negative_kinds: Tensor | None = None
     narrower: Tensor | None = None
+    vague: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -64,7 +67,7 @@ class Competitors:
             exchanges=self.exchanges.to(device),
             **{
                 name: values.to(device)
-                for name in ("names", "kinds", "shown", "negative_kinds", "narrower")
+                for name in ("names", "kinds", "shown", "negative_kinds", "narrower", "vague")
                 if (values := getattr(self, name)) is not None
             },
         )
@@ -115,6 +118,7 @@ class Competitors:
             kinds=None if self.kinds is None else _renamed(self.kinds, names),
             shown=None if self.shown is None else self.shown[kept],
             narrower=None if self.narrower is None else _renamed(self.narrower, names),
+            vague=None if self.vague is None else _renamed(self.vague, names),
         )
 
 

@@ -136,6 +136,8 @@ def test_negatives_hide_what_they_fit_better(detect: OpenVocabInferencer) -> Non
         ("a purple cross", "a yellow cross", [["purple"], [], []]),
         ("a plus", "a purple cross", [[], [], []]),
         ("a cross", "a ring. a star", [["purple", "yellow"], [], ["cyan"]]),
+        # Nobody knows of small ones.
+        ("a cross", "a small cross", [["purple", "yellow"], [], ["cyan"]]),
     ],
 )
 def test_what_is_a_kind_of_a_name_is_told_apart(

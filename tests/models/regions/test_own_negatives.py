@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -150,6 +153,28 @@ def test_a_negative_beats_by_any_lead_also_where_confidences_count(weights):
         rivals = Rivals.of(given, texts, 1, weights)
         found = head.judge(regions, texts, torch.tensor([True, True]), rivals).evidence
         assert found.beaten.tolist() == [[is_beaten, True]]
+
+
+@pytest.mark.parametrize("weights", [None, {"detector": 1.0}])
+@torch.no_grad()
+def test_a_vague_negative_needs_a_clear_lead_where_confidences_count(weights):
+    head = roi_head()
+    head.test_cfg.alpha = head.test_cfg.beta = 0.0
+    temperature = float(head.bbox_head.classifier.temperature)
+    regions = regions_of(1)
+    regions.detector_embeddings = torch.eye(6)[:1]
+    clearly = math.log(5)
+    for lead in (-0.1, 0.1, clearly - 0.01, clearly + 0.01):
+        # Two names, of which the negative is vague for the first.
+        cosines = torch.tensor([0.5, 0.5, 0.5 + lead / temperature])
+        texts = torch.stack([cosines, (1 - cosines.square()).sqrt(), *torch.zeros(4, 3)], dim=1)
+        given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
+        none = given.excluded[:0]
+        known = {"negative_kinds": none, "narrower": none, "vague": torch.tensor([[0, 0]])}
+        rivals = Rivals.of(replace(given, **known), texts, 2, weights)
+        found = head.judge(regions, texts, torch.tensor([True] * 3), rivals).evidence
+        least = clearly if weights else 0
+        assert found.beaten.tolist() == [[lead > least, lead > 0, True]]
 
 
 @pytest.mark.parametrize("fitted", [{}, {"objectness": 1.0}, {"detector": -1.0, "encoder": 0.0}])
