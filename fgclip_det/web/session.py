@@ -138,6 +138,8 @@ class Session:
     def show(self, name: str, key: str, box: Sequence[float], like: bool = True) -> Example:
         """Show what a name means, or what it does not mean.
 
+        What is shown already is not shown twice.
+
         Args:
             name: The name.
             key: Of the picture.
@@ -151,18 +153,21 @@ class Session:
         name = " ".join(self.limits.check_text(name, "names").split()).strip(" ,;.")
         if not name:
             raise ValueError("say what it is called: a name is missing")
-        if len(self.examples) >= self.limits.exemplars:
-            raise ValueError(f"{self.limits.exemplars} exemplars are the most: remove one first")
         picture = self._picture(key)
         x1, y1, x2, y2 = (max(float(value), 0.0) for value in box)
         wide, high = picture.width, picture.height
         within = (min(x1, wide), min(y1, high), min(x2, wide), min(y2, high))
         example = Example(name, key, within, like)
+        if example in self.examples:
+            return example
+        if len(self.examples) >= self.limits.exemplars:
+            raise ValueError(f"{self.limits.exemplars} exemplars are the most: remove one first")
         shown = self._look_at(example)
         # What contradicts another would have every question refused until it is taken back.
         others = [one for one in self.examples if one.name == name and one.like is not like]
         against = tuple(map(self._exemplar, others))
         _ = Shown((shown,), against) if like else Shown(against, (shown,))
+        self._exemplars[example] = shown
         self.examples.append(example)
         return example
 
@@ -296,14 +301,13 @@ class Session:
         """What stands for an exemplar: a digest, since pixels of many would fill the memory."""
         shown = Exemplar(self._picture(example.picture).pixels(), example.box)
         self._detector.looking.look([shown])
-        self._exemplars[example] = Exemplar(box=example.box, digest=shown.source)
-        return self._exemplars[example]
+        return Exemplar(box=example.box, digest=shown.source)
 
     def _exemplar(self, example: Example) -> Exemplar:
         try:
             self._detector.looking.look([self._exemplars[example]])
         except ValueError:  # others were seen since, and there is room for so many
-            return self._look_at(example)
+            self._exemplars[example] = self._look_at(example)
         return self._exemplars[example]
 
     def _picture(self, key: str) -> Picture:

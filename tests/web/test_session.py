@@ -310,10 +310,23 @@ def test_what_contradicts_is_refused_at_once(session, first: bool) -> None:
     shown = session.show("dent", key, BOX, like=first)
     with pytest.raises(ValueError, match="both as what is meant and as what is not"):
         session.show("dent", key, (17.5, 24.0, 54.0, 64.0), like=not first)
-    assert session.examples == [shown]
+    assert session.examples == [shown] and [*session._exemplars] == [shown]
     session.show("star", key, BOX, like=not first)
     session.show("dent", other, BOX, like=not first)
     answers, _ = session.ask(Question("a ring"))
+    assert len(answers) == 3
+
+
+@pytest.mark.parametrize("like", [True, False])
+def test_what_is_shown_twice_is_one_example(session, like: bool) -> None:
+    key = next(iter(session.pictures))
+    first = session.show("dent", key, BOX, like)
+    assert session.show(" dent. ", key, BOX, like) == first
+    assert session.examples == [first]
+    other = session.show("dent", key, (63.0, 19.0, 110.0, 63.0), like)
+    session.take_back(0)
+    assert session.examples == [other]
+    answers, _ = session.ask(Question("dent"))
     assert len(answers) == 3
 
 
@@ -333,7 +346,9 @@ def test_exemplars_are_limited_and_have_names(session) -> None:
         session.show(" . ", key, BOX)
     with pytest.raises(ValueError, match="not here any more"):
         session.show("this", "unknown", BOX)
-    for _ in range(40):
-        session.show("this", key, BOX)
+    for number in range(40):
+        session.show(f"thing {number}", key, BOX)
     with pytest.raises(ValueError, match="40 exemplars"):
         session.show("this", key, BOX)
+    session.show("thing 7", key, BOX)  # is there already
+    assert len(session.examples) == 40
