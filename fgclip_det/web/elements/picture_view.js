@@ -41,7 +41,7 @@ export default {
       <figcaption>
         <span class="file" :title="name">{{ name }}</span>
         <span class="told">{{ told }}</span>
-        <button ref="draw" type="button" class="quiet" :aria-pressed="drawing" :aria-label="'draw an example in ' + name" title="Draw a box around an example, by keys or a finger (with a mouse: just drag)" @click="draw(!drawing)">draw</button>
+        <button ref="draw" type="button" class="quiet" :aria-pressed="drawing" :aria-label="'draw an example in ' + name" :disabled="isTiny" :title="drawTitle" @click="draw(!drawing)">draw</button>
         <button type="button" v-if="layer" class="quiet" @click="$emit('heat', {name: ''})">no map</button>
         <button type="button" class="quiet" :aria-label="'remove ' + name" @click="$emit('removed', {})">remove</button>
       </figcaption>
@@ -78,6 +78,13 @@ export default {
     },
     penTold() {
       return `box ${this.pen.join(", ")}`;
+    },
+    isTiny() {
+      return Math.min(...this.size) < LEAST_SIDE;
+    },
+    drawTitle() {
+      if (this.isTiny) return `Too small for an example, which has ${LEAST_SIDE} pixels or more to each side`;
+      return "Draw a box around an example, by keys or a finger (with a mouse: just drag)";
     },
     hintId() {
       return `keys-${this.src.slice(-16)}`;
@@ -144,10 +151,13 @@ export default {
       this.nameNew([xs[0], ys[0], xs[1], ys[1]].map((value) => Math.round(value * scale * 10) / 10));
     },
     draw(on) {
-      const [width, height] = this.size;
       this.drawing = on;
       this.menu = null;
-      if (on) this.pen = [width / 4, height / 4, (3 * width) / 4, (3 * height) / 4].map(Math.round);
+      if (on) {
+        const sides = this.size.map((most) => Math.max(LEAST_SIDE, Math.round(most / 2)));
+        const lows = sides.map((side, axis) => Math.round((this.size[axis] - side) / 2));
+        this.pen = [...lows, ...lows.map((low, axis) => low + sides[axis])];
+      }
       this.$nextTick(() => (on ? this.$refs.pen : this.$refs.draw)?.focus());
     },
     steer(event) {

@@ -1,0 +1,33 @@
+"""The pen and the menu of a picture, in a browser: small pictures, clicks, answers that change."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.web.test_browser import send
+from tests.web.test_session import png
+
+pytestmark = pytest.mark.slow
+PEN = "() => document.activeElement.matches('.pen')"
+
+
+def test_the_pen_fits_small_pictures(visit) -> None:
+    page = visit()
+    sizes = {"a.png": (5, 40), "b.png": (40, 7), "c.png": (40, 3)}
+    kind = {"mimeType": "image/png"}
+    send(page, *({"name": name, "buffer": png(*size), **kind} for name, size in sizes.items()))
+    told = []
+    for name, key in (("a.png", "Shift+ArrowLeft"), ("b.png", "Shift+ArrowDown")):
+        page.get_by_label(f"draw an example in {name}").click()
+        page.wait_for_function(PEN)
+        pen = page.locator(".pen")
+        told.append(pen.get_attribute("aria-label").split("box ")[1])
+        page.keyboard.press(key)
+        told.append(pen.get_attribute("aria-label").split("box ")[1])
+        page.keyboard.press("Escape")
+    # No side is under what the server takes.
+    assert told == ["1, 10, 5, 30", "1, 10, 5, 30", "10, 2, 30, 6", "10, 2, 30, 7"]
+    button = page.get_by_label("draw an example in c.png")
+    assert button.is_disabled()
+    assert "4 pixels" in button.get_attribute("title")
+    assert page.errors == []
