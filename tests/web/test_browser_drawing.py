@@ -31,3 +31,28 @@ def test_the_pen_fits_small_pictures(visit) -> None:
     assert button.is_disabled()
     assert "4 pixels" in button.get_attribute("title")
     assert page.errors == []
+
+
+def test_a_click_leaves_the_keys_to_the_pen(visit) -> None:
+    page = visit(has_touch=True)
+    page.get_by_label("draw an example in 000006.png").click()
+    page.wait_for_function(PEN)
+    corner = page.locator(".frame").first.bounding_box()
+    x, y = corner["x"] + 3, corner["y"] + 3
+    page.mouse.click(x, y)
+    assert page.evaluate(PEN)
+    page.touchscreen.tap(x, y)
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".pen").get_attribute("aria-label").endswith(", box 34, 32, 98, 96")
+    # A drag that the browser takes away: the pen is there again, and has the keys.
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 60, steps=3)
+    page.wait_for_selector(".pen", state="detached")
+    page.dispatch_event(".frame >> nth=0", "pointercancel")
+    page.wait_for_function(PEN, timeout=3000)
+    page.mouse.up()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".pen", state="detached")
+    assert page.locator(".menu").count() == 0
+    assert page.errors == []

@@ -9,7 +9,8 @@ export default {
   template: `
     <figure class="picture" @keydown.esc="drawing && draw(false)">
       <div ref="frame" class="frame" :class="{drawing}" :style="{aspectRatio: size[0] + ' / ' + size[1]}"
-           @pointerdown="down" @pointermove="move" @pointerup="up" @pointercancel="drag = null"
+           @pointerdown="down" @pointermove="move" @pointerup="up" @pointercancel="cancel"
+           @mousedown="drawing && $event.preventDefault()"
            @pointerleave="leave" @keydown="key" @focusin="focus" @focusout="tip = null">
         <img :src="src" :alt="name" draggable="false">
         <img v-if="layer" class="layer" :src="layer" alt="">
@@ -142,13 +143,24 @@ export default {
       }
       if (!drag.moved) {
         if (drag.row !== null) this.open(drag.row);
-        else this.menu = null;
+        else {
+          this.menu = null;
+          this.keepPen();
+        }
         return;
       }
       const scale = this.size[0] / this.$refs.frame.clientWidth;
       const xs = [drag.from[0], drag.to[0]].sort((a, b) => a - b);
       const ys = [drag.from[1], drag.to[1]].sort((a, b) => a - b);
       this.nameNew([xs[0], ys[0], xs[1], ys[1]].map((value) => Math.round(value * scale * 10) / 10));
+    },
+    cancel() {
+      this.drag = null;
+      this.keepPen();
+    },
+    // After a tap the mouse event that browsers make of it would take the focus: see the frame.
+    keepPen() {
+      if (this.drawing) this.$nextTick(() => this.$refs.pen?.focus());
     },
     draw(on) {
       this.drawing = on;
