@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.web.test_browser import send
+from tests.web.test_browser import ask, send
 from tests.web.test_session import png
 
 pytestmark = pytest.mark.slow
@@ -55,4 +55,35 @@ def test_a_click_leaves_the_keys_to_the_pen(visit) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector(".pen", state="detached")
     assert page.locator(".menu").count() == 0
+    assert page.errors == []
+
+
+def test_a_menu_keeps_what_it_was_opened_for(visit) -> None:
+    page = visit()
+    ask(page, "a blue dotted star")
+    page.wait_for_selector("svg.found .box")
+    page.locator("svg.found .box").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".menu")
+    ask(page, "a yellow cross")
+    page.wait_for_function(
+        "() => document.querySelector('.rows li').textContent.includes('yellow cross')"
+    )
+    page.get_by_role("button", name="Not this").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".chip.not")
+    assert page.locator(".chip.not").text_content().startswith("not a blue dotted star")
+    assert page.evaluate("document.activeElement.matches('.box')")
+    # What is drawn anew keeps the keys where they were.
+    size = "() => document.querySelector('svg.found').getAttribute('viewBox')"
+    before = page.evaluate(size)
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_function(f"before => ({size})() !== before", arg=before)
+    assert page.evaluate("document.activeElement.matches('.box')")
+    # Where nothing is found any more they are at the button below.
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Not this").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => !document.querySelector('svg.found .box')")
+    assert page.evaluate("document.activeElement.ariaLabel") == "draw an example in 000006.png"
     assert page.errors == []

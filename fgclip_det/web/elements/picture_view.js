@@ -44,7 +44,7 @@ export default {
         <span class="told">{{ told }}</span>
         <button ref="draw" type="button" class="quiet" :aria-pressed="drawing" :aria-label="'draw an example in ' + name" :disabled="isTiny" :title="drawTitle" @click="draw(!drawing)">draw</button>
         <button type="button" v-if="layer" class="quiet" @click="$emit('heat', {name: ''})">no map</button>
-        <button type="button" class="quiet" :aria-label="'remove ' + name" @click="$emit('removed', {})">remove</button>
+        <button ref="remove" type="button" class="quiet" :aria-label="'remove ' + name" @click="$emit('removed', {})">remove</button>
       </figcaption>
       <div v-if="layer" class="told caption">{{ caption }}</div>
       <ol v-if="rows.length" class="rows">
@@ -89,6 +89,13 @@ export default {
     },
     hintId() {
       return `keys-${this.src.slice(-16)}`;
+    },
+  },
+  watch: {
+    // An answer is drawn anew, and takes the box that has the focus with it.
+    svg() {
+      const row = this.boxes().indexOf(document.activeElement);
+      if (row >= 0) this.$nextTick(() => this.rest(row));
     },
   },
   mounted() {
@@ -221,9 +228,7 @@ export default {
       if (step || event.key === "Home" || event.key === "End") {
         event.preventDefault();
         const next = event.key === "Home" ? 0 : event.key === "End" ? -1 : (row + step) % boxes.length;
-        boxes.forEach((one) => one.setAttribute("tabindex", "-1"));
-        boxes.at(next).setAttribute("tabindex", "0");
-        boxes.at(next).focus();
+        this.reach(boxes.at(next));
       } else if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
         this.open(row);
@@ -231,10 +236,21 @@ export default {
         this.tip = null;
       }
     },
+    reach(box) {
+      this.boxes().forEach((one) => one.setAttribute("tabindex", one === box ? "0" : "-1"));
+      box.focus();
+    },
+    // Gives the focus to a box, or to what is nearest to it now.
+    rest(place) {
+      const box = this.boxes().slice(0, place + 1).at(-1);
+      if (this.drawing && this.$refs.pen) this.$refs.pen.focus();
+      else if (box) this.reach(box);
+      else (this.isTiny ? this.$refs.remove : this.$refs.draw).focus();
+    },
     open(place) {
       const row = this.rows[place];
       if (!row) return;
-      this.ask({ ...row, title: `${row.number} ${row.short}`, found: true, place });
+      this.ask({ ...row, title: `${row.number} ${row.short}`, found: true, place, own: row.name });
     },
     ask(menu) {
       this.menu = { ...menu };
@@ -246,16 +262,16 @@ export default {
       });
     },
     send(kind) {
-      const { name, box } = this.menu;
+      const { box, own } = this.menu;
       // A name that was typed is an example's; what is found keeps the one it was found by.
-      const own = kind === "like" ? name : this.rows[this.menu.place]?.name ?? name;
-      this.$emit(kind, kind === "heat" ? { name: own } : { name: own, box });
+      const name = kind === "like" ? this.menu.name : own;
+      this.$emit(kind, kind === "heat" ? { name } : { name, box });
       this.close();
     },
     close() {
       const { found, place } = this.menu;
       this.menu = null;
-      this.$nextTick(() => (found ? this.boxes()[place] : this.$refs.draw)?.focus());
+      this.$nextTick(() => this.rest(found ? place : -1));
     },
   },
 };
