@@ -87,3 +87,26 @@ def test_a_menu_keeps_what_it_was_opened_for(visit) -> None:
     page.wait_for_function("() => !document.querySelector('svg.found .box')")
     assert page.evaluate("document.activeElement.ariaLabel") == "draw an example in 000006.png"
     assert page.errors == []
+
+
+def test_a_blank_name_loses_no_box(visit) -> None:
+    page = visit()
+    frame = page.locator(".frame").first.bounding_box()
+    page.mouse.move(frame["x"] + 20, frame["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 90, frame["y"] + 90, steps=3)
+    page.mouse.up()
+    field = page.locator(".menu input")
+    for name, use in ((" ", field), (" ., ", page.locator(".menu button.main"))):
+        field.fill(name)
+        use.press("Enter")
+        page.wait_for_selector(".menu [role=alert]", timeout=3000)
+        assert "a name is missing" in page.locator(".menu [role=alert]").text_content()
+        assert page.evaluate("document.activeElement.matches('.menu input')")
+    field.fill("dent")
+    assert page.locator(".menu [role=alert]").count() == 0
+    field.press("Enter")
+    page.wait_for_selector(".chip")
+    assert page.locator(".chip").text_content().startswith("like dent")
+    assert page.locator(".menu").count() == 0
+    assert page.errors == []

@@ -31,7 +31,8 @@ export default {
       <div v-if="menu" ref="menu" class="menu" role="dialog" :aria-label="menu.title" @keydown.esc.stop="close">
         <b>{{ menu.title }}</b>
         <span v-for="line in menu.lines" class="line">{{ line }}</span>
-        <label>name <input v-model="menu.name" maxlength="200" @keydown.enter.prevent="send('like')"></label>
+        <label>name <input v-model="menu.name" maxlength="200" @input="menu.isBlank = false" @keydown.enter.prevent="send('like')"></label>
+        <span v-if="menu.isBlank" class="line" role="alert">Say what it is called: a name is missing.</span>
         <div class="buttons">
           <button type="button" class="main" @click="send('like')">Use as example</button>
           <button type="button" v-if="menu.found" @click="send('unlike')">Not this</button>
@@ -253,7 +254,7 @@ export default {
       this.ask({ ...row, title: `${row.number} ${row.short}`, found: true, place, own: row.name });
     },
     ask(menu) {
-      this.menu = { ...menu };
+      this.menu = { ...menu, isBlank: false };
       this.tip = null;
       this.$nextTick(() => {
         const input = this.$refs.menu?.querySelector("input");
@@ -265,6 +266,12 @@ export default {
       const { box, own } = this.menu;
       // A name that was typed is an example's; what is found keeps the one it was found by.
       const name = kind === "like" ? this.menu.name : own;
+      // The server would refuse it, and the box would have to be drawn again.
+      if (/^[\s.,;]*$/.test(name)) {
+        this.menu.isBlank = true;
+        this.$refs.menu.querySelector("input").focus();
+        return;
+      }
       this.$emit(kind, kind === "heat" ? { name } : { name, box });
       this.close();
     },
