@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-
 import pytest
 import torch
 
 from fgclip_det.vocabulary import TextEmbeddings, Vocabulary
 from fgclip_det.vocabulary.kept_texts import KeptTexts
+from tests.threads import in_threads
 from tests.tiny_encoders import tiny_fgclip
 
 PLAIN = ("{}",)
@@ -91,27 +89,14 @@ def test_what_is_kept_holds_no_other_rows(encoder) -> None:
 
 
 def test_threads_that_make_room_for_each_other(encoder) -> None:
-    texts, wrong = KeptTexts(encoder, most=4), []
+    texts = KeptTexts(encoder, most=4)
     many = [f"circle {number}" for number in range(6)]
     expected = KeptTexts(encoder).encode(many, PLAIN, "short")
 
     def ask(first: int) -> None:
         order = [(first + step) % len(many) for step in range(4)]
-        try:
-            for _ in range(40):
-                found = texts.encode([many[row] for row in order], PLAIN, "short")
-                assert torch.equal(found, expected[order])
-        except Exception as error:
-            wrong.append(error)
+        for _ in range(40):
+            found = texts.encode([many[row] for row in order], PLAIN, "short")
+            assert torch.equal(found, expected[order])
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
-    assert not wrong, wrong[0]
+    in_threads(ask, 4)
