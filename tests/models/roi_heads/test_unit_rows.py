@@ -1,5 +1,8 @@
 import copy
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -7,7 +10,6 @@ import torch.nn.functional as F
 
 from fgclip_det.models.roi_heads import unit_rows
 from fgclip_det.models.roi_heads.unit_rows import UnitRows
-from tests.threads import in_threads
 
 
 @pytest.fixture
@@ -134,13 +136,20 @@ def test_a_tensor_that_is_gone_leaves_no_rows_to_another(texts: torch.Tensor) ->
 
 
 def test_threads_that_ask_for_different_vocabularies() -> None:
-    rows, background = UnitRows(), torch.ones(24)
+    rows, background, together = UnitRows(), torch.ones(24), Barrier(4)
 
     def ask(seed: int) -> None:
         texts = torch.randn(7, 24, generator=torch.Generator().manual_seed(seed))
         expected = F.normalize(torch.cat([texts, background[None]]), dim=-1)
+        together.wait()
         with torch.no_grad():
-            for _ in range(300):
+            for _ in range(1000):
                 assert torch.equal(rows(texts, background), expected)
 
-    in_threads(ask, 4)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(before)
