@@ -304,11 +304,18 @@ class Session:
         return Exemplar(box=example.box, digest=shown.source)
 
     def _exemplar(self, example: Example) -> Exemplar:
-        try:
-            self._detector.looking.look([self._exemplars[example]])
-        except ValueError:  # others were seen since, and there is room for so many
-            self._exemplars[example] = self._look_at(example)
-        return self._exemplars[example]
+        # The page's thread may have taken it back since the question was asked.
+        shown = self._exemplars.get(example)
+        if shown is not None:
+            with contextlib.suppress(
+                ValueError
+            ):  # others were seen since: there is room for so many
+                self._detector.looking.look([shown])
+                return shown
+        shown = self._look_at(example)
+        if example in self.examples:
+            self._exemplars[example] = shown
+        return shown
 
     def _picture(self, key: str) -> Picture:
         if key not in self.pictures:

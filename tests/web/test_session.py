@@ -330,6 +330,23 @@ def test_what_is_shown_twice_is_one_example(session, like: bool) -> None:
     assert len(answers) == 3
 
 
+def test_an_example_that_is_taken_back_while_it_is_asked_for(session, monkeypatch) -> None:
+    session.show("dent", next(iter(session.pictures)), BOX)
+    wanted, _ = session.ask(Question("a ring"))
+    real = session._meant
+
+    def meant(question: Question):
+        found = real(question)
+        session.take_back(0)  # as the page's own thread does
+        return found
+
+    monkeypatch.setattr(session, "_meant", meant)
+    answers, _ = session.ask(Question("a ring"))
+    for answer, other in zip(answers.values(), wanted.values(), strict=True):
+        same(answer.found, other.found)
+    assert not session.examples and not session._exemplars
+
+
 def test_the_whole_picture_is_an_example(session, calibrated_detector) -> None:
     key, picture = next(iter(session.pictures.items()))
     for box in ((0, 0, 128, 128), (-5, -9, 500, 128)):
