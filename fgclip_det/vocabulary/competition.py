@@ -19,6 +19,7 @@ from fgclip_det.ops.finite import check_finite
 from fgclip_det.vocabulary.attributes import Attributes
 from fgclip_det.vocabulary.bank_words import BankWords
 from fgclip_det.vocabulary.competing.competitors import Competitors as Competitors
+from fgclip_det.vocabulary.competing.competitors import ToldApart
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
 from fgclip_det.vocabulary.same_words import is_kind_of, same_words
@@ -203,8 +204,8 @@ class Competition:
         """
         competitors = self.against(asked)
         # What something is called that is only shown says nothing of it.
-        pairs = zip(_words(texts), texts.prompts, strict=True)
-        words = [said if prompts else set() for said, prompts in pairs]
+        said = zip(_words(texts), texts.prompts, strict=True)
+        words = [own if prompts else set() for own, prompts in said]
         names, negatives = words[: len(asked)], words[len(asked) :]
         kinds = [
             (place, row)
@@ -223,9 +224,9 @@ class Competition:
                     vague.append((name, place))
         if not kinds and not vague:
             return competitors
-        tables = {"negative_kinds": kinds, "narrower": narrower, "vague": vague}
         device = competitors.embeddings.device
-        return replace(competitors, **{k: _pairs(v, device) for k, v in tables.items()})
+        found = ToldApart(*(_pairs(pairs, device) for pairs in (kinds, narrower, vague)))
+        return replace(competitors, told_apart=found)
 
     def _rows_of_texts(self, asked: TextEmbeddings) -> dict[str, int]:
         """The bank's rows by their text, if that is encoded as what is asked for is."""

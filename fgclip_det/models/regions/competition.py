@@ -180,20 +180,21 @@ def _beaten_by_negatives(
     """(K, C) bool, whether some negative of one's own has more than the names' `own` (K, C)."""
     count, least = rivals.count, own + _TIE
     sums = [stream.alone[:, count:] for stream in every]
-    if rivals.negative_kinds is not None:
+    known = rivals.negatives
+    if known is not None:
         places = torch.arange(len(rivals) - count, device=rivals.kept_of.device)
-        kinds = [stream.bank.sums(rivals.negative_kinds, places) for stream in every]
+        kinds = [stream.bank.sums(known.kinds, places) for stream in every]
         sums = [torch.logaddexp(*pair) for pair in zip(sums, kinds, strict=True)]
     found = torch.zeros_like(least, dtype=torch.bool)
     for weight, names in _groups(weights, least):
         found[:, names] = fused(sums, weight).amax(dim=1, keepdim=True) > least[:, names]
     # What is of a negative's kind speaks for it too, and is looked at without it.
     # One that is vague needs a lead that is none by chance.
-    if rivals.narrower is not None:
-        for name in (rivals.narrower | rivals.vague).any(dim=1).nonzero().flatten():
+    if known is not None:
+        for name in (known.narrower | known.vague).any(dim=1).nonzero().flatten():
             values = fused(sums, [_of(weight, name) for weight in weights])
-            values = values - (lead - _TIE) * rivals.vague[name]
-            beats = values.masked_fill(rivals.narrower[name], -inf) > least[:, name, None]
+            values = values - (lead - _TIE) * known.vague[name]
+            beats = values.masked_fill(known.narrower[name], -inf) > least[:, name, None]
             found[:, name] = beats.any(dim=1)
     names, negatives = rivals.overlaps.T
     if len(names):
@@ -225,7 +226,7 @@ def leads_of_negatives(
     sums = []
     for stream in every:
         theirs, own = stream.alone[:, rivals.count + negatives], stream.judged[:, names]
-        if rivals.negative_kinds is not None:
+        if rivals.negatives is not None:
             places = torch.arange(len(names), device=names.device)
             for_them, for_it = rivals.speaking(names, negatives)
             theirs = torch.logaddexp(theirs, stream.bank.sums(for_them, places))

@@ -24,6 +24,33 @@ _AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
+class OwnNegatives:
+    """Q negatives of one's own, and P names that are asked for: see `ToldApart`.
+
+    Attributes:
+        kinds: (Q, M) bool, which rows of the bank speak for each negative.
+        narrower: (P, Q) bool, which names are of the kind of which negative.
+        vague: (P, Q) bool, which negatives are vague for which name.
+    """
+
+    kinds: Tensor
+    narrower: Tensor
+    vague: Tensor
+
+    @classmethod
+    def of(cls, competitors: Competitors, names: int, negatives: int) -> OwnNegatives | None:
+        """What competitors know of them; None for none, or where they know nothing."""
+        known, size = competitors.told_apart, competitors.bank_size
+        if known is None or not negatives:
+            return None
+        return cls(
+            _cells(known.kinds, (negatives, size)),
+            _cells(known.narrower, (names, negatives)),
+            _cells(known.vague, (names, negatives)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Rivals:
     """The competitors of C names; M are the bank's, N - M are exchanged phrases.
 
@@ -47,12 +74,7 @@ class Rivals:
             none does.
         kinds_of: (C,) int64, which of them speaks for each name; None where none does.
         shown: (N - M,) bool, which of the exchanged phrases are exemplars; None for none.
-        negative_kinds: (Q, M) bool, which rows of the bank speak for each negative of one's own;
-            None where that is not known.
-        narrower: (P, Q) bool, which of the P names asked for are of the kind of which negative;
-            None likewise.
-        vague: (P, Q) bool, which negatives are of the kind of which name by words that the bank
-            does not know; None likewise.
+        negatives: Of one's own; None where nothing is known of them.
     """
 
     bank: Tensor
@@ -71,9 +93,7 @@ class Rivals:
     kinds: Tensor | None = None
     kinds_of: Tensor | None = None
     shown: Tensor | None = None
-    negative_kinds: Tensor | None = None
-    narrower: Tensor | None = None
-    vague: Tensor | None = None
+    negatives: OwnNegatives | None = None
 
     @classmethod
     def of(
@@ -134,7 +154,7 @@ class Rivals:
             kinds=kinds,
             kinds_of=kinds_of,
             shown=None if competitors.shown is None else competitors.shown[size:],
-            **_of_negatives(competitors, asked, count - asked),
+            negatives=OwnNegatives.of(competitors, asked, count - asked),
         )
 
     def places(self, regions: Regions, text_embeddings: Tensor) -> dict[str, Tensor]:
@@ -162,11 +182,11 @@ class Rivals:
     @cached_property
     def overlaps(self) -> Tensor:
         """(O, 2) int64 pairs of a name and a negative of one's own for which the same may speak."""
-        if self.negative_kinds is None or self.narrower is None:
+        if self.negatives is None:
             return torch.zeros(0, 2, dtype=torch.int64, device=self.kept_of.device)
         own = self._kinds_of(torch.arange(self.count, device=self.kept_of.device))
-        common = own.float() @ self.negative_kinds.float().T > 0
-        return (common | self.narrower).nonzero()
+        common = own.float() @ self.negatives.kinds.float().T > 0
+        return (common | self.negatives.narrower).nonzero()
 
     def speaking(self, names: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the bank that speak for negatives of one's own, and for names against these.
@@ -181,7 +201,8 @@ class Rivals:
         Returns:
             (P, M) bool each.
         """
-        theirs, narrower = self.negative_kinds[negatives], self.narrower[names, negatives][:, None]
+        theirs = self.negatives.kinds[negatives]
+        narrower = self.negatives.narrower[names, negatives][:, None]
         own = self._kinds_of(names) & (narrower | ~theirs)
         return theirs & (~narrower | self.kept[self.kept_of[names]]), own
 
@@ -218,20 +239,6 @@ class Rivals:
         bank, exchanged = self.asked.split([len(self.bank), self.sizes[1]])
         competes = ~exchanged[self.exchanges[:, 1]]
         return replace(self, kept=self.kept & ~bank, competes=competes)
-
-
-def _of_negatives(competitors: Competitors, names: int, negatives: int) -> dict[str, Tensor]:
-    """What is known of negatives of one's own, if there are some."""
-    kinds, narrower, vague = (
-        getattr(competitors, name) for name in ("negative_kinds", "narrower", "vague")
-    )
-    if kinds is None or narrower is None or not negatives:
-        return {}
-    return {
-        "negative_kinds": _cells(kinds, (negatives, competitors.bank_size)),
-        "narrower": _cells(narrower, (names, negatives)),
-        "vague": _cells(kinds[:0] if vague is None else vague, (names, negatives)),
-    }
 
 
 def _cells(pairs: Tensor, shape: tuple[int, int]) -> Tensor:

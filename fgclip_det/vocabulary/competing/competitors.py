@@ -14,6 +14,32 @@ from fgclip_det.vocabulary.text_embeddings import TextEmbeddings
 
 # Compared by identity: a generated == would fail on the tensors.
 @dataclass(frozen=True, eq=False)
+class ToldApart:
+    """What speaks for negatives of one's own, and how they stand to the names: (n, 2) int64 pairs.
+
+    Attributes:
+        kinds: Negative and row of the bank, the row saying the same as the negative, or being of
+            its kind.
+        narrower: Name and negative, the name being of the negative's kind.
+        vague: Name and negative, the negative being of the name's kind by words that the bank does
+            not know.
+    """
+
+    kinds: Tensor
+    narrower: Tensor
+    vague: Tensor
+
+    def to(self, device: torch.device | str) -> ToldApart:
+        """The same on `device`."""
+        return ToldApart(*(one.to(device) for one in (self.kinds, self.narrower, self.vague)))
+
+    def subset(self, names: Tensor) -> ToldApart:
+        """That of some names, by their distinct rows; the first becomes name 0."""
+        return ToldApart(self.kinds, _renamed(self.narrower, names), _renamed(self.vague, names))
+
+
+# Likewise.
+@dataclass(frozen=True, eq=False)
 class Competitors:
     """The competitors of C names that are asked for: of each its own, never reported.
 
@@ -33,12 +59,7 @@ class Competitors:
         kinds: (P, 2) int64, those of `excluded` whose row is the name with attributes added: what
             speaks for the row speaks for the name. None for none.
         shown: (N,) bool, which of them are exemplars. None for none.
-        negative_kinds: (V, 2) int64 pairs (negative of one's own, row of the bank), the row saying
-            the same as the negative, or being of its kind. None for none.
-        narrower: (W, 2) int64 pairs (name, negative of one's own), the name being of the
-            negative's kind. None for none.
-        vague: (U, 2) int64 likewise, the negative being of the name's kind by words that the bank
-            does not know. None for none.
+        told_apart: Negatives of one's own. None for none, or where nothing is known of them.
     """
 
     texts: tuple[str, ...]
@@ -51,9 +72,7 @@ class Competitors:
     names: Tensor | None = None
     kinds: Tensor | None = None
     shown: Tensor | None = None
-    negative_kinds: Tensor | None = None
-    narrower: Tensor | None = None
-    vague: Tensor | None = None
+    told_apart: ToldApart | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -67,7 +86,7 @@ class Competitors:
             exchanges=self.exchanges.to(device),
             **{
                 name: values.to(device)
-                for name in ("names", "kinds", "shown", "negative_kinds", "narrower", "vague")
+                for name in ("names", "kinds", "shown", "told_apart")
                 if (values := getattr(self, name)) is not None
             },
         )
@@ -117,8 +136,7 @@ class Competitors:
             names=None if self.names is None else self.names[names.to(self.names.device)],
             kinds=None if self.kinds is None else _renamed(self.kinds, names),
             shown=None if self.shown is None else self.shown[kept],
-            narrower=None if self.narrower is None else _renamed(self.narrower, names),
-            vague=None if self.vague is None else _renamed(self.vague, names),
+            told_apart=self.told_apart and self.told_apart.subset(names),
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from fgclip_det.models.regions.closest import closest_names
 from fgclip_det.models.regions.region_classification import Rules
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.vocabulary.competing.competitors import ToldApart
 from tests.models.competitors_for_tests import (
     BANK,
     HEADS,
@@ -24,6 +25,7 @@ from tests.models.competitors_for_tests import (
 from tests.models.regions.test_own_negatives import logits_of, weights_of
 
 OWN = directions(3, seed=31)
+NONE = pairs()
 JOINED = torch.cat([TEXTS, OWN])
 JOINED_BASE = torch.cat([IS_BASE, torch.zeros(3, dtype=torch.bool)])
 # Of name 0 rows 2 and 4 are kinds, of name 3 row 1; what speaks for negatives 0 and 1 overlaps.
@@ -31,17 +33,21 @@ PLAIN = replace(
     competitors(BANK, SWAPPED, [(0, 2), (0, 4), (2, 5), (3, 1)], [(0, 7), (3, 8)]),
     kinds=pairs((0, 2), (0, 4), (3, 1)),
 )
+
+
+def told(kinds: torch.Tensor, narrower: torch.Tensor = NONE) -> ToldApart:
+    return ToldApart(kinds, narrower, NONE)
+
+
 KNOWN = {
-    "a narrower negative": replace(
-        PLAIN, negative_kinds=pairs((0, 2), (1, 3), (1, 5)), narrower=pairs()
-    ),
+    "a narrower negative": replace(PLAIN, told_apart=told(pairs((0, 2), (1, 3), (1, 5)))),
     "a narrower name": replace(
-        PLAIN, negative_kinds=pairs((0, 2), (0, 4), (0, 3), (1, 1)), narrower=pairs((0, 0), (3, 1))
+        PLAIN, told_apart=told(pairs((0, 2), (0, 4), (0, 3), (1, 1)), pairs((0, 0), (3, 1)))
     ),
-    "nothing in common": replace(PLAIN, negative_kinds=pairs((2, 0)), narrower=pairs()),
-    "nothing": replace(PLAIN, negative_kinds=pairs(), narrower=pairs()),
+    "nothing in common": replace(PLAIN, told_apart=told(pairs((2, 0)))),
+    "nothing": replace(PLAIN, told_apart=told(NONE)),
     "no kinds of names": replace(
-        PLAIN, kinds=None, negative_kinds=pairs((0, 2), (1, 5)), narrower=pairs((2, 1))
+        PLAIN, kinds=None, told_apart=told(pairs((0, 2), (1, 5)), pairs((2, 1)))
     ),
 }
 
@@ -55,8 +61,8 @@ def speaking(given, name: int, negative: int) -> tuple[list[int], list[int]]:
     """Rows for a negative, and for a name."""
     kinds = [] if given.kinds is None else given.kinds.tolist()
     own = [row for place, row in kinds if place == name]
-    theirs = [row for place, row in given.negative_kinds.tolist() if place == negative]
-    if [name, negative] in given.narrower.tolist():
+    theirs = [row for place, row in given.told_apart.kinds.tolist() if place == negative]
+    if [name, negative] in given.told_apart.narrower.tolist():
         left_out = [row for place, row in given.excluded.tolist() if place == name]
         return [row for row in theirs if row not in left_out], own
     return theirs, [row for row in own if row not in theirs]
@@ -66,7 +72,7 @@ def speaking(given, name: int, negative: int) -> tuple[list[int], list[int]]:
 @torch.no_grad()
 def test_equals_loops(head, case: str) -> None:
     regions, given = regions_of(30), KNOWN[case]
-    bare = replace(given, negative_kinds=None, narrower=None)
+    bare = replace(given, told_apart=None)
     plain = head.judge(regions, TEXTS, IS_BASE, bare).evidence
     rivals = Rivals.of(given, JOINED, len(TEXTS))
     found = head.judge(regions, JOINED, JOINED_BASE, rivals).evidence
@@ -109,6 +115,8 @@ def test_what_is_told_of_the_closest_is_what_beats(head) -> None:
 
 
 def test_they_go_with_the_names_and_the_device() -> None:
-    given = KNOWN["a narrower name"].to("cpu").subset([3, 0])
-    assert given.narrower.tolist() == [[0, 1], [1, 0]]
-    assert given.negative_kinds.equal(KNOWN["a narrower name"].negative_kinds)
+    known = KNOWN["a narrower name"]
+    given = replace(known, told_apart=replace(known.told_apart, vague=pairs((3, 2))))
+    given = given.to("cpu").subset([3, 0]).told_apart
+    assert given.narrower.tolist() == [[0, 1], [1, 0]] and given.vague.tolist() == [[0, 2]]
+    assert given.kinds.equal(known.told_apart.kinds)

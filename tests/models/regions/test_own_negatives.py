@@ -13,6 +13,7 @@ from fgclip_det.models.regions import competition
 from fgclip_det.models.regions.closest import closest_names
 from fgclip_det.models.regions.region_classification import Figure, Rules
 from fgclip_det.models.regions.rivals import Rivals
+from fgclip_det.vocabulary.competing.competitors import ToldApart
 from tests.models.competitors_for_tests import (
     BANK,
     CASES,
@@ -170,8 +171,8 @@ def test_a_vague_negative_needs_a_clear_lead_where_confidences_count(weights):
         texts = torch.stack([cosines, (1 - cosines.square()).sqrt(), *torch.zeros(4, 3)], dim=1)
         given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
         none = given.excluded[:0]
-        known = {"negative_kinds": none, "narrower": none, "vague": torch.tensor([[0, 0]])}
-        rivals = Rivals.of(replace(given, **known), texts, 2, weights)
+        known = ToldApart(none, none, torch.tensor([[0, 0]]))
+        rivals = Rivals.of(replace(given, told_apart=known), texts, 2, weights)
         found = head.judge(regions, texts, torch.tensor([True] * 3), rivals).evidence
         least = clearly if weights else 0
         assert found.beaten.tolist() == [[lead > least, lead > 0, True]]
