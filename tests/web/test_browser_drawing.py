@@ -40,17 +40,17 @@ def test_a_click_leaves_the_keys_to_the_pen(visit) -> None:
     corner = page.locator(".frame").first.bounding_box()
     x, y = corner["x"] + 3, corner["y"] + 3
     page.mouse.click(x, y)
-    assert page.evaluate(PEN)
+    page.wait_for_function(PEN)
     page.touchscreen.tap(x, y)
     page.keyboard.press("ArrowRight")
-    assert page.locator(".pen").get_attribute("aria-label").endswith(", box 34, 32, 98, 96")
+    page.wait_for_selector(".pen[aria-label$=', box 34, 32, 98, 96']")
     # A drag that the browser takes away: the pen is there again, and has the keys.
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y + 60, steps=3)
     page.wait_for_selector(".pen", state="detached")
     page.dispatch_event(".frame >> nth=0", "pointercancel")
-    page.wait_for_function(PEN, timeout=3000)
+    page.wait_for_function(PEN)
     page.mouse.up()
     page.keyboard.press("Escape")
     page.wait_for_selector(".pen", state="detached")
@@ -73,19 +73,20 @@ def test_a_menu_keeps_what_it_was_opened_for(visit) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector(".chip.not")
     assert page.locator(".chip.not").text_content().startswith("not a blue dotted star")
-    assert page.evaluate("document.activeElement.matches('.box')")
+    page.wait_for_function("() => document.activeElement.matches('.box')")
     # What is drawn anew keeps the keys where they were.
     size = "() => document.querySelector('svg.found').getAttribute('viewBox')"
     before = page.evaluate(size)
     page.set_viewport_size({"width": 900, "height": 900})
     page.wait_for_function(f"before => ({size})() !== before", arg=before)
-    assert page.evaluate("document.activeElement.matches('.box')")
+    page.wait_for_function("() => document.activeElement.matches('.box')")
     # Where nothing is found any more they are at the button below.
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Not this").focus()
     page.keyboard.press("Enter")
     page.wait_for_function("() => !document.querySelector('svg.found .box')")
-    assert page.evaluate("document.activeElement.ariaLabel") == "draw an example in 000006.png"
+    below = "draw an example in 000006.png"
+    page.wait_for_function("told => document.activeElement.ariaLabel === told", arg=below)
     assert page.errors == []
 
 
@@ -100,11 +101,11 @@ def test_a_blank_name_loses_no_box(visit) -> None:
     for name, use in ((" ", field), (" ., ", page.locator(".menu button.main"))):
         field.fill(name)
         use.press("Enter")
-        page.wait_for_selector(".menu [role=alert]", timeout=3000)
+        page.wait_for_selector(".menu [role=alert]")
         assert "a name is missing" in page.locator(".menu [role=alert]").text_content()
-        assert page.evaluate("document.activeElement.matches('.menu input')")
+        page.wait_for_function("() => document.activeElement.matches('.menu input')")
     field.fill("dent")
-    assert page.locator(".menu [role=alert]").count() == 0
+    page.wait_for_selector(".menu [role=alert]", state="detached")
     field.press("Enter")
     page.wait_for_selector(".chip")
     assert page.locator(".chip").text_content().startswith("like dent")

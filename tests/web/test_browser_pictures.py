@@ -130,7 +130,7 @@ def test_what_was_sent_is_forgotten_once_the_page_is_closed(visit) -> None:
     context = page.context
     assert context.request.get(url).status == 200
     page.close()
-    for _ in range(60):
+    for _ in range(240):
         if context.request.get(url).status == 404:
             return
         time.sleep(0.5)

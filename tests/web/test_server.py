@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import re
@@ -133,10 +132,7 @@ def cut_off(url: str, head: str, body: bytes) -> str:
     where = urlsplit(url)
     with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode())
-        connection.settimeout(1)
-        said = b""
-        with contextlib.suppress(TimeoutError):
-            said = connection.recv(1000) if "Upgrade" in head else b""
+        said = connection.recv(1000) if "Upgrade" in head else b""
         connection.sendall(body)
         time.sleep(0.05)
         # No farewell: the other side sees a reset.
