@@ -181,9 +181,8 @@ def calculate(before: Counts, now: Counts) -> list[list[str]]:
 
 
 def counts(root: Path) -> Counts:
-    """The instances that take vectors, by kernel and dtype."""
-    kernels = cuda_registers.read_kernels(root, ARCHITECTURE)
-    return {(k.name, k.dtype): k for k in kernels if k.vector}
+    """The kernels of a checkout: see `cuda_registers.by_name`."""
+    return cuda_registers.by_name(cuda_registers.read_kernels(root, ARCHITECTURE))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -212,6 +212,11 @@ def checkout(revision: str, folder: Path) -> Path:
     return folder
 
 
+def by_name(kernels: list[Kernel]) -> dict[tuple[str, str], Kernel]:
+    """The instances that take vectors, by kernel and dtype."""
+    return {(k.name, k.dtype): k for k in kernels if k.vector}
+
+
 def cell(kernels: dict[tuple[str, str], Kernel], key: tuple[str, str]) -> list[str]:
     """Registers, spills, shared memory and instructions a load of one instance, or dashes."""
     kernel = kernels.get(key)
@@ -223,10 +228,7 @@ def cell(kernels: dict[tuple[str, str], Kernel], key: tuple[str, str]) -> list[s
 
 def table(by_column: dict[str, list[Kernel]]) -> str:
     """A row for each kernel and dtype, four columns for each compilation."""
-    keyed = {
-        column: {(k.name, k.dtype): k for k in kernels if k.vector}
-        for column, kernels in by_column.items()
-    }
+    keyed = {column: by_name(kernels) for column, kernels in by_column.items()}
     rows = [
         [
             f"`{name}`, {dtype}",

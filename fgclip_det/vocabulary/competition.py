@@ -22,7 +22,7 @@ from fgclip_det.vocabulary.competing.competitors import Competitors as Competito
 from fgclip_det.vocabulary.competing.competitors import ToldApart
 from fgclip_det.vocabulary.kept_texts import KeptTexts
 from fgclip_det.vocabulary.region_bank import RegionBank
-from fgclip_det.vocabulary.same_words import is_kind_of, same_words
+from fgclip_det.vocabulary.same_words import is_kind_of, same_words, words_said
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings, TextEncoder
 from fgclip_det.vocabulary.vocabulary import LONGEST_TEXT, Vocabulary
 from fgclip_det.vocabulary.wording import check_wording, worded
@@ -147,7 +147,7 @@ class Competition:
     def _made(self, asked: TextEmbeddings) -> Competitors:
         vocabulary = self._worded(asked.vocabulary)
         judged = self.judged(asked)
-        words = _words(asked)
+        words = words_said(asked.names, asked.prompts)
         bank = self.bank_embeddings().to(asked.embeddings)
         size = len(bank)
         excluded = {
@@ -204,7 +204,7 @@ class Competition:
         """
         competitors = self.against(asked)
         # What something is called that is only shown says nothing of it.
-        said = zip(_words(texts), texts.prompts, strict=True)
+        said = zip(words_said(texts.names, texts.prompts), texts.prompts, strict=True)
         words = [own if prompts else set() for own, prompts in said]
         names, negatives = words[: len(asked)], words[len(asked) :]
         kinds = [
@@ -300,14 +300,6 @@ class Competition:
                     stacklevel=2,
                 )
         return TextEmbeddings.encode(bank, self._encoder, length)
-
-
-def _words(texts: TextEmbeddings) -> list[set[str]]:
-    """What each name says, in forms of `same_words`."""
-    return [
-        {same_words(word) for word in (name, *prompts)}
-        for name, prompts in zip(texts.names, texts.prompts, strict=True)
-    ]
 
 
 def _attributes(attributes: Attributes | str | os.PathLike | None) -> Attributes | None:

@@ -26,6 +26,12 @@ def same_words(word: str) -> str:
     return text if text.endswith("ss") else text.removesuffix("s") or word
 
 
+def words_said(names: Iterable[str], prompts: Iterable[Iterable[str]]) -> list[set[str]]:
+    """What each name says, by itself or in its prompts, in forms of `same_words`."""
+    pairs = zip(names, prompts, strict=True)
+    return [{same_words(word) for word in (name, *said)} for name, said in pairs]
+
+
 class Said:
     """Names, among which those are found that say the same as another.
 

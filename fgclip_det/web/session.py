@@ -307,9 +307,8 @@ class Session:
         # The page's thread may have taken it back since the question was asked.
         shown = self._exemplars.get(example)
         if shown is not None:
-            with contextlib.suppress(
-                ValueError
-            ):  # others were seen since: there is room for so many
+            # Where others were seen since, it is not known any more: there is room for so many.
+            with contextlib.suppress(ValueError):
                 self._detector.looking.look([shown])
                 return shown
         shown = self._look_at(example)

@@ -131,7 +131,8 @@ class Negatives:
             said = [prompts[0] if prompts else "" for prompts in asked.prompts]
             pairs = self.competition.attributes.contradictory(said)
         contradictory = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-        competitors = self.competition.against(asked)
-        if self.own is not None:
+        if self.own is None:
+            competitors = self.competition.against(asked)
+        else:
             competitors = self.competition.told_apart(asked, texts)
         return Asked(texts, asked.vocabulary, competitors, contradictory)

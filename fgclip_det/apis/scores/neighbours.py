@@ -13,7 +13,7 @@ from fgclip_det.apis.image_regions import ImageRegions
 from fgclip_det.models.regions.region_classification import to_original
 from fgclip_det.vocabulary import TextEmbeddings
 from fgclip_det.vocabulary.competing.competitors import Competitors
-from fgclip_det.vocabulary.same_words import same_words
+from fgclip_det.vocabulary.same_words import words_said
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,7 @@ def neighbours(
 
 def _saying_the_same(asked: TextEmbeddings, others: TextEmbeddings) -> Tensor:
     """(C, N) bool, which of the others say the same as a name."""
-    here, there = (
-        [
-            {*map(same_words, (name, *said))}
-            for name, said in zip(one.names, one.prompts, strict=True)
-        ]
-        for one in (asked, others)
-    )
+    here, there = (words_said(one.names, one.prompts) for one in (asked, others))
     return torch.tensor([[bool(own & other) for other in there] for own in here])
 
 

@@ -145,13 +145,13 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
     So has a negative of one's own; those themselves are never detected. Ties beat nobody, and of
     exemplars, or where there is a calibration, only a clear lead does; a negative of one's own was
     named, and any lead of it does unless it is vague, as "a small cross" is where nobody knows of
-    small ones. A name is better than `n` of
-    the bank's that do not compete with it: then it is beaten by the bank if the largest but `n` of
-    the whole bank is larger than it.
+    small ones. A name is better than `n` of the bank's that do not compete with it: then it is
+    beaten by the bank if the largest but `n` of the whole bank is larger than it.
     """
     every, weights = counted(streams, rivals)
     lead = _CLEARLY if _fitted(streams, rivals) else _TIE
-    own = fused([stream.judged for stream in every], weights) + lead
+    fits = fused([stream.judged for stream in every], weights)
+    own = fits + lead
     names = rivals.exchanges[:, 0]
     if len(names):
         pairs = fused([stream.exchanged for stream in every], [_of(w, names) for w in weights])
@@ -170,15 +170,15 @@ def beaten(streams: Mapping[str, Stream], rivals: Rivals) -> Tensor:
             best = best_of_bank([s.bank for s in every], weight, rivals.most_excluded + 1)
             found[:, names] |= best.gather(1, unfit[:, names]) > own[:, names]
     if rivals.count < len(rivals):
-        found |= _beaten_by_negatives(every, weights, rivals, own - lead, lead)
+        found |= _beaten_by_negatives(every, weights, rivals, fits, lead)
     return found
 
 
 def _beaten_by_negatives(
-    every: Sequence[Stream], weights: Sequence[Weight], rivals: Rivals, own: Tensor, lead: float
+    every: Sequence[Stream], weights: Sequence[Weight], rivals: Rivals, fits: Tensor, lead: float
 ) -> Tensor:
-    """(K, C) bool, whether some negative of one's own has more than the names' `own` (K, C)."""
-    count, least = rivals.count, own + _TIE
+    """(K, C) bool, whether some negative of one's own fits better than the names do, (K, C)."""
+    count, least = rivals.count, fits + _TIE
     sums = [stream.alone[:, count:] for stream in every]
     known = rivals.negatives
     if known is not None:
@@ -188,8 +188,8 @@ def _beaten_by_negatives(
     found = torch.zeros_like(least, dtype=torch.bool)
     for weight, names in _groups(weights, least):
         found[:, names] = fused(sums, weight).amax(dim=1, keepdim=True) > least[:, names]
-    # What is of a negative's kind speaks for it too, and is looked at without it.
-    # One that is vague needs a lead that is none by chance.
+    # What is of a negative's kind speaks for it too, and is looked at without it. A vague one
+    # needs a clear lead.
     if known is not None:
         for name in (known.narrower | known.vague).any(dim=1).nonzero().flatten():
             values = fused(sums, [_of(weight, name) for weight in weights])

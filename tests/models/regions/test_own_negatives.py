@@ -139,43 +139,40 @@ def test_only_a_clear_lead_beats_where_confidences_count():
             assert bool(found.beaten) is expected
 
 
+def beaten_by_a_lead(lead: float, names: int, weights, told_apart=None) -> list[bool]:
+    """Of equal names and a negative that leads by so much, by the detector's stream alone."""
+    head = roi_head()
+    head.test_cfg.alpha = head.test_cfg.beta = 0.0
+    regions = regions_of(1)
+    regions.detector_embeddings = torch.eye(6)[:1]
+    cosines = torch.full((names + 1,), 0.5)
+    cosines[-1] += lead / float(head.bbox_head.classifier.temperature)
+    beside = (1 - cosines.square()).sqrt()
+    texts = torch.stack([cosines, beside, *torch.zeros(4, names + 1)], dim=1)
+    given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
+    rivals = Rivals.of(replace(given, told_apart=told_apart), texts, names, weights)
+    is_base = torch.ones(names + 1, dtype=torch.bool)
+    (found,) = head.judge(regions, texts, is_base, rivals).evidence.beaten.tolist()
+    return found
+
+
 @pytest.mark.parametrize("weights", [None, {"detector": 1.0}])
 @torch.no_grad()
 def test_a_negative_beats_by_any_lead_also_where_confidences_count(weights):
-    head = roi_head()
-    head.test_cfg.alpha = head.test_cfg.beta = 0.0
-    temperature = float(head.bbox_head.classifier.temperature)
-    regions = regions_of(1)
-    regions.detector_embeddings = torch.eye(6)[:1]
     for lead, is_beaten in ((-0.1, False), (0.0, False), (0.1, True)):
-        cosines = torch.tensor([0.5, 0.5 + lead / temperature])
-        texts = torch.stack([cosines, (1 - cosines.square()).sqrt(), *torch.zeros(4, 2)], dim=1)
-        given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
-        rivals = Rivals.of(given, texts, 1, weights)
-        found = head.judge(regions, texts, torch.tensor([True, True]), rivals).evidence
-        assert found.beaten.tolist() == [[is_beaten, True]]
+        assert beaten_by_a_lead(lead, 1, weights) == [is_beaten, True]
 
 
 @pytest.mark.parametrize("weights", [None, {"detector": 1.0}])
 @torch.no_grad()
 def test_a_vague_negative_needs_a_clear_lead_where_confidences_count(weights):
-    head = roi_head()
-    head.test_cfg.alpha = head.test_cfg.beta = 0.0
-    temperature = float(head.bbox_head.classifier.temperature)
-    regions = regions_of(1)
-    regions.detector_embeddings = torch.eye(6)[:1]
     clearly = math.log(5)
+    least = clearly if weights else 0
+    # Two names, of which the negative is vague for the first.
+    none = torch.zeros(0, 2, dtype=torch.int64)
+    known = ToldApart(none, none, torch.tensor([[0, 0]]))
     for lead in (-0.1, 0.1, clearly - 0.01, clearly + 0.01):
-        # Two names, of which the negative is vague for the first.
-        cosines = torch.tensor([0.5, 0.5, 0.5 + lead / temperature])
-        texts = torch.stack([cosines, (1 - cosines.square()).sqrt(), *torch.zeros(4, 3)], dim=1)
-        given = competitors(-torch.eye(6)[:1], SWAPPED[:0], (), ())
-        none = given.excluded[:0]
-        known = ToldApart(none, none, torch.tensor([[0, 0]]))
-        rivals = Rivals.of(replace(given, told_apart=known), texts, 2, weights)
-        found = head.judge(regions, texts, torch.tensor([True] * 3), rivals).evidence
-        least = clearly if weights else 0
-        assert found.beaten.tolist() == [[lead > least, lead > 0, True]]
+        assert beaten_by_a_lead(lead, 2, weights, known) == [lead > least, lead > 0, True]
 
 
 @pytest.mark.parametrize("fitted", [{}, {"objectness": 1.0}, {"detector": -1.0, "encoder": 0.0}])
