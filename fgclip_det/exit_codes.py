@@ -18,6 +18,7 @@ Standard library alone, so that ``fgclip-det --help`` answers where nothing else
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import logging
@@ -145,6 +146,23 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
         return EXIT_INTERRUPTED
     except SystemExit as ended:
         raise SystemExit(_flushed(ended.code)) from None
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that may have shared work with others, with its exit code and at once.
+
+    Threads of gloo live until the interpreter is gone, and one that then still gives a tensor back
+    turns every exit code into an abort (https://github.com/pytorch/pytorch/pull/179291). What is
+    registered with `atexit` runs before.
+
+    Args:
+        code: The exit code.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed
+            stream.flush()
+    os._exit(code)
 
 
 def is_full(error: BaseException | None) -> OSError | None:

@@ -296,3 +296,27 @@ def test_an_interrupt_while_an_object_is_deleted_is_not_lost(capsys: pytest.Capt
     assert run_tool(work) == 130
     assert time.monotonic() - started < 50
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_threads_that_still_share_work_do_not_change_the_exit_code(
+    tmp_path: Path, code: int
+) -> None:
+    program = (
+        "import atexit, sys, torch\n"
+        "import torch.distributed as dist\n"
+        "from fgclip_det.exit_codes import leave\n"
+        "meeting = 'file://' + sys.argv[1]\n"
+        "dist.init_process_group('gloo', init_method=meeting, rank=0, world_size=1)\n"
+        "for _ in range(60):\n"
+        "    given = torch.ones(1_000_000)\n"
+        "    dist.all_gather([torch.empty_like(given)], given, async_op=True)\n"
+        "    del given\n"
+        "atexit.register(print, 'registered')\n"
+        "print('printed')\n"
+        "leave(int(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "meeting"), str(code)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == "printed\nregistered\n"

@@ -72,7 +72,9 @@ def test_tools_start_and_end_alike(path: Path) -> None:
     main = next(node for node in ast.parse(source).body if getattr(node, "name", "") == "main")
     assert [argument.arg for argument in main.args.args] == ["argv"]
     assert "run_tool(" in ast.unparse(main)
-    assert source.endswith('if __name__ == "__main__":\n    sys.exit(main())\n')
+    shares_work = "linked_processes" in source or "joined_processes" in source
+    end = "leave" if shares_work else "sys.exit"
+    assert source.endswith(f'if __name__ == "__main__":\n    {end}(main())\n')
 
 
 def test_a_missing_package_is_one_line() -> None:

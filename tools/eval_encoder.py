@@ -14,7 +14,7 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.exit_codes import Parser, needed_packages, notes, run_tool, say
+from fgclip_det.exit_codes import Parser, leave, needed_packages, notes, run_tool, say
 
 with needed_packages():
     from fgclip_det.apis import resolve_device
@@ -96,4 +96,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 # Last, so that it serves a clone that was not installed and never hides an installed package.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from fgclip_det.exit_codes import Parser, needed_packages, run_tool
+from fgclip_det.exit_codes import Parser, leave, needed_packages, run_tool
 
 with needed_packages():
     from mmengine.config import Config
@@ -92,4 +92,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from fgclip_det.exit_codes import leave
 from tests.pretrain.golden_batches import Golden, own_gradients, total, unweighted, without
 
 HALVES = (range(5), range(5, 10))
@@ -73,6 +74,7 @@ def run(rank: int, golden_dir: Path, folder: Path) -> None:
     torch.save(found, folder / f"{rank}.pth")
     distributed.barrier()
     distributed.destroy_process_group()
+    leave(0)
 
 
 def _run_case(golden: Golden, case: Case, rank: int) -> list[dict]:

@@ -18,6 +18,7 @@ _PROCESS = """
 import json, sys
 import torch.distributed as dist
 from fgclip_det.datasets.check import check_training_data, training_data
+from fgclip_det.exit_codes import leave
 store, rank, what = sys.argv[1:]
 dist.init_process_group("gloo", init_method="file://" + store, rank=int(rank), world_size=2)
 sources_of = training_data.sources_of
@@ -30,6 +31,7 @@ for config in json.loads(what):
         print("stops:", error)
     except TypeError:
         print("bug")
+leave(0)
 """
 
 

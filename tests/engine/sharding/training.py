@@ -12,6 +12,7 @@ from mmengine.config import Config
 import fgclip_det.datasets
 import fgclip_det.pretrain  # noqa: F401  (registers)
 from fgclip_det.engine import ResumableRunner
+from fgclip_det.exit_codes import leave
 from tests.tiny_encoders import NAMES
 
 STEPS = 4
@@ -116,3 +117,4 @@ def main(rank: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), Path(sys.argv[2]))
+    leave(0)

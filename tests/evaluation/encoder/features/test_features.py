@@ -235,6 +235,7 @@ from pathlib import Path
 import torch, torch.distributed as dist
 from tests.evaluation.encoder.features import test_features as own
 from fgclip_det.evaluation.encoder.features import features as module
+from fgclip_det.exit_codes import leave
 folder, cache, generation, rank, count, ends_after, store_file = sys.argv[1:]
 torch.set_num_threads(1)
 module._TOKENS = 40
@@ -256,6 +257,7 @@ if int(ends_after):
 paths = sorted(Path(folder).glob("*.png"))
 found = own.every(own.Features(rules, 2, store=store), paths)
 print(*(own.np.asarray(values).tobytes().hex() for values in found))
+leave(0)
 """
 
 
