@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ import aiohttp
 import numpy as np
 import psutil
 import socketio
-import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -55,52 +55,79 @@ def own_picture(seed: int) -> bytes:
 
 
 class Client:
-    """One user, as the page's own scripts speak to the server."""
+    """One user, as the page's own scripts speak to the server: also after a connection broke.
 
-    def __init__(self, url: str, number: int, right: dict[tuple[int, str], Told]) -> None:
-        self.url, self.number, self.right = url, number, right
+    Args:
+        url: Of the page.
+        number: Whose picture is sent.
+        right: See `right_answers`.
+        cuts: Whether the connection is cut at times, in the middle of a question.
+    """
+
+    def __init__(
+        self, url: str, number: int, right: dict[tuple[int, str], Told], cuts: bool = False
+    ) -> None:
+        self.url, self.number, self.right, self.cuts = url, number, right, cuts
         self.wrong: list[str] = []
         self.taken: list[float] = []
         self.keys: set[str] = set()
         self.elements: dict[str, Any] = {}
+        self.connections = 0
+        self._next = 0
+        self._sent: dict[str, Any] | None = None
         self._changed = asyncio.Event()
 
     async def run(self, until: asyncio.Event) -> None:
         """Ask until it is told to stop."""
         jar = aiohttp.CookieJar(unsafe=True)
-        async with aiohttp.ClientSession(cookie_jar=jar) as http:
-            async with http.get(self.url) as answer:
+        # As in browsers, which make a connection of its own for a WebSocket.
+        wires = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(cookie_jar=jar, connector=wires) as self.http:
+            async with self.http.get(self.url) as answer:
                 page = await answer.text()
             packed = re.search(r"parseElements\(String\.raw`(.*?)`\)", page, re.DOTALL)[1]
             for escaped, letter in _ESCAPED.items():
                 packed = packed.replace(escaped, letter)
             self.elements = json.loads(packed)
             self.id = re.search(r"['\"]client_id['\"]: ?['\"]([\w-]+)", page)[1]
-            sio = socketio.AsyncClient(http_session=http, reconnection=False)
-            sio.on("update", self._update)
-            tab = uuid.uuid4()
-            query = f"client_id={self.id}&next_message_id=0&implicit_handshake=true&tab_id={tab}"
-            query += f"&document_id={uuid.uuid4()}"
-            path = "/_nicegui_ws/socket.io"
-            await sio.connect(f"{self.url}?{query}", transports=["websocket"], socketio_path=path)
-            await self._until(lambda: len(self._views()) >= 3)
+            self.query = f"client_id={self.id}&implicit_handshake=true&tab_id={uuid.uuid4()}"
+            self.query += f"&document_id={uuid.uuid4()}"
+            await self._connect()
+            await self._until("the bundled pictures", lambda: len(self._views()) >= 3)
             where = re.search(r"/upload/[-A-Za-z0-9_]+", page)[0]
             where = f"{self.url}{where}?name=own{self.number}.png"
-            async with http.post(where, data=own_picture(self.number)) as answer:
+            async with self.http.post(where, data=own_picture(self.number)) as answer:
                 if answer.status != 200:
                     self.wrong.append(f"upload: {await answer.text()}")
-            await self._until(lambda: len(self._views()) >= 4)
+            await self._until("the picture that was sent", lambda: len(self._views()) >= 4)
             while not until.is_set():
-                await self._ask(sio, random.choice(QUESTIONS))
-            await sio.disconnect()
+                await self._ask(random.choice(QUESTIONS))
+            await self.sio.disconnect()
 
-    async def _ask(self, sio: socketio.AsyncClient, text: str) -> None:
+    async def _connect(self) -> None:
+        """Make the connection, and say what was said last: it may not have arrived."""
+        self.sio = socketio.AsyncClient(http_session=self.http, reconnection=False)
+        self.sio.on("update", self._update)
+        self.sio.on("disconnect", lambda *reason: self._changed.set())
+        url = f"{self.url}?{self.query}&next_message_id={self._next}"
+        path = "/_nicegui_ws/socket.io"
+        await self.sio.connect(url, transports=["websocket"], socketio_path=path)
+        self.connections += 1
+        if self._sent is not None:
+            await self.sio.emit("event", self._sent)
+
+    async def _ask(self, text: str) -> None:
         field, listener = self._field()
         began = time.perf_counter()
         event = {"id": int(field), "client_id": self.id, "listener_id": listener}
-        await sio.emit("event", {**event, "args": [json.dumps(text)]})
+        self._sent = {**event, "args": [json.dumps(text)]}
+        if self.sio.connected:
+            await self.sio.emit("event", self._sent)
+        if self.cuts and len(self.taken) % 5 == 3:
+            await self.sio.eio.disconnect(abort=True)
         asked = f'data-asked="{text}"'
-        await self._until(lambda: all(asked in one["svg"] for one in self._views()))
+        what = f"{text!r} asked"
+        await self._until(what, lambda: all(asked in one["svg"] for one in self._views()))
         self.taken.append(time.perf_counter() - began)
         for place, view in enumerate(self._views()):
             number = place if place < 3 else self.number + 3
@@ -123,7 +150,10 @@ class Client:
         return [one for one in props if "svg" in one]
 
     def _update(self, told: dict[str, Any]) -> None:
-        told.pop("_id", None)
+        number = told.pop("_id")
+        if number < self._next:
+            return
+        self._next = number + 1
         for key, element in told.items():
             if element is None:
                 self.elements.pop(key, None)
@@ -131,15 +161,19 @@ class Client:
                 self.elements[key] = element
         self._changed.set()
 
-    async def _until(self, holds: Any) -> None:
+    async def _until(self, what: str, holds: Callable[[], bool]) -> None:
         while not holds():
             self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 300)
+            if not self.sio.connected:
+                await self._connect()
+            try:
+                await asyncio.wait_for(self._changed.wait(), 300)
+            except TimeoutError:
+                raise TimeoutError(f"client {self.number} waited 300 s for {what}") from None
 
 
 def right_answers(count: int) -> dict[tuple[int, str], Told]:
     """By picture and question, what the Python interface tells: the bundled ones, then the own."""
-    torch.set_num_threads(1)
     detector = OpenVocabInferencer()
     pictures = sorted(map(str, (BUNDLED / "images").iterdir()))
     pictures += [decode_image(own_picture(number), "a picture") for number in range(count)]
@@ -152,11 +186,13 @@ def right_answers(count: int) -> dict[tuple[int, str], Told]:
     return right
 
 
-async def measured(url: str, pid: int, count: int, seconds: float) -> dict[str, Any]:
+async def measured(
+    url: str, pid: int, count: int, seconds: float, cuts: bool = False
+) -> dict[str, Any]:
     """What all clients saw."""
     right = right_answers(count)
     until = asyncio.Event()
-    clients = [Client(url, number, right) for number in range(count)]
+    clients = [Client(url, number, right, cuts) for number in range(count)]
     process = psutil.Process(pid)
     running = [asyncio.create_task(one.run(until)) for one in clients]
     # The first answers include sending a picture.
@@ -177,6 +213,7 @@ async def measured(url: str, pid: int, count: int, seconds: float) -> dict[str, 
         "clients": count,
         "answers": sum(len(one.taken) for one in clients),
         "wrong": [line for one in clients for line in one.wrong],
+        "broken": sum(one.connections - 1 for one in clients),
         "shared": len(own) - len(set(own)),
         "median_s": statistics.median(taken) if taken else float("nan"),
         "p95_s": taken[int(len(taken) * 0.95)] if taken else float("nan"),
@@ -186,13 +223,13 @@ async def measured(url: str, pid: int, count: int, seconds: float) -> dict[str, 
     }
 
 
-def run(clients: int, seconds: float) -> dict[str, Any]:
-    """Start a server, and let clients ask it."""
+def run(clients: int, seconds: float, cuts: bool = False) -> dict[str, Any]:
+    """Start a server, and let clients ask it; `cuts`: see `Client`."""
     command = [sys.executable, "-m", "fgclip_det.cli", "web", "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r"open (\S+)", server.stdout.readline())[1]
-        return asyncio.run(measured(url, server.pid, clients, seconds))
+        return asyncio.run(measured(url, server.pid, clients, seconds, cuts))
     finally:
         server.kill()
         server.wait()
@@ -222,6 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     print(f"| {' | '.join(columns)} |\n|{' ---: |' * len(columns)}")
     print(f"| {' | '.join(map(str, columns.values()))} |")
+    if told["broken"]:
+        print(f"\nConnections that broke and were made anew: {told['broken']}.")
     for line in told["wrong"][:5]:
         print(line, file=sys.stderr)
     return 1 if told["wrong"] or told["shared"] else 0

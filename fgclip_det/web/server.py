@@ -28,8 +28,9 @@ from fgclip_det.web.page import Page
 _HEAD_START = 1.0
 # Seconds in which a file has to arrive, and files that are read at once.
 _UPLOAD_TIME, _UPLOADS = 60, 4
-# Seconds for which the page of a browser that fell silent is kept.
-_RECONNECT = 10.0
+# Seconds for which the page of a browser whose connection broke is kept. NiceGUI asks for a sign of
+# life each 0.8 of them, and gives the browser 0.4 of them, which a busy machine may need.
+_RECONNECT = 30.0
 # Bytes of a message of a browser.
 _MESSAGE = 1_000_000
 

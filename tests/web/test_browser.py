@@ -290,6 +290,7 @@ def test_negatives_of_ones_own_have_the_effect_of_the_api(visit, calibrated_dete
     kind.click()
     page.get_by_role("option", name="auto, and these names").click()
     own = page.get_by_label("names that compete")
+    own.wait_for()  # keys that come before it is shown go elsewhere
     own.press_sequentially("a purple dotted cross")
     page.wait_for_function(count, arg=0)
     calibrated_detector.set_negatives("a purple dotted cross")
