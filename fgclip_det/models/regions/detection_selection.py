@@ -16,6 +16,9 @@ from fgclip_det.compat import box_iou, nms
 # that may be given.
 _CANDIDATES_PER_DETECTION = 20
 
+# Columns of which the largest value is looked at first, where there are so many values.
+_GROUP, _MANY_VALUES = 64, 1 << 17
+
 # Above this many candidates, classes are suppressed one by one: the CUDA kernel's mask grows with
 # the square of the candidates.
 _MAX_JOINT_CANDIDATES = 20_000
@@ -109,7 +112,7 @@ def _candidates(
             rows = (~(best <= score_thr)).nonzero().squeeze(1)
             columns = columns[rows]
         else:
-            rows, columns = (~(rank <= score_thr)).nonzero(as_tuple=True)
+            rows, columns = _above(rank, score_thr)
         if rank[rows, columns].isnan().any():
             raise ValueError(
                 f"scores of {int(rank.isnan().any(dim=1).sum())} of {total} boxes are NaN: "
@@ -121,6 +124,28 @@ def _candidates(
         start += total
     rows, columns, ranks, *told = (torch.cat(parts) for parts in zip(*found, strict=True))
     return rows, columns, ranks, dict(zip(values, told, strict=True))
+
+
+def _above(values: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Rows and columns, row by row, of what is above a threshold, or NaN.
+
+    Of thousands of names few are likely for a region, and maxima take a sixth of the time of a
+    comparison and its places.
+    """
+    count = values.shape[1]
+    if values.numel() < _MANY_VALUES:
+        return (~(values <= threshold)).nonzero(as_tuple=True)
+    whole = count // _GROUP * _GROUP
+    best = values[:, :whole].unflatten(1, (whole // _GROUP, _GROUP)).amax(dim=2)
+    if whole < count:
+        best = torch.cat([best, values[:, whole:].amax(dim=1, keepdim=True)], dim=1)
+    rows, groups = (~(best <= threshold)).nonzero(as_tuple=True)
+    if 4 * len(rows) > best.numel():
+        return (~(values <= threshold)).nonzero(as_tuple=True)
+    columns = groups[:, None] * _GROUP + torch.arange(_GROUP, device=values.device)
+    some = values[rows[:, None], columns.clamp(max=count - 1)]
+    places, offsets = (~(some <= threshold) & (columns < count)).nonzero(as_tuple=True)
+    return rows[places], columns[places, offsets]
 
 
 def _best(values: Tensor, count: int) -> Tensor:

@@ -57,7 +57,10 @@ def ensemble_of_logits(
     """
     weight = encoder_weight(alpha, beta, is_base, like=det_logits)
     det, vlm = (logits.log_softmax(dim=-1)[:, :-1] for logits in (det_logits, vlm_logits))
-    return torch.lerp(det, vlm, weight).exp_()
+    if det.requires_grad or vlm.requires_grad:
+        return torch.lerp(det, vlm, weight).exp_()
+    # Fresh memory for thousands of names takes as long as what is written there.
+    return det.lerp_(vlm, weight).exp_()
 
 
 def encoder_weight(alpha: float, beta: float, is_base: Tensor, like: Tensor) -> Tensor:

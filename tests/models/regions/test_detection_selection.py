@@ -2,6 +2,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from fgclip_det.models.regions import detection_selection as module
 from fgclip_det.models.regions.detection_selection import Ranked, select_detections
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [20.0, 20, 30, 30]])
@@ -159,3 +160,24 @@ def test_some_rows_of_a_block_are_those_of_its_boxes():
     last = Ranked(SCORES[2:], {"scores": SCORES[2:]}, torch.tensor([0]), 1)
     got = select(scores=[first, last])
     assert triples(got) == [(1, 0, 0.8), (1, 1, 0.7), (2, 0, 0.3), (2, 1, 0.2)]
+
+
+@pytest.mark.parametrize("shape", [(40, 6400), (40, 6437), (3, 70_001), (200_000, 1), (4000, 63)])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3])
+def test_few_candidates_among_many_are_all_found(shape: tuple[int, int], share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(shape, generator=generator)
+    scores = torch.where(torch.rand(shape, generator=generator) < share, scores, 0.0)
+    scores[-1, -1] = 0.5  # in what is left of the last group
+    # A slice of a wider matrix, as logits without their background are.
+    wider = torch.cat([scores, torch.ones(len(scores), 1)], dim=1)
+    rows, columns = module._above(wider[:, :-1], 0.1)
+    assert len(rows) >= 1
+    assert torch.equal(torch.stack([rows, columns], dim=1), (scores > 0.1).nonzero())
+
+
+def test_nan_among_many_is_refused() -> None:
+    scores = torch.zeros(40, 6437)
+    scores[7, 6430] = torch.nan
+    with pytest.raises(ValueError, match="scores of 1 of 40 boxes are NaN"):
+        select(torch.rand(40, 4), scores)
