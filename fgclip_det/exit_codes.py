@@ -152,12 +152,14 @@ def leave(code: int) -> NoReturn:
     """End a process that may have shared work with others, with its exit code and at once.
 
     Threads of gloo live until the interpreter is gone, and one that then still gives a tensor back
-    turns every exit code into an abort (https://github.com/pytorch/pytorch/pull/179291). What is
-    registered with `atexit` runs before.
+    turns every exit code into an abort (https://github.com/pytorch/pytorch/pull/179291). Threads
+    that Python waits for end before, and what is registered with `atexit` runs.
 
     Args:
         code: The exit code.
     """
+    # As processes of `multiprocessing` end.
+    threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed
