@@ -98,7 +98,7 @@ class Outcome(NamedTuple):
 
     result: Tensor
     failed: int  # assertions
-    bands: int  # of pool_slab_kernel; 0 where another kernel did it
+    bands: int  # of pool_slab_kernel, 0 where another did it; if backward, rows of a tile
     planes: bool  # by pool_planes_kernel
 
 

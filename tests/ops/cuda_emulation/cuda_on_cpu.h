@@ -286,6 +286,7 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   return bits;
 }
 
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
 
 // Copies that are on their way until the thread waits for them: here they arrive then.

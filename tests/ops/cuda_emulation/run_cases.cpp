@@ -3,8 +3,9 @@
 // A case is a Header, rois, their levels (where there are several maps), and the storage of the
 // input (of the gradient, if backward), all packed; it is about one map of a pyramid. If planes is
 // 1, the maps of the pyramid's other levels follow, each a MapHeader and its storage. A result is
-// the number of failed assertions, that of bands of pool_slab_kernel, and whether
-// pool_planes_kernel did it, as int64, then the dense output. What no kernel has written is NaN.
+// the number of failed assertions, that of bands of pool_slab_kernel (of rows of a tile, if
+// backward), and whether pool_planes_kernel did it, as int64, then the dense output. What no kernel
+// has written is NaN.
 
 #include <cmath>
 #include <cstdint>
@@ -152,7 +153,7 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
                                                    : h.rois * h.pooled_height * h.pooled_width));
   cuda_on_cpu::failed_assertions = 0;
   int64_t bands = 0;
-  if (!planes && result.count > 0 && h.rois > 0) {
+  if (!planes && !h.backward && result.count > 0 && h.rois > 0) {
     launch_weights(of_all_levels, scene, launch);
   }
   if (planes && result.count > 0) {
@@ -174,9 +175,12 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   } else if (result.count > 0 && h.rois == 0) {
     std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
   } else if (result.count > 0) {
-    Memory<Window> windows(h.rois);
-    launch_windows(of_all_levels, windows.data.get(), launch);
-    launch_backward(boxes, windows.data.get(), maps, h.channels, result.data.get(), launch);
+    const bool vectors = takes_vectors(maps, h.channels) && is_aligned(result.data.get());
+    const SpreadPlan plan = plan_spreading<scalar_t>(of_all_levels, scene, h.channels, vectors);
+    bands = plan.tilings.maps[h.level].rows;
+    Memory<uint32_t> words(plan.lines * mark_groups(h.rois));
+    const Marks marks = launch_prepare(of_all_levels, scene, plan, words.data.get(), launch);
+    launch_backward(boxes, marks, plan, h.level, maps, h.channels, result.data.get(), launch);
     if (!h.channels_last) {
       Memory<scalar_t> turned(result.count);
       transpose<bits_t>(result.data.get(), turned.data.get(), h.batch_size, map_cells, h.channels,

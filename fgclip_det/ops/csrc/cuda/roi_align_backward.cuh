@@ -3,9 +3,9 @@
 // Kernels of the backward pass: each cell gathers from the bins that touch it, in the order of the
 // boxes and of their bins. No atomics, hence the same bits in every run.
 
-#include <climits>
 #include <cstdint>
 
+#include "roi_align_marks.cuh"
 #include "roi_align_weights.cuh"
 
 namespace fgclip_det {
@@ -17,38 +17,18 @@ constexpr int kTileRows = 8;  // rows of the map in a tile, at most
 template <int V>
 constexpr int kTileColumns = V == 8 ? 4 : 8;
 
-// The cells that any bin of a box touches, and its map and image; -1 where it names none.
-struct Window {
-  int32_t level, image;
-  int32_t row_begin, row_end, column_begin, column_end;
-};
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads) windows_kernel(Boxes<T> boxes, Window* windows) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  int64_t roi = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  for (; roi < boxes.count; roi += step) {
-    Window window{-1, -1, 0, 0, 0, 0};
-    const int slot = boxes.slot(roi);
-    if (slot >= 0) {
-      window.level = static_cast<int32_t>(boxes.level + slot);
-      window.image = static_cast<int32_t>(boxes.image(roi));
-      cover(boxes.wy, roi, window.row_begin, window.row_end);
-      cover(boxes.wx, roi, window.column_begin, window.column_end);
-    }
-    windows[roi] = window;
-  }
-}
-
 // A tile of one image's map, which a block owns.
 struct Tile {
-  int64_t level, image;
+  int64_t image, down, across;  // the image, and where in it the tile is
   int row_begin, row_end, column_begin, column_end;
 
-  __device__ __forceinline__ bool meets(const Window& window) const {
-    return window.level == level && window.image == image && window.row_begin < row_end &&
-           window.row_end > row_begin && window.column_begin < column_end &&
-           window.column_end > column_begin;
+  __device__ __forceinline__ Tile(const Tiling& tiling, int64_t image_, int64_t down_,
+                                  int64_t across_, int height, int width)
+      : image(image_), down(down_), across(across_) {
+    row_begin = static_cast<int>(down * tiling.rows);
+    row_end = height - row_begin < tiling.rows ? height : row_begin + tiling.rows;
+    column_begin = static_cast<int>(across * tiling.columns);
+    column_end = width - column_begin < tiling.columns ? width : column_begin + tiling.columns;
   }
 };
 
@@ -67,62 +47,119 @@ __device__ __forceinline__ void bins_touching(const AxisWeights<T>& weights, int
   }
 }
 
-// The bins of blockDim.x successive boxes that touch a tile, as a list that is never written out:
-// entry m belongs to the first box whose `ends` exceeds m. In shared memory.
-struct BinList {
-  int64_t ends[2][kThreads];  // numbers of bins, added up over the boxes
-  int first_p[kThreads], first_q[kThreads], width[kThreads];
-  int side;  // which of the two `ends` is final
+// Sums up `value` over the threads of a block, in their order, in shared memory.
+template <typename Number>
+struct Sums {
+  Number ends[2][kThreads];  // up to each thread, its own value included
+  int side;                  // which of the two is final
 
-  __device__ __forceinline__ void find(int64_t entry, int& box, int& p, int& q) const {
-    box = 0;
-    for (int end = blockDim.x; box < end;) {
-      const int middle = (box + end) / 2;
-      if (ends[side][middle] <= entry) {
-        box = middle + 1;
+  // Returns the whole sum.
+  __device__ __forceinline__ Number add_up(Number value) {
+    const int self = threadIdx.x;
+    __syncthreads();  // the sum before may still be read
+    ends[0][self] = value;
+    int now = 0;
+    for (int reach = 1; reach < static_cast<int>(blockDim.x); reach *= 2, now = 1 - now) {
+      __syncthreads();
+      const Number before = self < reach ? Number(0) : ends[now][self - reach];
+      ends[1 - now][self] = ends[now][self] + before;
+    }
+    if (self == 0) {
+      side = now;
+    }
+    __syncthreads();
+    return ends[now][blockDim.x - 1];
+  }
+
+  // The thread whose share entry `rank` is of; sets `rank` to its place among them.
+  __device__ __forceinline__ int owner(Number& rank) const {
+    int thread = 0;
+    for (int end = blockDim.x; thread < end;) {
+      const int middle = (thread + end) / 2;
+      if (ends[side][middle] <= rank) {
+        thread = middle + 1;
       } else {
         end = middle;
       }
     }
-    const int64_t rank = entry - (box == 0 ? 0 : ends[side][box - 1]);
-    p = first_p[box] + static_cast<int>(rank / width[box]);
-    q = first_q[box] + static_cast<int>(rank % width[box]);
+    rank -= thread == 0 ? Number(0) : ends[side][thread - 1];
+    return thread;
   }
 };
 
-// Lists the bins of boxes first_roi, first_roi + 1, ...; returns how many these are.
+// The boxes that touch a tile among 32 * blockDim.x successive ones. In shared memory.
+struct BoxList {
+  uint32_t words[kThreads];
+  Sums<int> sums;
+
+  // Those of groups first_group, first_group + 1, ... of 32; returns how many touch.
+  __device__ __forceinline__ int list(const Marks& marks, const Tiling& tiling, const Tile& tile,
+                                      int64_t first_group) {
+    const int64_t group = first_group + threadIdx.x;
+    const uint32_t word = group < marks.groups
+                              ? marks.touching(tiling, tile.image, tile.down, tile.across, group)
+                              : 0u;
+    if (!__syncthreads_or(word != 0)) {
+      return 0;
+    }
+    words[threadIdx.x] = word;
+    return sums.add_up(__popc(word));
+  }
+
+  // Box number `rank` of the list, counted from box 32 * first_group.
+  __device__ __forceinline__ int find(int rank) const {
+    const int thread = sums.owner(rank);
+    uint32_t word = words[thread];
+    int bit = 0;
+#pragma unroll
+    for (int half = kWarp / 2; half > 0; half /= 2) {
+      const int below = __popc(word & ((1u << half) - 1u));
+      if (rank >= below) {
+        rank -= below;
+        word >>= half;
+        bit += half;
+      }
+    }
+    return thread * kWarp + bit;
+  }
+};
+
+// The bins of up to blockDim.x boxes that touch a tile, as a list that is never written out. In
+// shared memory.
+struct BinList {
+  Sums<int64_t> sums;  // of numbers of bins
+  int box[kThreads], first_p[kThreads], first_q[kThreads], width[kThreads];
+
+  __device__ __forceinline__ void find(int64_t entry, int& which, int& p, int& q) const {
+    const int thread = sums.owner(entry);
+    which = box[thread];
+    p = first_p[thread] + static_cast<int>(entry / width[thread]);
+    q = first_q[thread] + static_cast<int>(entry % width[thread]);
+  }
+};
+
+// Lists the bins of boxes first, first + 1, ... of `found`, which are counted from box first_roi
+// on; returns how many bins these are.
 template <typename T>
-__device__ __forceinline__ int64_t list_bins(const Boxes<T>& boxes, const Window* windows,
-                                             const Tile& tile, int64_t first_roi, BinList& list) {
+__device__ __forceinline__ int64_t list_bins(const Boxes<T>& boxes, const Tile& tile,
+                                             const BoxList& found, int64_t first_roi, int first,
+                                             int count, BinList& list) {
   const int self = threadIdx.x;
-  const int64_t roi = first_roi + self;
   int64_t bins = 0;
-  if (roi < boxes.count && tile.meets(windows[roi])) {
+  if (first + self < count) {
+    const int box = found.find(first + self);
     int p, p_end, q, q_end;
-    bins_touching(boxes.wy, roi, tile.row_begin, tile.row_end, p, p_end);
-    bins_touching(boxes.wx, roi, tile.column_begin, tile.column_end, q, q_end);
+    bins_touching(boxes.wy, first_roi + box, tile.row_begin, tile.row_end, p, p_end);
+    bins_touching(boxes.wx, first_roi + box, tile.column_begin, tile.column_end, q, q_end);
     if (p < p_end && q < q_end) {
       bins = static_cast<int64_t>(p_end - p) * (q_end - q);
+      list.box[self] = box;
       list.first_p[self] = p;
       list.first_q[self] = q;
       list.width[self] = q_end - q;
     }
   }
-  if (!__syncthreads_or(bins > 0)) {
-    return 0;
-  }
-  list.ends[0][self] = bins;
-  int side = 0;
-  for (int reach = 1; reach < static_cast<int>(blockDim.x); reach *= 2, side = 1 - side) {
-    __syncthreads();
-    const int64_t before = self < reach ? 0 : list.ends[side][self - reach];
-    list.ends[1 - side][self] = list.ends[side][self] + before;
-  }
-  if (self == 0) {
-    list.side = side;
-  }
-  __syncthreads();
-  return list.ends[side][blockDim.x - 1];
+  return list.sums.add_up(bins);
 }
 
 // Up to kItems bins of a list with their weights in the tile, 0 for cells that they do not touch.
@@ -194,43 +231,43 @@ __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int f
   }
 }
 
-// A block for each (tile of `rows` x kTileColumns cells, channel tile): each of its first groups of
-// lanes owns a row; where channels are few, there are more groups, to list boxes. The block goes
-// through the boxes in their order, blockDim.x of them at a time, lists the bins that touch its
-// tile, and adds them up. `result` is dense, (N, h, w, C) in memory.
+// A block for each (tile, channel tile): each of its first groups of lanes owns a row; where
+// channels are few, there are more groups, to list boxes. The block goes through the boxes that
+// touch its tile in their order, blockDim.x of them at a time, lists their bins, and adds them up.
+// `result` is dense, (N, h, w, C) in memory.
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kThreads, 2)
-    spread_kernel(Boxes<T> boxes, const Window* windows, Maps<scalar_t> gradient, Lanes lanes,
-                  int rows, scalar_t* result) {
+    spread_kernel(Boxes<T> boxes, Marks marks, Tiling tiling, Maps<scalar_t> gradient, Lanes lanes,
+                  scalar_t* result) {
   constexpr int kColumns = kTileColumns<V>;
+  __shared__ BoxList found;
   __shared__ BinList list;
   __shared__ Items<T, kColumns> items;
   const int height = boxes.wy.size, width = boxes.wx.size;
-  const int64_t down = (static_cast<int64_t>(height) + rows - 1) / rows;
-  const int64_t across = (static_cast<int64_t>(width) + kColumns - 1) / kColumns;
-  const int64_t total = boxes.batch_size * down * across * lanes.tiles;
+  const int64_t total = boxes.batch_size * tiling.down * tiling.across * lanes.tiles;
   for (int64_t index = blockIdx.x; index < total; index += gridDim.x) {
     const int64_t channel = (index % lanes.tiles * lanes.count + lanes.lane()) * V;
     const int64_t place = index / lanes.tiles;
-    Tile tile;
-    tile.level = boxes.level;
-    tile.image = place / across / down;
-    tile.row_begin = static_cast<int>(place / across % down * rows);
-    tile.row_end = height - tile.row_begin < rows ? height : tile.row_begin + rows;
-    tile.column_begin = static_cast<int>(place % across * kColumns);
-    tile.column_end = width - tile.column_begin < kColumns ? width : tile.column_begin + kColumns;
+    const int64_t line = place / tiling.across;
+    const Tile tile(tiling, line / tiling.down, line % tiling.down, place % tiling.across, height,
+                    width);
     const int row = lanes.group();
-    const bool mine = row < rows && tile.row_begin + row < tile.row_end && channel < lanes.channels;
+    const bool mine =
+        row < tiling.rows && tile.row_begin + row < tile.row_end && channel < lanes.channels;
     T sums[kColumns][V] = {};
-    for (int64_t first_roi = 0; first_roi < boxes.count; first_roi += blockDim.x) {
-      const int64_t entries = list_bins(boxes, windows, tile, first_roi, list);
-      for (int64_t entry = 0; entry < entries; entry += kItems) {
-        const int count = static_cast<int>(entries - entry < kItems ? entries - entry : kItems);
-        stage_items(boxes, tile, list, first_roi, entry, count, items);
-        for (int item = 0; mine && item < count; item += 2) {
-          add_items(items, item, count, row, gradient, first_roi, channel, sums);
+    for (int64_t group = 0; group < marks.groups; group += blockDim.x) {
+      const int64_t first_roi = group * kWarp;
+      const int count = found.list(marks, tiling, tile, group);
+      for (int first = 0; first < count; first += blockDim.x) {
+        const int64_t entries = list_bins(boxes, tile, found, first_roi, first, count, list);
+        for (int64_t entry = 0; entry < entries; entry += kItems) {
+          const int some = static_cast<int>(entries - entry < kItems ? entries - entry : kItems);
+          stage_items(boxes, tile, list, first_roi, entry, some, items);
+          for (int item = 0; mine && item < some; item += 2) {
+            add_items(items, item, some, row, gradient, first_roi, channel, sums);
+          }
+          __syncthreads();
         }
-        __syncthreads();
       }
     }
     if (mine) {

@@ -210,19 +210,28 @@ void spread(at::TensorList results, const at::Tensor& grad_output, const at::Ten
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, gradient.scalar_type(), "roi_align_backward_cuda", [&] {
         using T = at::acc_type<scalar_t, /*is_cuda=*/true>;
-        const int64_t count = results.size();
+        const int64_t count = results.size(), channels = gradient.size(1);
         const Workspace<T> workspace(rois, levels, count, results[0].size(0), gradient.size(2),
                                      gradient.size(3), largest(results, 2), largest(results, 3));
+        const bool vectors = takes_vectors(maps_of<scalar_t>(gradient), channels) &&
+                             std::all_of(results.begin(), results.end(), [](const at::Tensor& map) {
+                               return is_aligned(map.const_data_ptr());
+                             });
         for (int64_t level = 0; level < count; level += kMaxLevels) {
           const int64_t launched = std::min<int64_t>(count - level, kMaxLevels);
           const Boxes<T> boxes = workspace.boxes(level, launched);
-          launch_weights(boxes, settings.scene<T>(results, level, launched), Launch());
-          launch_windows(boxes, workspace.windows(), Launch());
-          for (int64_t one = level; one < level + launched; ++one) {
-            if (results[one].numel() > 0) {
-              launch_backward(workspace.boxes(one, results[one]), workspace.windows(),
-                              maps_of<scalar_t>(gradient), gradient.size(1),
-                              results[one].mutable_data_ptr<scalar_t>(), Launch());
+          const Scene<T> scene = settings.scene<T>(results, level, launched);
+          const SpreadPlan plan = plan_spreading<scalar_t>(boxes, scene, channels, vectors);
+          const at::Tensor words =
+              at::empty({plan.lines * mark_groups(boxes.count)}, rois.options().dtype(at::kInt));
+          const Marks marks = launch_prepare(
+              boxes, scene, plan, static_cast<uint32_t*>(words.mutable_data_ptr()), Launch());
+          for (int64_t slot = 0; slot < launched; ++slot) {
+            const at::Tensor& result = results[level + slot];
+            if (result.numel() > 0) {
+              launch_backward(workspace.boxes(level + slot, result), marks, plan, slot,
+                              maps_of<scalar_t>(gradient), channels,
+                              result.mutable_data_ptr<scalar_t>(), Launch());
             }
           }
         }

@@ -41,23 +41,31 @@ inline Lanes lanes_for(int64_t channels, int vector) {
   return {count, channels, ceil_div(vectors, count)};
 }
 
+inline bool is_aligned(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % kVectorBytes == 0;
+}
+
 // Whether 16-byte accesses reach every cell of `maps`.
 template <typename scalar_t>
 bool takes_vectors(const Maps<scalar_t>& maps, int64_t channels) {
   constexpr int64_t kVector = kVectorBytes / sizeof(scalar_t);
-  return reinterpret_cast<std::uintptr_t>(maps.data) % kVectorBytes == 0 &&
-         maps.stride_a % kVector == 0 && maps.stride_b % kVector == 0 &&
+  return is_aligned(maps.data) && maps.stride_a % kVector == 0 && maps.stride_b % kVector == 0 &&
          maps.stride_d % kVector == 0 && channels % kVector == 0;
+}
+
+// Threads for each bin of weights_kernel: one bin may be as long as the map, one of several hardly
+// is.
+template <typename T>
+int weight_lanes(const Boxes<T>& boxes) {
+  return boxes.wy.bins == 1 && boxes.wx.bins == 1 ? kWarp : kWarp / 4;
 }
 
 // Before all else, for all maps that fit in a launch.
 template <typename T, typename Launch>
 void launch_weights(const Boxes<T>& boxes, const Scene<T>& scene, const Launch& launch) {
-  // One bin may be as long as the map, one of several hardly is.
-  const int lanes = boxes.wy.bins == 1 && boxes.wx.bins == 1 ? kWarp : kWarp / 4;
-  const int64_t items = boxes.count * (static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins);
-  launch(weights_kernel<T>, blocks_for(ceil_div(items * lanes, kThreads)), kThreads, 0, boxes,
-         scene, lanes);
+  const int lanes = weight_lanes(boxes);
+  launch(weights_kernel<T>, blocks_for(weight_blocks(boxes, lanes)), kThreads, 0, boxes, scene,
+         lanes);
 }
 
 template <int V, typename scalar_t, typename T, typename Launch>
@@ -168,7 +176,7 @@ template <typename scalar_t, typename T, typename Launch>
 void launch_forward(const Boxes<T>& boxes, const Maps<scalar_t>& features, int64_t channels,
                     scalar_t* pooled, bool channels_last, const Launch& launch) {
   const Pooled<scalar_t> where{pooled, channels_last, false};
-  if (takes_vectors(features, channels) && takes_vectors(Maps<scalar_t>{pooled, 0, 0, 0}, 0)) {
+  if (takes_vectors(features, channels) && is_aligned(pooled)) {
     launch_pooling<kVectorBytes / sizeof(scalar_t)>(boxes, features, channels, where, launch);
   } else {
     launch_pooling<1>(boxes, features, channels, where, launch);
@@ -195,47 +203,107 @@ void launch_planes(const Boxes<T>& boxes, const Planes<scalar_t>& maps, int64_t 
          maps, channels, pooled);
 }
 
-template <int V, typename scalar_t, typename T, typename Launch>
-void launch_spreading(const Boxes<T>& boxes, const Window* windows, const Maps<scalar_t>& gradient,
-                      int64_t channels, scalar_t* result, const Launch& launch) {
-  const Lanes lanes = lanes_for(channels, V);
-  const int64_t across = ceil_div(boxes.wx.size, kTileColumns<V>);
-  const auto blocks = [&](int rows) {
-    return boxes.batch_size * ceil_div(boxes.wy.size, rows) * across * lanes.tiles;
-  };
+// How the backward pass takes the maps of a launch.
+struct SpreadPlan {
+  bool vectors;  // 16 bytes at a time
+  Tilings tilings;
+  int64_t lines;  // of Marks
+  int digits;
+};
+
+template <int V>
+Tiling tile_map(int64_t batch_size, int64_t height, int64_t width, int64_t channels,
+                int64_t first_line) {
+  Tiling tiling{kTileRows, kTileColumns<V>, 0, ceil_div(width, kTileColumns<V>), first_line};
+  const int64_t blocks_a_row = batch_size * tiling.across * lanes_for(channels, V).tiles;
   // Small maps get lower tiles, so that more multiprocessors have one.
-  int rows = kTileRows;
-  while (rows > 2 && blocks(rows) < kManyBlocks) {
-    rows /= 2;
+  while (tiling.rows > 2 && blocks_a_row * ceil_div(height, tiling.rows) < kManyBlocks) {
+    tiling.rows /= 2;
   }
-  const int threads = std::max(rows * lanes.count, kListingThreads);
-  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks(rows)), threads, 0, boxes, windows,
-         gradient, lanes, rows, result);
+  tiling.down = ceil_div(height, tiling.rows);
+  return tiling;
 }
 
-// For all maps of the launch, after launch_weights(). windows: room for K.
+// vectors: whether 16-byte accesses reach every cell of the gradient and of all results.
+template <typename scalar_t, typename T>
+SpreadPlan plan_spreading(const Boxes<T>& boxes, const Scene<T>& scene, int64_t channels,
+                          bool vectors) {
+  SpreadPlan plan{vectors, {}, 0, 0};
+  while ((boxes.batch_size - 1) >> plan.digits > 0) {
+    ++plan.digits;
+  }
+  plan.lines = plan.digits;
+  for (int64_t slot = 0; slot < boxes.launched; ++slot) {
+    const int64_t height = scene.heights[slot], width = scene.widths[slot];
+    Tiling& tiling = plan.tilings.maps[slot];
+    tiling = vectors ? tile_map<kVectorBytes / sizeof(scalar_t)>(boxes.batch_size, height, width,
+                                                                 channels, plan.lines)
+                     : tile_map<1>(boxes.batch_size, height, width, channels, plan.lines);
+    plan.lines += tiling.down + tiling.across;
+  }
+  return plan;
+}
+
+// Words of 32 boxes that each line of marks has.
+inline int64_t mark_groups(int64_t boxes) { return ceil_div(boxes, kWarp); }
+
+// For all maps of the launch, in the place of launch_weights(). words: room for plan.lines times
+// mark_groups().
 template <typename T, typename Launch>
-void launch_windows(const Boxes<T>& boxes, Window* windows, const Launch& launch) {
-  launch(windows_kernel<T>, blocks_for(ceil_div(boxes.count, kThreads)), kThreads, 0, boxes,
-         windows);
+Marks launch_prepare(const Boxes<T>& boxes, const Scene<T>& scene, const SpreadPlan& plan,
+                     uint32_t* words, const Launch& launch) {
+  const Marks marks{words, mark_groups(boxes.count), plan.digits};
+  const int lanes = weight_lanes(boxes);
+  launch(prepare_kernel<T>, blocks_for(marks.groups + weight_blocks(boxes, lanes)), kThreads, 0,
+         boxes, scene, lanes, marks, plan.tilings);
+  return marks;
 }
 
-// One map; launch_windows() has been called. result: dense (N, h, w, C).
+template <int V, typename scalar_t, typename T, typename Launch>
+void launch_spreading(const Boxes<T>& boxes, const Marks& marks, const Tiling& tiling,
+                      const Maps<scalar_t>& gradient, int64_t channels, scalar_t* result,
+                      const Launch& launch) {
+  const Lanes lanes = lanes_for(channels, V);
+  const int64_t blocks = boxes.batch_size * tiling.down * tiling.across * lanes.tiles;
+  const int threads = std::max(tiling.rows * lanes.count, kListingThreads);
+  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks), threads, 0, boxes, marks, tiling,
+         gradient, lanes, result);
+}
+
+// One map, `slot` of the launch that has prepared it. result: dense (N, h, w, C).
 template <typename scalar_t, typename T, typename Launch>
-void launch_backward(const Boxes<T>& boxes, const Window* windows, const Maps<scalar_t>& gradient,
-                     int64_t channels, scalar_t* result, const Launch& launch) {
-  if (takes_vectors(gradient, channels) && takes_vectors(Maps<scalar_t>{result, 0, 0, 0}, 0)) {
-    launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, windows, gradient, channels, result,
-                                                      launch);
+void launch_backward(const Boxes<T>& boxes, const Marks& marks, const SpreadPlan& plan,
+                     int64_t slot, const Maps<scalar_t>& gradient, int64_t channels,
+                     scalar_t* result, const Launch& launch) {
+  const Tiling& tiling = plan.tilings.maps[slot];
+  if (plan.vectors) {
+    launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, marks, tiling, gradient, channels,
+                                                      result, launch);
   } else {
-    launch_spreading<1>(boxes, windows, gradient, channels, result, launch);
+    launch_spreading<1>(boxes, marks, tiling, gradient, channels, result, launch);
   }
 }
 
 template <typename bits_t, typename Launch>
-void launch_transpose(const Matrices<bits_t>& in, bits_t* out, const Launch& launch) {
-  const int64_t tiles = in.count * ceil_div(in.rows, kTranspose) * ceil_div(in.columns, kTranspose);
-  launch(transpose_kernel<bits_t>, blocks_for(tiles), kTransposeThreads, 0, in, out);
+void launch_transpose(Matrices<bits_t> in, bits_t* out, const Launch& launch) {
+  if (in.stride_row == in.width * in.stride_column) {
+    in.width = in.columns;  // one run, whose parity is that of the whole
+  }
+  if constexpr (sizeof(bits_t) == 2) {
+    if (in.rows % 2 == 0 && is_aligned(out)) {
+      if (in.has_words()) {
+        launch(transpose_pairs_kernel<2>,
+               blocks_for(Piece<2 * kTranspose, 2 * kTranspose>::count(in)), kTransposeThreads, 0,
+               in, out);
+      } else {
+        launch(transpose_pairs_kernel<1>, blocks_for(Piece<2 * kTranspose, kTranspose>::count(in)),
+               kTransposeThreads, 0, in, out);
+      }
+      return;
+    }
+  }
+  launch(transpose_kernel<bits_t>, blocks_for(Piece<kTranspose, kTranspose>::count(in)),
+         kTransposeThreads, 0, in, out);
 }
 
 }  // namespace fgclip_det

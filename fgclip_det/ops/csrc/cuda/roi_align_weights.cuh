@@ -150,6 +150,11 @@ struct Boxes {
   const int64_t* levels = nullptr;
   int64_t num_levels = 1, level = 0, launched = 1;
 
+  // Of both axes of a box.
+  __host__ __device__ __forceinline__ int64_t bins() const {
+    return static_cast<int64_t>(wy.bins) + wx.bins;
+  }
+
   __device__ __forceinline__ bool names_level(int64_t roi) const {
     return levels == nullptr || (levels[roi] >= 0 && levels[roi] < num_levels);
   }
@@ -213,36 +218,63 @@ struct Scene {
   int heights[kMaxLevels], widths[kMaxLevels];
 };
 
-// `lanes` threads for each bin of each axis of each box.
+// One bin of one axis of a box: rows first, `rank` counts on through the columns.
+template <typename T>
+struct Bin {
+  int index, size;  // of the bins and, in cells, of the map along its axis
+  Axis<T> axis;
+  SampleRange<T> range;
+  Span span;
+
+  __device__ __forceinline__ Bin(const Boxes<T>& boxes, const Scene<T>& scene, int64_t roi,
+                                 int slot, int64_t rank) {
+    const bool vertical = rank < boxes.wy.bins;
+    index = static_cast<int>(vertical ? rank : rank - boxes.wy.bins);
+    size = vertical ? scene.heights[slot] : scene.widths[slot];
+    const float* low = boxes.rois + roi * 5 + (vertical ? 2 : 1);
+    axis = make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]),
+                     vertical ? boxes.wy.bins : boxes.wx.bins, scene.sampling[slot]);
+    range = samples_inside(axis, index, size);
+    span = cells_of(axis, index, size, range);
+  }
+};
+
+// How many blocks of kThreads write_weights() is for, `lanes` threads for each bin of each axis.
+template <typename T>
+__host__ __device__ __forceinline__ int64_t weight_blocks(const Boxes<T>& boxes, int lanes) {
+  const int64_t in_block = kThreads / lanes;
+  return (boxes.count * boxes.bins() + in_block - 1) / in_block;
+}
+
+template <typename T>
+__device__ __forceinline__ void write_weights(const Boxes<T>& boxes, const Scene<T>& scene,
+                                              int lanes, int64_t block) {
+  const int64_t item = block * (kThreads / lanes) + threadIdx.x / lanes;
+  if (item >= boxes.count * boxes.bins()) {
+    return;
+  }
+  const int64_t roi = item / boxes.bins(), rank = item % boxes.bins();
+  const int slot = boxes.slot(roi);
+  if (slot < 0) {
+    return;
+  }
+  const Bin<T> bin(boxes, scene, roi, slot, rank);
+  const AxisWeights<T> out = rank < boxes.wy.bins ? boxes.wy : boxes.wx;
+  T* weights = out.weights + (roi * out.bins + bin.index) * out.pitch + bin.span.first;
+  for (int i = threadIdx.x % lanes; i < bin.span.count; i += lanes) {
+    weights[i] = cell_weight(bin.axis, bin.index, bin.size, bin.range, bin.span.first + i);
+  }
+  if (threadIdx.x % lanes == 0) {
+    out.spans[roi * out.bins + bin.index] = bin.span;
+  }
+}
+
+// What the forward pass launches before all else.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     weights_kernel(Boxes<T> boxes, const __grid_constant__ Scene<T> scene, int lanes) {
-  const int64_t bins = static_cast<int64_t>(boxes.wy.bins) + boxes.wx.bins;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * (blockDim.x / lanes);
-  int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
-  for (; item < boxes.count * bins; item += step) {
-    const int64_t roi = item / bins;
-    const int slot = boxes.slot(roi);
-    if (slot < 0) {
-      continue;
-    }
-    const int64_t rank = item % bins;
-    const bool vertical = rank < boxes.wy.bins;
-    const AxisWeights<T> out = vertical ? boxes.wy : boxes.wx;
-    const int bin = static_cast<int>(vertical ? rank : rank - boxes.wy.bins);
-    const float* low = boxes.rois + roi * 5 + (vertical ? 2 : 1);
-    const int size = vertical ? scene.heights[slot] : scene.widths[slot];
-    const Axis<T> axis =
-        make_axis(static_cast<T>(low[0]), static_cast<T>(low[2]), out.bins, scene.sampling[slot]);
-    const SampleRange<T> range = samples_inside(axis, bin, size);
-    const Span span = cells_of(axis, bin, size, range);
-    T* weights = out.weights + (roi * out.bins + bin) * out.pitch + span.first;
-    for (int i = threadIdx.x % lanes; i < span.count; i += lanes) {
-      weights[i] = cell_weight(axis, bin, size, range, span.first + i);
-    }
-    if (threadIdx.x % lanes == 0) {
-      out.spans[roi * out.bins + bin] = span;
-    }
+  for (int64_t block = blockIdx.x; block < weight_blocks(boxes, lanes); block += gridDim.x) {
+    write_weights(boxes, scene, lanes, block);
   }
 }
 

@@ -33,9 +33,9 @@ struct Settings {
   }
 };
 
-// The memory of the separable weights and of the windows, in one piece, for all boxes whatever map
-// they are of. It must outlive the launches only on the host's side: the caching allocator
-// hands it out again in stream order.
+// The memory of the separable weights, in one piece, for all boxes whatever map they are of. It
+// must outlive the launches only on the host's side: the caching allocator hands it out again in
+// stream order.
 template <typename T>
 class Workspace {
  public:
@@ -56,7 +56,6 @@ class Workspace {
         count * bins_x * static_cast<int64_t>(sizeof(Span)),
         count * bins_y * height * static_cast<int64_t>(sizeof(T)),
         count * bins_x * width * static_cast<int64_t>(sizeof(T)),
-        count * static_cast<int64_t>(sizeof(Window)),
     };
     int64_t total = 0;
     for (int part = 0; part < kParts; ++part) {
@@ -87,10 +86,8 @@ class Workspace {
     return boxes;
   }
 
-  Window* windows() const { return part<Window>(4); }
-
  private:
-  static constexpr int kParts = 5;
+  static constexpr int kParts = 4;
   static constexpr int64_t kAlignment = 256;
 
   template <typename Part>

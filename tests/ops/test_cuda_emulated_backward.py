@@ -1,0 +1,115 @@
+"""The backward kernels' lists of boxes, and the copies of maps, equal the oracle in emulation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ops.emulated import CODES, Case, Emulator, draw_rois, lay_out, with_dtype
+
+pytestmark = pytest.mark.slow
+
+
+def spread_case(
+    size: tuple[int, int, int, int],
+    count: int,
+    bins: tuple[int, int] = (1, 1),
+    dtype: torch.dtype = torch.float32,
+    layout: str = "channels_last",
+) -> Case:
+    """A backward case with boxes of every sort; `layout` is that of the gradient of the result."""
+    generator = torch.Generator().manual_seed(sum(size) + count)
+    rois = draw_rois(count, size[0], size[2:], generator)
+    gradient = with_dtype(lay_out(layout, (count, size[1], *bins), generator), dtype)
+    return Case(gradient, rois, size, bins, backward=True, channels_last=True)
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 65, 300])
+def test_any_number_of_boxes_and_several_tiles_of_channels(
+    emulator: Emulator, count: int, dtype: torch.dtype
+) -> None:
+    # Two channel tiles or more, whatever the dtype; a channel at a time; a part of a tile of cells.
+    sizes = [(1, 264, 9, 11), (2, 70, 17, 5)] if count < 100 else [(1, 24, 20, 13)]
+    cases = [spread_case(size, count, (1, 1), dtype) for size in sizes]
+    emulator.check([*cases, spread_case((1, 16, 12, 12), count, (7, 7), dtype)])
+
+
+def test_more_boxes_than_a_block_lists_at_a_time(emulator: Emulator) -> None:
+    """A block of 128 threads looks at 4096 boxes at a time, and lists 128 of those that touch."""
+    case = spread_case((1, 4, 5, 6), 4500)
+    case.data.div_(64)  # so that the sums stay near 1
+    outside = case._replace(rois=case.rois.clone())
+    outside.rois[:4300, 1:] += 100  # nobody among the first 4096
+    emulator.check([case, outside])
+
+
+def test_images_without_boxes_and_batches_of_every_number_of_digits(emulator: Emulator) -> None:
+    cases = []
+    for images in (1, 2, 3, 4, 5, 9):
+        case = spread_case((images, 8, 7, 9), 40)
+        case.rois[:, 0] = torch.where(case.rois[:, 0] == images // 2, 0.0, case.rois[:, 0])
+        cases.append(case)
+    emulator.check(cases)
+    for case, (result, *_) in zip(cases[1:], emulator.run(cases)[1:], strict=True):
+        assert not result[case.size[0] // 2].any() and result[0].any()
+
+
+def test_bins_that_leave_out_the_cells_between_them(emulator: Emulator) -> None:
+    """One sample for a bin of many cells: a box meets tiles that none of its bins does."""
+    case = spread_case((1, 8, 60, 50), 40, (2, 3))._replace(sampling_ratio=1)
+    case.rois[:, 1:] = torch.tensor([1.0, 2.0, 49.0, 58.0]) + torch.rand(40, 4)
+    emulator.check([case])
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8])
+def test_tiles_of_every_height(emulator: Emulator, rows: int) -> None:
+    size = {2: (1, 8, 21, 30), 4: (1, 8, 165, 100), 8: (1, 8, 180, 185)}[rows]
+    assert emulator.check([spread_case(size, 30)]) == [rows]
+
+
+def test_gradients_have_the_same_bits_in_every_order(emulator: Emulator) -> None:
+    case = spread_case((3, 264, 14, 15), 90, (2, 3))
+    results = [
+        emulator.run([case._replace(seed=seed, most_blocks=blocks)])[0].result
+        for seed, blocks in ((0, 1 << 20), (1, 3), (2, 1))
+    ]
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_a_box_is_added_after_those_before_it(emulator: Emulator) -> None:
+    """Which boxes a block lists does not change the order of its sums."""
+    case = spread_case((2, 16, 19, 21), 100)
+    far = torch.tensor([[0.0, 500, 500, 510, 510], [1.0, -90, -90, -80, -80]]).repeat(50, 1)
+    rois = torch.stack([case.rois, far], dim=1).flatten(0, 1)
+    gradient = torch.stack([case.data, torch.ones_like(case.data)], dim=1).flatten(0, 1)
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    first, second = emulator.run([case, case._replace(data=gradient, rois=rois)])
+    assert torch.equal(first.result, second.result)
+
+
+def copied(case: Case, emulator: Emulator) -> Tensor:
+    """The result with channels first, which is a copy of the one with channels last."""
+    last, first = emulator.run([case, case._replace(channels_last=False)])
+    assert torch.equal(last.result, first.result)
+    return first.result
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+@pytest.mark.parametrize("channels", [1, 2, 33, 64, 70])
+def test_copies_of_even_and_odd_sizes(
+    emulator: Emulator, channels: int, dtype: torch.dtype
+) -> None:
+    """16-bit values are copied two at a time where both sizes, or that of the result, are even."""
+    for height, width in ((1, 1), (9, 9), (8, 9), (9, 8), (10, 14), (3, 66)):
+        result = copied(spread_case((2, channels, height, width), 12, dtype=dtype), emulator)
+        assert result.any()
+    layouts = ("contiguous", "transposed", "every_second_channel", "cropped", "one_value")
+    emulator.check(
+        [
+            spread_case((1, channels, 6, 7), 7, bins, dtype, layout)
+            for layout in layouts
+            for bins in ((7, 7), (2, 3), (14, 2))
+        ]
+    )
