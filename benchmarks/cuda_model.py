@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +153,15 @@ def pyramid_now(case: Case, parts: list[Part], value: int, kernel: cuda_register
     return Work(2, io_bytes(case, parts, value), cached, 0, issued)
 
 
+def chosen(cases: list[Case]) -> Iterator[tuple[str, Case]]:
+    """The cases that are calculated, each with its name."""
+    for wanted in NAMES:
+        yield wanted, next(c for c in cases if c.images == 1 and c.name == wanted)
+    for group, images in (("640x640", 1), ("1333x800", 2)):
+        case = next(c for c in cases if f"{group} px, all" in c.group and c.boxes == 1000)
+        yield f"pyramid of {images} x {group} px, 7x7, 1000 boxes", case
+
+
 def row(name: str, before: Work, now: Work) -> list[str]:
     """One line of the table, in microseconds."""
     micro = [seconds * 1e6 for seconds in (now.floor(), before.seconds(), now.seconds())]
@@ -164,19 +174,15 @@ def calculate(before: Counts, now: Counts) -> list[list[str]]:
     lines = []
     cases = cases_of("a,b,c", quick=False)
     for dtype, value in (("float32", 4), ("float16", 2)):
-        for wanted in NAMES:
-            case = next(c for c in cases if c.images == 1 and c.name == wanted)
-            (part,) = make_parts(case, torch.float32, "cpu", 0)
-            old = one_bin_before(case, part, value, before["pool_box_kernel", dtype])
-            new = one_bin_now(case, part, value, now["pool_slab_kernel", dtype])
-            lines.append(row(f"{wanted}, {dtype}", old, new))
-        for group, images in (("640x640", 1), ("1333x800", 2)):
-            case = next(c for c in cases if f"{group} px, all" in c.group and c.boxes == 1000)
+        for name, case in chosen(cases):
             parts = make_parts(case, torch.float32, "cpu", 0)
-            old = pyramid_before(case, parts, value, before["pool_bins_kernel", dtype])
-            new = pyramid_now(case, parts, value, now["pool_planes_kernel", dtype])
-            name = f"pyramid of {images} x {group} px, 7x7, 1000 boxes, {dtype}"
-            lines.append(row(name, old, new))
+            if case.layout == "tokens":
+                old = one_bin_before(case, parts[0], value, before["pool_box_kernel", dtype])
+                new = one_bin_now(case, parts[0], value, now["pool_slab_kernel", dtype])
+            else:
+                old = pyramid_before(case, parts, value, before["pool_bins_kernel", dtype])
+                new = pyramid_now(case, parts, value, now["pool_planes_kernel", dtype])
+            lines.append(row(f"{name}, {dtype}", old, new))
     return lines
 
 

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.utils import cpp_extension
@@ -37,6 +37,8 @@ CSRC = "fgclip_det/ops/csrc"
 ARCHITECTURES = ("sm_80", "sm_90")
 SHOWN = ("float32", "float16")
 TYPES = {"f": "float32", "d": "float64", "N3c104HalfE": "float16", "N3c108BFloat16E": "bfloat16"}
+# Of copies: by the bits of a value, and two values of 16 bits by how many are read at once.
+TYPES |= {"t": "16 bits", "j": "32 bits", "m": "64 bits", "Li1E": "1 a word", "Li2E": "2 a word"}
 # The loads that are counted, of features or of gradients.
 LOADS = {
     "pool_box_kernel": r"LDG\.E\.128",
@@ -52,7 +54,9 @@ ENTRY = re.compile(
     r"Used (\d+) registers[^\n]*",
     re.DOTALL,
 )
-NAME = re.compile(r"_ZN10fgclip_det\d+(\w+?_kernel)I(N3c10\d+(?:Half|BFloat16)E|f|d|[thjmy])(.*)")
+NAME = re.compile(
+    r"_ZN10fgclip_det\d+(\w+?_kernel)I(N3c10\d+(?:Half|BFloat16)E|Li\dE|[fdthjmy])(.*)"
+)
 
 
 @dataclass
@@ -68,6 +72,7 @@ class Kernel:
     loop: int | None = None  # instructions of the loop that is counted
     loads: int | None = None  # of it
     enclosing: int | None = None  # instructions of the loop over boxes, that one included
+    code: list[tuple[int, str]] = field(default_factory=list)  # addresses and instructions
 
     @property
     def per_load(self) -> float | None:
@@ -195,8 +200,9 @@ def read_kernels(root: Path, architecture: str) -> list[Kernel]:
             *(name[1], TYPES.get(name[2], name[2]), width is None or int(width[1]) > 1),
             *(int(entry[4]), int(entry[2]) + int(entry[3]), int(shared[1]) if shared else 0),
         )
+        kernel.code = functions.get(entry[1], [])
         if kernel.name in LOADS and kernel.vector:
-            count_loop(kernel, functions.get(entry[1], []))
+            count_loop(kernel, kernel.code)
         kernels.append(kernel)
     return kernels
 

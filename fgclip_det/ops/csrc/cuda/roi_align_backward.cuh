@@ -165,18 +165,21 @@ __device__ __forceinline__ int64_t list_bins(const Boxes<T>& boxes, const Tile& 
 // Up to kItems bins of a list with their weights in the tile, 0 for cells that they do not touch.
 template <typename T, int kColumns>
 struct Items {
+  int64_t offsets[kItems];  // of their gradients; a pointer would hide that these lie in memory
   int box[kItems], p[kItems], q[kItems];
   T rows[kItems][kTileRows];
   T columns[kItems][kColumns];
 };
 
-template <typename T, int kColumns>
+template <typename scalar_t, typename T, int kColumns>
 __device__ __forceinline__ void stage_items(const Boxes<T>& boxes, const Tile& tile,
-                                            const BinList& list, int64_t first_roi,
-                                            int64_t first_entry, int count,
+                                            const BinList& list, const Maps<scalar_t>& gradient,
+                                            int64_t first_roi, int64_t first_entry, int count,
                                             Items<T, kColumns>& items) {
   for (int item = threadIdx.x; item < count; item += blockDim.x) {
     list.find(first_entry + item, items.box[item], items.p[item], items.q[item]);
+    items.offsets[item] =
+        gradient.offset(first_roi + items.box[item], items.p[item], items.q[item]);
   }
   __syncthreads();
   constexpr int kSlots = kTileRows + kColumns;
@@ -196,8 +199,7 @@ __device__ __forceinline__ void stage_items(const Boxes<T>& boxes, const Tile& t
 // Adds what two items send to one row of the tile: first both loads, then their use.
 template <int V, typename scalar_t, typename T, int kColumns>
 __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int first, int count,
-                                          int row, const Maps<scalar_t>& gradient,
-                                          int64_t first_roi, int64_t channel,
+                                          int row, const scalar_t* gradient,
                                           T (&sums)[kColumns][V]) {
   constexpr int kLoads = 2;
   Pack<scalar_t, V> packs[kLoads];
@@ -207,8 +209,7 @@ __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int f
     const int item = first + i;
     weights[i] = item < count ? items.rows[item][row] : T(0);
     if (weights[i] != T(0)) {
-      packs[i] =
-          load<V>(gradient.at(first_roi + items.box[item], items.p[item], items.q[item]) + channel);
+      packs[i] = load<V>(gradient + items.offsets[item]);
     }
   }
 #pragma unroll
@@ -262,9 +263,9 @@ __global__ void __launch_bounds__(kThreads, 2)
         const int64_t entries = list_bins(boxes, tile, found, first_roi, first, count, list);
         for (int64_t entry = 0; entry < entries; entry += kItems) {
           const int some = static_cast<int>(entries - entry < kItems ? entries - entry : kItems);
-          stage_items(boxes, tile, list, first_roi, entry, some, items);
+          stage_items(boxes, tile, list, gradient, first_roi, entry, some, items);
           for (int item = 0; mine && item < some; item += 2) {
-            add_items(items, item, some, row, gradient, first_roi, channel, sums);
+            add_items(items, item, some, row, gradient.data + channel, sums);
           }
           __syncthreads();
         }

@@ -90,8 +90,11 @@ struct Maps {
   const scalar_t* data;
   int64_t stride_a, stride_b, stride_d;
 
+  __device__ __forceinline__ int64_t offset(int64_t a, int64_t b, int64_t d) const {
+    return a * stride_a + b * stride_b + d * stride_d;
+  }
   __device__ __forceinline__ const scalar_t* at(int64_t a, int64_t b, int64_t d) const {
-    return data + a * stride_a + b * stride_b + d * stride_d;
+    return data + offset(a, b, d);
   }
 };
 
