@@ -33,6 +33,7 @@ from fgclip_det.ops import reference
 SECTOR = 32  # bytes that a cache hands out at the least
 ITEMS, TILE_ROWS, MANY_BLOCKS, LEAST_THREADS = 64, 8, 512, 128  # as in csrc/cuda
 WINDOW_BYTES, SPAN_BYTES = 24, 8
+ROW_VALUES = 4  # of spread_kernel, written at a time with channels first
 Code = list[tuple[int, str]]
 Measure = Callable[[list[str]], float]
 
@@ -236,6 +237,10 @@ def spreading(case: Case, part: Part, value: int, code: Code) -> Work:
     # Spans and weights of an item, in sectors: one span and one or two of weights for each axis.
     staged = float(tiles.items.sum()) * 5 * SECTOR
     cached = float(tiles.loads.sum()) * WARP * VECTOR_BYTES + met + staged
+    # Written with channels first: 4 values of a sector at a time.
+    if now and writes_rows(case, part):
+        cells = case.images * math.prod(part.grid) * case.channels
+        cached += cells * SECTOR / ROW_VALUES / tiles.channel_tiles
     shared = spread(tiles, code, lambda some: sum("LDS" in x or "STS" in x for x in some))
     return Work(
         launches=1,
@@ -245,6 +250,11 @@ def spreading(case: Case, part: Part, value: int, code: Code) -> Work:
         issued=spread(tiles, code, len),
         waves=math.ceil(blocks / MULTIPROCESSORS) * MULTIPROCESSORS / blocks,
     )
+
+
+def writes_rows(case: Case, part: Part) -> bool:
+    """Whether spread_kernel writes the result with channels first, as writes_rows() in csrc."""
+    return case.layout == "maps" and part.grid[1] % ROW_VALUES == 0
 
 
 def copy_kernel(rows: int, columns: int, value: int, now: bool) -> tuple[str, str, int, int]:
@@ -278,7 +288,7 @@ def backward(case: Case, parts: list[Part], value: int, kernels: cuda_model.Coun
         works.append(copying(boxes, case.channels, case.bins**2, value, kernels))
     for part in parts:
         works.append(spreading(case, part, value, kernels["spread_kernel", dtype].code))
-        if case.layout == "maps":
+        if case.layout == "maps" and not (launches == 1 and writes_rows(case, part)):
             cells = math.prod(part.grid)
             works.append(copying(case.images, cells, case.channels, value, kernels))
     return works

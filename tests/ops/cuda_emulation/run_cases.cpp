@@ -180,8 +180,10 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
     bands = plan.tilings.maps[h.level].rows;
     Memory<uint32_t> words(plan.lines * mark_groups(h.rois));
     const Marks marks = launch_prepare(of_all_levels, scene, plan, words.data.get(), launch);
-    launch_backward(boxes, marks, plan, h.level, maps, h.channels, result.data.get(), launch);
-    if (!h.channels_last) {
+    const bool first = h.channels_last == 0 && writes_rows(h.width);
+    launch_backward(boxes, marks, plan, h.level, maps, h.channels, first, result.data.get(),
+                    launch);
+    if (!first && !h.channels_last) {
       Memory<scalar_t> turned(result.count);
       transpose<bits_t>(result.data.get(), turned.data.get(), h.batch_size, map_cells, h.channels,
                         h.channels, {map_cells * h.channels, h.channels, 0, 1}, launch);

@@ -10,8 +10,9 @@
 
 namespace fgclip_det {
 
-constexpr int kItems = 64;    // bins whose weights lie in shared memory at a time
-constexpr int kTileRows = 8;  // rows of the map in a tile, at most
+constexpr int kItems = 64;     // bins whose weights lie in shared memory at a time
+constexpr int kTileRows = 8;   // rows of the map in a tile, at most
+constexpr int kRowValues = 4;  // cells of a row that are written at once, where channels come first
 
 // Columns of the map in a tile: a thread holds the sums of so many cells of V channels.
 template <int V>
@@ -232,6 +233,23 @@ __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int f
   }
 }
 
+// Writes one channel of the cells of a row, of which `count` exist, a multiple of kRowValues.
+template <int V, typename scalar_t, typename T, int kColumns>
+__device__ __forceinline__ void store_row(scalar_t* to, const T (&sums)[kColumns][V], int v,
+                                          int count) {
+#pragma unroll
+  for (int x = 0; x < kColumns; x += kRowValues) {
+    if (x < count) {
+      T values[kRowValues];
+#pragma unroll
+      for (int i = 0; i < kRowValues; ++i) {
+        values[i] = sums[x + i][v];
+      }
+      store<kRowValues>(to + x, values);
+    }
+  }
+}
+
 // A block for each (tile, channel tile): each of its first groups of lanes owns a row; where
 // channels are few, there are more groups, to list boxes. The block goes through the boxes that
 // touch its tile in their order, blockDim.x of them at a time, lists their bins, and adds them up.
@@ -239,7 +257,7 @@ __device__ __forceinline__ void add_items(const Items<T, kColumns>& items, int f
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kThreads, 2)
     spread_kernel(Boxes<T> boxes, Marks marks, Tiling tiling, Maps<scalar_t> gradient, Lanes lanes,
-                  scalar_t* result) {
+                  bool channels_first, scalar_t* result) {
   constexpr int kColumns = kTileColumns<V>;
   __shared__ BoxList found;
   __shared__ BinList list;
@@ -271,14 +289,25 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
-    if (mine) {
+    if (!mine) {
+      continue;  // some threads of the block, after its last barrier
+    }
+    const int columns = tile.column_end - tile.column_begin;
+    if (channels_first) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        const int64_t plane = tile.image * lanes.channels + channel + v;
+        store_row(result + (plane * height + tile.row_begin + row) * width + tile.column_begin,
+                  sums, v, columns);
+      }
+    } else {
       scalar_t* to = result +
                      ((tile.image * height + tile.row_begin + row) * width + tile.column_begin) *
                          lanes.channels +
                      channel;
 #pragma unroll
       for (int x = 0; x < kColumns; ++x) {
-        if (tile.column_begin + x < tile.column_end) {
+        if (x < columns) {
           store<V>(to + x * lanes.channels, sums[x]);
         }
       }

@@ -196,9 +196,15 @@ at::Tensor pool(at::TensorList inputs, const at::Tensor& rois, const at::Tensor&
   return output;
 }
 
-// The gradients of maps; `results` are dense with channels last.
+// Whether the gradient of a map of this width is written with channels first: if that is asked for
+// and possible; otherwise with channels last, and copied.
+bool writes_first(bool channels_last, int64_t width) {
+  return !channels_last && writes_rows(width);
+}
+
+// The gradients of maps; `results` are dense, laid out as writes_first() says.
 void spread(at::TensorList results, const at::Tensor& grad_output, const at::Tensor& rois,
-            const at::Tensor& levels, const Settings& settings) {
+            const at::Tensor& levels, const Settings& settings, bool channels_last) {
   const c10::cuda::CUDAGuard guard(grad_output.device());
   if (grad_output.numel() == 0) {
     for (const at::Tensor& result : results) {
@@ -231,6 +237,7 @@ void spread(at::TensorList results, const at::Tensor& grad_output, const at::Ten
             if (result.numel() > 0) {
               launch_backward(workspace.boxes(level + slot, result), marks, plan, slot,
                               maps_of<scalar_t>(gradient), channels,
+                              writes_first(channels_last, result.size(3)),
                               result.mutable_data_ptr<scalar_t>(), Launch());
             }
           }
@@ -246,8 +253,16 @@ at::Tensor roi_align_cuda(const at::Tensor& input, const at::Tensor& rois, doubl
               pooled_width);
 }
 
-at::Tensor empty_gradient(at::IntArrayRef size, const at::Tensor& like) {
-  return at::empty(size, like.options(), at::MemoryFormat::ChannelsLast);
+at::Tensor empty_gradient(at::IntArrayRef size, const at::Tensor& like, bool channels_last) {
+  return at::empty(size, like.options(),
+                   writes_first(channels_last, size[3]) ? at::MemoryFormat::Contiguous
+                                                        : at::MemoryFormat::ChannelsLast);
+}
+
+// What spread() has written, in the layout that is asked for.
+at::Tensor laid_out(const at::Tensor& result, bool channels_last) {
+  return channels_last || writes_first(channels_last, result.size(3)) ? result
+                                                                      : transposed(result, false);
 }
 
 at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tensor& rois,
@@ -256,9 +271,11 @@ at::Tensor roi_align_backward_cuda(const at::Tensor& grad_output, const at::Tens
                                    bool aligned, bool channels_last) {
   check_backward(grad_output, rois, channels, height, width, sampling_ratio);
   check_batch_size(batch_size);
-  const at::Tensor result = empty_gradient({batch_size, channels, height, width}, grad_output);
-  spread(result, grad_output, rois.contiguous(), {}, {spatial_scale, sampling_ratio, aligned});
-  return channels_last ? result : transposed(result, false);
+  const at::Tensor result =
+      empty_gradient({batch_size, channels, height, width}, grad_output, channels_last);
+  spread(result, grad_output, rois.contiguous(), {}, {spatial_scale, sampling_ratio, aligned},
+         channels_last);
+  return laid_out(result, channels_last);
 }
 
 at::Tensor roi_align_pyramid_cuda(at::TensorList inputs, const at::Tensor& rois,
@@ -285,15 +302,13 @@ std::vector<at::Tensor> roi_align_pyramid_backward_cuda(
   std::vector<at::Tensor> results;
   for (size_t level = 0; level < heights.size(); ++level) {
     check_backward(grad_output, rois, channels, heights[level], widths[level], sampling_ratio);
-    results.push_back(
-        empty_gradient({batch_size, channels, heights[level], widths[level]}, grad_output));
+    results.push_back(empty_gradient({batch_size, channels, heights[level], widths[level]},
+                                     grad_output, channels_last));
   }
   spread(results, grad_output, rois.contiguous(), levels.contiguous(),
-         {spatial_scales, sampling_ratio, aligned});
-  if (!channels_last) {
-    for (at::Tensor& result : results) {
-      result = transposed(result, false);
-    }
+         {spatial_scales, sampling_ratio, aligned}, channels_last);
+  for (at::Tensor& result : results) {
+    result = laid_out(result, channels_last);
   }
   return results;
 }

@@ -261,26 +261,31 @@ Marks launch_prepare(const Boxes<T>& boxes, const Scene<T>& scene, const SpreadP
 
 template <int V, typename scalar_t, typename T, typename Launch>
 void launch_spreading(const Boxes<T>& boxes, const Marks& marks, const Tiling& tiling,
-                      const Maps<scalar_t>& gradient, int64_t channels, scalar_t* result,
-                      const Launch& launch) {
+                      const Maps<scalar_t>& gradient, int64_t channels, bool channels_first,
+                      scalar_t* result, const Launch& launch) {
   const Lanes lanes = lanes_for(channels, V);
   const int64_t blocks = boxes.batch_size * tiling.down * tiling.across * lanes.tiles;
   const int threads = std::max(tiling.rows * lanes.count, kListingThreads);
   launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks), threads, 0, boxes, marks, tiling,
-         gradient, lanes, result);
+         gradient, lanes, channels_first, result);
 }
 
-// One map, `slot` of the launch that has prepared it. result: dense (N, h, w, C).
+// Whether launch_backward() may write channels first: rows of other widths it would have to write
+// value by value, and a copy of the result takes less.
+inline bool writes_rows(int64_t width) { return width % kRowValues == 0; }
+
+// One map, `slot` of the launch that has prepared it. result: dense (N, h, w, C), or (N, C, h, w)
+// if channels_first.
 template <typename scalar_t, typename T, typename Launch>
 void launch_backward(const Boxes<T>& boxes, const Marks& marks, const SpreadPlan& plan,
                      int64_t slot, const Maps<scalar_t>& gradient, int64_t channels,
-                     scalar_t* result, const Launch& launch) {
+                     bool channels_first, scalar_t* result, const Launch& launch) {
   const Tiling& tiling = plan.tilings.maps[slot];
   if (plan.vectors) {
     launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, marks, tiling, gradient, channels,
-                                                      result, launch);
+                                                      channels_first, result, launch);
   } else {
-    launch_spreading<1>(boxes, marks, tiling, gradient, channels, result, launch);
+    launch_spreading<1>(boxes, marks, tiling, gradient, channels, channels_first, result, launch);
   }
 }
 
