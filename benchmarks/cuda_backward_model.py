@@ -32,6 +32,7 @@ from fgclip_det.ops import reference
 
 SECTOR = 32  # bytes that a cache hands out at the least
 ITEMS, TILE_ROWS, MANY_BLOCKS, LEAST_THREADS = 64, 8, 512, 128  # as in csrc/cuda
+TILE_COLUMNS = {4: 8, 2: 4}  # by the bytes of a value
 WINDOW_BYTES, SPAN_BYTES = 24, 8
 ROW_VALUES = 4  # of spread_kernel, written at a time with channels first
 Code = list[tuple[int, str]]
@@ -68,17 +69,14 @@ class Loop:
         """Whether an instruction of it, or of its inner loops, looks so."""
         return any(re.search(pattern, line) for _, line in self.lines)
 
-    def before(self, pattern: str) -> Loop:
-        """Its part up to the first such instruction."""
+    def cut(self, pattern: str) -> tuple[Loop, Loop]:
+        """Its part up to the first such instruction, and the rest."""
         at = next((at for at, line in self.lines if re.search(pattern, line)), self.end)
-        inner = [loop for loop in self.inner if loop.end < at]
-        return Loop(self.begin, at, [x for x in self.lines if x[0] <= at], inner)
-
-    def after(self, pattern: str) -> Loop:
-        """The rest."""
-        at = self.before(pattern).end
-        inner = [loop for loop in self.inner if loop.begin > at]
-        return Loop(at + 1, self.end, [x for x in self.lines if x[0] > at], inner)
+        first = Loop(self.begin, at, [line for line in self.lines if line[0] <= at])
+        rest = Loop(at + 1, self.end, [line for line in self.lines if line[0] > at])
+        for loop in self.inner:
+            (first if loop.end < at else rest).inner.append(loop)
+        return first, rest
 
 
 def nest(code: Code) -> Loop:
@@ -143,17 +141,28 @@ def touched(part: Part, bins: int, axis: int, cells: int) -> tuple[Tensor, Tenso
     return weights.any(dim=3).sum(dim=1), weights.sum(dim=(1, 3))
 
 
-def tiles_of(case: Case, part: Part, value: int, now: bool) -> Tiles:
-    """Cuts a map as launch_spreading() does, and counts the boxes of each tile."""
-    vector = VECTOR_BYTES // value
-    columns = 4 if vector == 8 else 8
-    assert case.channels // vector >= WARP  # a row of a tile is a warp
-    channel_tiles = math.ceil(case.channels / vector / WARP)
-    height, width = part.grid
+def tile_rows(case: Case, parts: list[Part], value: int) -> int:
+    """Rows of the tiles of a launch about these maps: fewer where there are few tiles."""
     rows = TILE_ROWS
-    across = math.ceil(width / columns) * channel_tiles * case.images
-    while rows > 2 and math.ceil(height / rows) * across < MANY_BLOCKS:
+    channel_tiles = math.ceil(case.channels * value / VECTOR_BYTES / WARP)
+    across = [math.ceil(part.grid[1] / TILE_COLUMNS[value]) * channel_tiles for part in parts]
+    while (
+        rows > 2
+        and case.images
+        * sum(
+            math.ceil(part.grid[0] / rows) * some for part, some in zip(parts, across, strict=True)
+        )
+        < MANY_BLOCKS
+    ):
         rows //= 2
+    return rows
+
+
+def tiles_of(case: Case, part: Part, value: int, rows: int, now: bool) -> Tiles:
+    """Cuts a map into tiles of so many rows, and counts the boxes of each."""
+    assert case.channels * value >= VECTOR_BYTES * WARP  # a row of a tile is a warp
+    channel_tiles = math.ceil(case.channels * value / VECTOR_BYTES / WARP)
+    columns = TILE_COLUMNS[value]
     bins_down, rows_down = touched(part, case.bins, 1, rows)
     bins_across, _ = touched(part, case.bins, 0, columns)
     of_image = part.rois[:, 0] == torch.arange(case.images)[:, None]
@@ -170,7 +179,7 @@ def tiles_of(case: Case, part: Part, value: int, now: bool) -> Tiles:
     )
 
 
-def spread(tiles: Tiles, code: Code, measure: Measure) -> float:
+def spread(tiles: Tiles, code: Code, boxes: int, measure: Measure) -> float:
     """What the warps of one launch issue, by a measure of lists of instructions."""
     levels = chain(nest(code), r"LDG\.E\.128")
     block, inner, entries, listing = levels[0], levels[-1], levels[-2], levels[-3]
@@ -193,7 +202,6 @@ def spread(tiles: Tiles, code: Code, measure: Measure) -> float:
         return total
 
     now = len(levels) == 5  # over groups of 32 boxes, then over boxes that touch the tile
-    boxes = tiles.meets.shape[1]
     total = len(tiles.meets) * of(block.own())
     if now:
         rounds = math.ceil(math.ceil(boxes / WARP) / tiles.threads)
@@ -202,7 +210,7 @@ def spread(tiles: Tiles, code: Code, measure: Measure) -> float:
         total += float(chunks.sum()) * (of(listing.own()) + beside(listing))
         stages = (tiles.items.sum(dim=1) / ITEMS).ceil()
     else:
-        look, rest = listing.before(r"BAR\.RED"), listing.after(r"BAR\.RED")
+        look, rest = listing.cut(r"BAR\.RED")
         total += len(tiles.meets) * math.ceil(boxes / tiles.threads) * of(look.always())
         some = of(look.own()) - of(look.always()) + beside(look)
         total += float((tiles.summed(tiles.meets, WARP) > 0).sum()) * some / tiles.warps
@@ -226,30 +234,30 @@ def spread(tiles: Tiles, code: Code, measure: Measure) -> float:
     return total * tiles.channel_tiles
 
 
-def spreading(case: Case, part: Part, value: int, code: Code) -> Work:
-    """One launch of spread_kernel."""
+def spreading(case: Case, parts: list[Part], value: int, code: Code, boxes: int) -> Work:
+    """One launch of spread_kernel, about these maps; `boxes` counts those of all maps."""
     now = len(chain(nest(code), r"LDG\.E\.128")) == 5
-    tiles = tiles_of(case, part, value, now)
-    blocks, boxes = len(tiles.meets) * tiles.channel_tiles, tiles.meets.shape[1]
-    lines = 2 + (case.images - 1).bit_length()
-    lists = lines * math.ceil(boxes / WARP) * 4 if now else boxes * WINDOW_BYTES
-    met = float(tiles.meets.sum()) * 2 * case.bins * SPAN_BYTES
-    # Spans and weights of an item, in sectors: one span and one or two of weights for each axis.
-    staged = float(tiles.items.sum()) * 5 * SECTOR
-    cached = float(tiles.loads.sum()) * WARP * VECTOR_BYTES + met + staged
-    # Written with channels first: 4 values of a sector at a time.
-    if now and writes_rows(case, part):
-        cells = case.images * math.prod(part.grid) * case.channels
-        cached += cells * SECTOR / ROW_VALUES / tiles.channel_tiles
-    shared = spread(tiles, code, lambda some: sum("LDS" in x or "STS" in x for x in some))
-    return Work(
-        launches=1,
-        memory=cuda_model.io_bytes(case, [part], value),
-        cached=cached * tiles.channel_tiles + blocks * lists,
-        shared=shared * cuda_model.SHARED,
-        issued=spread(tiles, code, len),
-        waves=math.ceil(blocks / MULTIPROCESSORS) * MULTIPROCESSORS / blocks,
-    )
+    rows = tile_rows(case, parts, value)
+    work, blocks = Work(1, 0.0), 0
+    for part in parts:
+        tiles = tiles_of(case, part, value, rows, now)
+        blocks += len(tiles.meets) * tiles.channel_tiles
+        lines = 2 + (case.images - 1).bit_length()
+        lists = lines * math.ceil(boxes / WARP) * 4 if now else boxes * WINDOW_BYTES
+        met = float(tiles.meets.sum()) * 2 * case.bins * SPAN_BYTES
+        # Spans and weights of an item, in sectors: a span and one or two of weights for each axis.
+        staged = float(tiles.items.sum()) * 5 * SECTOR
+        cached = float(tiles.loads.sum()) * WARP * VECTOR_BYTES + met + staged
+        work.cached += (cached + len(tiles.meets) * lists) * tiles.channel_tiles
+        if now and writes_rows(case, part):  # with channels first: a part of a sector at a time
+            cells = case.images * math.prod(part.grid) * case.channels
+            work.cached += cells * SECTOR / ROW_VALUES
+        accesses = spread(tiles, code, boxes, lambda x: sum("LDS" in y or "STS" in y for y in x))
+        work.shared += accesses * cuda_model.SHARED
+        work.issued += spread(tiles, code, boxes, len)
+        work.memory += cuda_model.io_bytes(case, [part], value)
+    work.waves = math.ceil(blocks / MULTIPROCESSORS) * MULTIPROCESSORS / blocks
+    return work
 
 
 def writes_rows(case: Case, part: Part) -> bool:
@@ -281,16 +289,17 @@ def backward(case: Case, parts: list[Part], value: int, kernels: cuda_model.Coun
     """All launches of a call."""
     dtype = {4: "float32", 2: "float16"}[value]
     # Weights and lists of boxes: of all maps at once; before, weights and windows, map after map.
-    launches = 1 if ("prepare_kernel", "float32") in kernels else 2 * len(parts)
-    works = [Work(launches, 0.0)]
+    now = ("prepare_kernel", "float32") in kernels
+    works = [Work(1 if now else 2 * len(parts), 0.0)]
+    boxes = sum(len(part.rois) for part in parts)
     if case.layout == "maps":
-        boxes = sum(len(part.rois) for part in parts)
         works.append(copying(boxes, case.channels, case.bins**2, value, kernels))
+    code = kernels["spread_kernel", dtype].code
+    for some in [parts] if now else [[part] for part in parts]:
+        works.append(spreading(case, some, value, code, boxes))
     for part in parts:
-        works.append(spreading(case, part, value, kernels["spread_kernel", dtype].code))
-        if case.layout == "maps" and not (launches == 1 and writes_rows(case, part)):
-            cells = math.prod(part.grid)
-            works.append(copying(case.images, cells, case.channels, value, kernels))
+        if case.layout == "maps" and not (now and writes_rows(case, part)):
+            works.append(copying(case.images, math.prod(part.grid), case.channels, value, kernels))
     return works
 
 
@@ -318,6 +327,16 @@ def parts_row(name: str, before: list[Work], now: list[Work]) -> list[str]:
         each(lambda work: work.shared / cuda_model.SHARED / a_cycle),
         each(lambda work: work.issued / cuda_model.ISSUED / a_cycle),
     ]
+
+
+def copy_rows(before: cuda_model.Counts, now: cuda_model.Counts) -> list[list[str]]:
+    """Instructions that warps issue for 1024 copied values, by size and shape of the matrix."""
+    rows = []
+    for name, value, columns in (("32 bits", 4, 1024), ("16 bits", 2, 1024), ("16 bits", 2, 49)):
+        issued = [copying(1, 256, columns, value, kernels).issued for kernels in (before, now)]
+        counts = (report.number(count / 256 / columns * 1024) for count in issued)
+        rows.append([f"256 x {columns} of {name}", *counts])
+    return rows
 
 
 def calculate(
@@ -369,6 +388,8 @@ def main(argv: list[str] | None = None) -> int:
     print(report.table([*head, "before µs", "now µs", "now / floor"], lines))
     print("\nThe same by resource, before / now, µs without launches:\n")
     print(report.table(["Backward", "memory", "caches", "shared", "instructions"], details))
+    print("\nInstructions of warps for 1024 copied values:\n")
+    print(report.table(["Matrix", "before", "now"], copy_rows(before, now)))
     print("\nMemory for weights, float32:\n")
     print("\n".join(f"- {line}" for line in written))
     return 0

@@ -47,6 +47,12 @@ LOADS = {
     "pool_planes_kernel": "",  # by dtype:
     "spread_kernel": r"LDG\.E\.128",
 }
+# Shown too, but for their loads: what prepares the others, and copies.
+OTHERS = (
+    *(("weights_kernel", "float32"), ("windows_kernel", "float32"), ("prepare_kernel", "float32")),
+    *(("transpose_kernel", "32 bits"), ("transpose_kernel", "16 bits")),
+    *(("transpose_pairs_kernel", "1 a word"), ("transpose_pairs_kernel", "2 a word")),
+)
 PLANE_LOADS = {"float32": r"LDG\.E R", "float16": r"LDG\.E\.U16", "bfloat16": r"LDG\.E\.U16"}
 ENTRY = re.compile(
     r"Compiling entry function '(\S+)' for '\w+'.*?"
@@ -235,13 +241,10 @@ def cell(kernels: dict[tuple[str, str], Kernel], key: tuple[str, str]) -> list[s
 def table(by_column: dict[str, list[Kernel]]) -> str:
     """A row for each kernel and dtype, four columns for each compilation."""
     keyed = {column: by_name(kernels) for column, kernels in by_column.items()}
+    keys = [*((name, dtype) for name in LOADS for dtype in SHOWN), *OTHERS]
     rows = [
-        [
-            f"`{name}`, {dtype}",
-            *(" / ".join(cell(found, (name, dtype))) for found in keyed.values()),
-        ]
-        for name in LOADS
-        for dtype in SHOWN
+        [f"`{key[0]}`, {key[1]}", *(" / ".join(cell(found, key)) for found in keyed.values())]
+        for key in keys
     ]
     return report.table(["Kernel", *keyed], rows)
 

@@ -40,12 +40,77 @@ def model(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return import_benchmark("cuda_model")
 
 
+@pytest.fixture
+def backward_model(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    """The benchmark as a module."""
+    return import_benchmark("cuda_backward_model")
+
+
 def test_the_innermost_loop_with_loads_is_counted(registers: ModuleType) -> None:
     code = [(16 * i, line) for i, line in enumerate(CODE.strip().splitlines())]
     kernel = registers.Kernel("pool_slab_kernel", "float32", True, 80, 0, 0)
     registers.count_loop(kernel, code)
     assert (kernel.loop, kernel.loads, kernel.enclosing) == (5, 2, 9)
     assert kernel.per_load == 2.5
+
+
+def test_loops_are_nested_by_their_branches(backward_model: ModuleType) -> None:
+    code = [(16 * i, line) for i, line in enumerate(CODE.strip().splitlines())]
+    root = backward_model.nest(code)
+    (boxes,) = root.inner
+    (loads,) = boxes.inner
+    assert (len(root.own()), len(boxes.lines), len(boxes.own()), len(loads.own())) == (1, 9, 4, 5)
+    assert backward_model.chain(root, "LDS") == [boxes, loads]
+    first, rest = boxes.cut("SHFL")
+    assert (len(first.lines), first.inner, len(rest.lines), rest.inner) == (7, [loads], 2, [])
+    jump = [
+        (0, "MOV R1, R2 ;"),
+        (16, "@P0 BRA 0x30 ;"),
+        (32, "FFMA R1, R2, R3, R4 ;"),
+        (48, "NOP ;"),
+    ]
+    assert [line for _, line in backward_model.Loop(0, 64, jump).always()] == [
+        *("MOV R1, R2 ;", "@P0 BRA 0x30 ;", "NOP ;")
+    ]
+
+
+def test_the_model_of_the_backward_pass_counts_bins_and_cells_of_tiles(
+    model: ModuleType, backward_model: ModuleType
+) -> None:
+    # Rows 1 to 3 and columns 1 to 2 of one box, columns 7 and 8 of the other.
+    rois = torch.tensor([[0.0, 1.2, 1.2, 2.2, 3.2], [1.0, 7.6, 1.2, 8.4, 3.2]])
+    part = model.Part(torch.zeros(2, 200, 128), rois, torch.zeros(0), (10, 20), 1.0)
+    case = model.Case("a", "", "maps", 2, 128, (10, 20), ((10, 20),), 1, 1)
+    assert backward_model.tile_rows(case, [part], 4) == 2
+    tiles = backward_model.tiles_of(case, part, 4, 2, True)
+    assert (tiles.channel_tiles, tiles.threads, tiles.warps) == (1, 128, 4)
+    touched = tiles.meets.unflatten(0, (2, 5, 3)).nonzero().tolist()
+    # Image, row and column of the tile, box: rows 1 to 3 lie in two rows of tiles.
+    assert touched == [
+        *([0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1])
+    ]
+    assert tiles.items.sum() == 6 and tiles.loads.sum() == 3 + 2 * 3
+    assert tiles.summed(tiles.meets, 32).sum() == 6
+    assert backward_model.writes_rows(case, part)
+    words = backward_model.copy_kernel(256, 49, 2, True)
+    assert words == ("transpose_pairs_kernel", "1 a word", 64, 32)
+    assert backward_model.copy_kernel(256, 50, 2, True)[1:] == ("2 a word", 64, 64)
+    assert backward_model.copy_kernel(49, 256, 2, True)[:2] == ("transpose_kernel", "16 bits")
+    assert backward_model.copy_kernel(256, 50, 4, True)[:2] == ("transpose_kernel", "32 bits")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
+def test_the_backward_pass_takes_fewer_launches_than_it_did(
+    registers: ModuleType, backward_model: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    if registers.find_cuobjdump() is None:
+        pytest.skip("no cuobjdump to count instructions with")
+    if backward_model.main(["--before", "e193ee0"]) == 2:
+        pytest.skip(capsys.readouterr().err)  # a shallow clone lacks the revision
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "pyramid of 2" in line and " 17 | 4 " in line]
+    assert len(lines) == 2, said
 
 
 def test_the_model_counts_boxes_bytes_and_launches(
@@ -80,7 +145,11 @@ def test_kernels_compile_and_those_of_slabs_keep_all_in_registers(registers: Mod
         assert kernel.spilled == 0 and 40 < kernel.registers <= 96
         if registers.find_cuobjdump() is not None:
             assert kernel.loads == 4 and kernel.per_load < 30
-    assert "`pool_planes_kernel`, float16" in registers.table({"sm_90": kernels})
+    assert (
+        found["spread_kernel", "float32"].spilled == found["prepare_kernel", "float32"].spilled == 0
+    )
+    table = registers.table({"sm_90": kernels})
+    assert "`pool_planes_kernel`, float16" in table and "`transpose_pairs_kernel`, 2 a" in table
 
 
 def test_a_missing_revision_is_an_error(

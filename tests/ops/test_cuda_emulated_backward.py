@@ -116,3 +116,20 @@ def test_gradients_of_any_layout_are_copied(emulator: Emulator, dtype: torch.dty
             for bins in ((7, 7), (2, 3), (14, 2))
         ]
     )
+
+
+@pytest.mark.parametrize("channels", [16, 70])
+def test_maps_of_one_launch_keep_their_boxes(emulator: Emulator, channels: int) -> None:
+    """Eight maps, the most that a launch takes, each smaller than the one asked for."""
+    case = spread_case((2, channels, 40, 24), 50)
+    levels = torch.arange(50) % 8
+    for level in (0, 3, 7):
+        own = levels == level
+        expected = case._replace(data=case.data[own], rois=case.rois[own]).expected()
+        for last in (True, False):
+            one = case._replace(levels=levels, num_levels=8, level=level, channels_last=last)
+            result, failed, *_ = emulator.run([one._replace(most_blocks=11 if last else 1 << 20)])[
+                0
+            ]
+            assert failed == 0
+            torch.testing.assert_close(result, expected, atol=1e-4, rtol=2e-5)

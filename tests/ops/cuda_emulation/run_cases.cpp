@@ -141,10 +141,13 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   }
   const Sampling<T> sampling{static_cast<T>(h.spatial_scale), static_cast<T>(h.sampling_ratio),
                              h.aligned != 0};
-  // The other levels' maps are of the same size, and nothing else of them is needed.
+  // The other levels' maps are smaller, and only in the backward pass touched.
   Scene<T> scene{};
   for (int64_t slot = 0; slot < h.num_levels; ++slot) {
-    scene.sampling[slot] = sampling, scene.heights[slot] = height, scene.widths[slot] = width;
+    const int less = static_cast<int>(slot > h.level ? slot - h.level : h.level - slot);
+    scene.sampling[slot] = sampling;
+    scene.heights[slot] = std::max(1, height - 4 * less);
+    scene.widths[slot] = std::max(1, width - less);
   }
   Boxes<T> of_all_levels = boxes;
   of_all_levels.level = 0, of_all_levels.launched = h.num_levels;
@@ -175,14 +178,22 @@ void run_case(const Header& h, const Memory<float>& rois, const Memory<int64_t>&
   } else if (result.count > 0 && h.rois == 0) {
     std::memset(static_cast<void*>(result.data.get()), 0, result.count * sizeof(scalar_t));
   } else if (result.count > 0) {
+    // All levels in one launch; what becomes of the others is not asked.
+    std::vector<Memory<scalar_t>> others;
+    Targets<scalar_t> targets{};
+    for (int64_t slot = 0; slot < h.num_levels; ++slot) {
+      const int64_t cells_of_slot = static_cast<int64_t>(scene.heights[slot]) * scene.widths[slot];
+      others.emplace_back(slot == h.level ? 0 : h.batch_size * h.channels * cells_of_slot);
+      targets.data[slot] = slot == h.level ? result.data.get() : others.back().data.get();
+      targets.channels_first[slot] = h.channels_last == 0 && writes_rows(scene.widths[slot]);
+    }
+    const bool first = targets.channels_first[h.level];
     const bool vectors = takes_vectors(maps, h.channels) && is_aligned(result.data.get());
     const SpreadPlan plan = plan_spreading<scalar_t>(of_all_levels, scene, h.channels, vectors);
-    bands = plan.tilings.maps[h.level].rows;
+    bands = plan.tilings.rows;
     Memory<uint32_t> words(plan.lines * mark_groups(h.rois));
     const Marks marks = launch_prepare(of_all_levels, scene, plan, words.data.get(), launch);
-    const bool first = h.channels_last == 0 && writes_rows(h.width);
-    launch_backward(boxes, marks, plan, h.level, maps, h.channels, first, result.data.get(),
-                    launch);
+    launch_backward(of_all_levels, marks, plan, maps, h.channels, targets, launch);
     if (!first && !h.channels_last) {
       Memory<scalar_t> turned(result.count);
       transpose<bits_t>(result.data.get(), turned.data.get(), h.batch_size, map_cells, h.channels,

@@ -18,18 +18,37 @@ constexpr int kRowValues = 4;  // cells of a row that are written at once, where
 template <int V>
 constexpr int kTileColumns = V == 8 ? 4 : 8;
 
+// Where the gradient of each map of a launch goes; dense.
+template <typename scalar_t>
+struct Targets {
+  scalar_t* data[kMaxLevels];
+  bool channels_first[kMaxLevels];  // (N, C, h, w) in memory; otherwise (N, h, w, C)
+};
+
 // A tile of one image's map, which a block owns.
 struct Tile {
+  int slot;                     // of the map
   int64_t image, down, across;  // the image, and where in it the tile is
   int row_begin, row_end, column_begin, column_end;
 
-  __device__ __forceinline__ Tile(const Tiling& tiling, int64_t image_, int64_t down_,
-                                  int64_t across_, int height, int width)
-      : image(image_), down(down_), across(across_) {
-    row_begin = static_cast<int>(down * tiling.rows);
-    row_end = height - row_begin < tiling.rows ? height : row_begin + tiling.rows;
-    column_begin = static_cast<int>(across * tiling.columns);
-    column_end = width - column_begin < tiling.columns ? width : column_begin + tiling.columns;
+  __device__ __forceinline__ Tile(const Tilings& tilings, int64_t maps, int64_t index) {
+    slot = 0;
+    while (slot + 1 < maps && index >= tilings.maps[slot + 1].first_tile) {
+      ++slot;
+    }
+    const Tiling& tiling = tilings.maps[slot];
+    const int64_t place = index - tiling.first_tile, line = place / tiling.across;
+    image = line / tiling.down;
+    down = line - image * tiling.down;
+    across = place - line * tiling.across;
+    row_begin = static_cast<int>(down * tilings.rows);
+    row_end = end_of(row_begin, tilings.rows, tiling.height);
+    column_begin = static_cast<int>(across * tilings.columns);
+    column_end = end_of(column_begin, tilings.columns, tiling.width);
+  }
+
+  static __device__ __forceinline__ int end_of(int begin, int cells, int size) {
+    return size - begin < cells ? size : begin + cells;
   }
 };
 
@@ -94,8 +113,9 @@ struct BoxList {
   Sums<int> sums;
 
   // Those of groups first_group, first_group + 1, ... of 32; returns how many touch.
-  __device__ __forceinline__ int list(const Marks& marks, const Tiling& tiling, const Tile& tile,
+  __device__ __forceinline__ int list(const Marks& marks, const Tilings& tilings, const Tile& tile,
                                       int64_t first_group) {
+    const Tiling& tiling = tilings.maps[tile.slot];
     const int64_t group = first_group + threadIdx.x;
     const uint32_t word = group < marks.groups
                               ? marks.touching(tiling, tile.image, tile.down, tile.across, group)
@@ -250,33 +270,58 @@ __device__ __forceinline__ void store_row(scalar_t* to, const T (&sums)[kColumns
   }
 }
 
-// A block for each (tile, channel tile): each of its first groups of lanes owns a row; where
-// channels are few, there are more groups, to list boxes. The block goes through the boxes that
-// touch its tile in their order, blockDim.x of them at a time, lists their bins, and adds them up.
-// `result` is dense, (N, h, w, C) in memory.
+// Writes V channels of the cells of one row of a tile.
+template <int V, typename scalar_t, typename T, int kColumns>
+__device__ __forceinline__ void store_tile_row(const Tiling& map, const Tile& tile, int row,
+                                               int64_t channels, int64_t channel,
+                                               bool channels_first, scalar_t* data,
+                                               const T (&sums)[kColumns][V]) {
+  const int64_t down = tile.row_begin + row;
+  const int columns = tile.column_end - tile.column_begin;
+  if (channels_first) {
+    scalar_t* to = data + ((tile.image * channels + channel) * map.height + down) * map.width +
+                   tile.column_begin;
+#pragma unroll
+    for (int v = 0; v < V; ++v, to += static_cast<int64_t>(map.height) * map.width) {
+      store_row(to, sums, v, columns);
+    }
+  } else {
+    scalar_t* to = data +
+                   ((tile.image * map.height + down) * map.width + tile.column_begin) * channels +
+                   channel;
+#pragma unroll
+    for (int x = 0; x < kColumns; ++x, to += channels) {
+      if (x < columns) {
+        store<V>(to, sums[x]);
+      }
+    }
+  }
+}
+
+// A block for each (tile, channel tile), of all maps: each of its first groups of lanes owns a row;
+// where channels are few, there are more groups, to list boxes. The block goes through the boxes
+// that touch its tile in their order, blockDim.x of them at a time, lists their bins, and adds them
+// up.
 template <typename scalar_t, typename T, int V>
 __global__ void __launch_bounds__(kThreads, 2)
-    spread_kernel(Boxes<T> boxes, Marks marks, Tiling tiling, Maps<scalar_t> gradient, Lanes lanes,
-                  bool channels_first, scalar_t* result) {
+    spread_kernel(Boxes<T> boxes, Marks marks, const __grid_constant__ Tilings tilings,
+                  Maps<scalar_t> gradient, Lanes lanes,
+                  const __grid_constant__ Targets<scalar_t> targets) {
   constexpr int kColumns = kTileColumns<V>;
   __shared__ BoxList found;
   __shared__ BinList list;
   __shared__ Items<T, kColumns> items;
-  const int height = boxes.wy.size, width = boxes.wx.size;
-  const int64_t total = boxes.batch_size * tiling.down * tiling.across * lanes.tiles;
-  for (int64_t index = blockIdx.x; index < total; index += gridDim.x) {
-    const int64_t channel = (index % lanes.tiles * lanes.count + lanes.lane()) * V;
+  for (int64_t index = blockIdx.x; index < tilings.tiles * lanes.tiles; index += gridDim.x) {
     const int64_t place = index / lanes.tiles;
-    const int64_t line = place / tiling.across;
-    const Tile tile(tiling, line / tiling.down, line % tiling.down, place % tiling.across, height,
-                    width);
+    const int64_t channel = ((index - place * lanes.tiles) * lanes.count + lanes.lane()) * V;
+    const Tile tile(tilings, boxes.launched, place);
     const int row = lanes.group();
     const bool mine =
-        row < tiling.rows && tile.row_begin + row < tile.row_end && channel < lanes.channels;
+        row < tilings.rows && tile.row_begin + row < tile.row_end && channel < lanes.channels;
     T sums[kColumns][V] = {};
     for (int64_t group = 0; group < marks.groups; group += blockDim.x) {
       const int64_t first_roi = group * kWarp;
-      const int count = found.list(marks, tiling, tile, group);
+      const int count = found.list(marks, tilings, tile, group);
       for (int first = 0; first < count; first += blockDim.x) {
         const int64_t entries = list_bins(boxes, tile, found, first_roi, first, count, list);
         for (int64_t entry = 0; entry < entries; entry += kItems) {
@@ -289,28 +334,9 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
-    if (!mine) {
-      continue;  // some threads of the block, after its last barrier
-    }
-    const int columns = tile.column_end - tile.column_begin;
-    if (channels_first) {
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        const int64_t plane = tile.image * lanes.channels + channel + v;
-        store_row(result + (plane * height + tile.row_begin + row) * width + tile.column_begin,
-                  sums, v, columns);
-      }
-    } else {
-      scalar_t* to = result +
-                     ((tile.image * height + tile.row_begin + row) * width + tile.column_begin) *
-                         lanes.channels +
-                     channel;
-#pragma unroll
-      for (int x = 0; x < kColumns; ++x) {
-        if (x < columns) {
-          store<V>(to + x * lanes.channels, sums[x]);
-        }
-      }
+    if (mine) {
+      store_tile_row(tilings.maps[tile.slot], tile, row, lanes.channels, channel,
+                     targets.channels_first[tile.slot], targets.data[tile.slot], sums);
     }
   }
 }

@@ -202,6 +202,18 @@ bool writes_first(bool channels_last, int64_t width) {
   return !channels_last && writes_rows(width);
 }
 
+template <typename scalar_t>
+Targets<scalar_t> targets_of(at::TensorList results, int64_t first, int64_t count,
+                             bool channels_last) {
+  Targets<scalar_t> targets{};
+  for (int64_t slot = 0; slot < count; ++slot) {
+    const at::Tensor& result = results[first + slot];
+    targets.data[slot] = result.mutable_data_ptr<scalar_t>();
+    targets.channels_first[slot] = writes_first(channels_last, result.size(3));
+  }
+  return targets;
+}
+
 // The gradients of maps; `results` are dense, laid out as writes_first() says.
 void spread(at::TensorList results, const at::Tensor& grad_output, const at::Tensor& rois,
             const at::Tensor& levels, const Settings& settings, bool channels_last) {
@@ -228,19 +240,15 @@ void spread(at::TensorList results, const at::Tensor& grad_output, const at::Ten
           const Boxes<T> boxes = workspace.boxes(level, launched);
           const Scene<T> scene = settings.scene<T>(results, level, launched);
           const SpreadPlan plan = plan_spreading<scalar_t>(boxes, scene, channels, vectors);
+          if (plan.tilings.tiles == 0) {
+            continue;  // no images
+          }
           const at::Tensor words =
               at::empty({plan.lines * mark_groups(boxes.count)}, rois.options().dtype(at::kInt));
           const Marks marks = launch_prepare(
               boxes, scene, plan, static_cast<uint32_t*>(words.mutable_data_ptr()), Launch());
-          for (int64_t slot = 0; slot < launched; ++slot) {
-            const at::Tensor& result = results[level + slot];
-            if (result.numel() > 0) {
-              launch_backward(workspace.boxes(level + slot, result), marks, plan, slot,
-                              maps_of<scalar_t>(gradient), channels,
-                              writes_first(channels_last, result.size(3)),
-                              result.mutable_data_ptr<scalar_t>(), Launch());
-            }
-          }
+          launch_backward(boxes, marks, plan, maps_of<scalar_t>(gradient), channels,
+                          targets_of<scalar_t>(results, level, launched, channels_last), Launch());
         }
       });
 }

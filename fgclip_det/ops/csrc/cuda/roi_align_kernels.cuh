@@ -211,34 +211,38 @@ struct SpreadPlan {
   int digits;
 };
 
-template <int V>
-Tiling tile_map(int64_t batch_size, int64_t height, int64_t width, int64_t channels,
-                int64_t first_line) {
-  Tiling tiling{kTileRows, kTileColumns<V>, 0, ceil_div(width, kTileColumns<V>), first_line};
-  const int64_t blocks_a_row = batch_size * tiling.across * lanes_for(channels, V).tiles;
-  // Small maps get lower tiles, so that more multiprocessors have one.
-  while (tiling.rows > 2 && blocks_a_row * ceil_div(height, tiling.rows) < kManyBlocks) {
-    tiling.rows /= 2;
+template <int V, typename T>
+Tilings tile_maps(const Boxes<T>& boxes, const Scene<T>& scene, int64_t channels, int rows) {
+  Tilings tilings;
+  tilings.rows = rows, tilings.columns = kTileColumns<V>;
+  for (int64_t slot = 0; slot < boxes.launched; ++slot) {
+    const int height = scene.heights[slot], width = scene.widths[slot];
+    const int64_t down = ceil_div(height, rows), across = ceil_div(width, kTileColumns<V>);
+    tilings.maps[slot] = {height, width, down, across, 0, tilings.tiles};
+    tilings.tiles += boxes.batch_size * down * across;
   }
-  tiling.down = ceil_div(height, tiling.rows);
-  return tiling;
+  // A few small maps get lower tiles, so that more multiprocessors have one.
+  const int64_t blocks = tilings.tiles * lanes_for(channels, V).tiles;
+  return rows > 2 && blocks < kManyBlocks ? tile_maps<V>(boxes, scene, channels, rows / 2)
+                                          : tilings;
 }
 
 // vectors: whether 16-byte accesses reach every cell of the gradient and of all results.
 template <typename scalar_t, typename T>
 SpreadPlan plan_spreading(const Boxes<T>& boxes, const Scene<T>& scene, int64_t channels,
                           bool vectors) {
-  SpreadPlan plan{vectors, {}, 0, 0};
+  constexpr int V = kVectorBytes / sizeof(scalar_t);
+  SpreadPlan plan{vectors,
+                  vectors ? tile_maps<V>(boxes, scene, channels, kTileRows)
+                          : tile_maps<1>(boxes, scene, channels, kTileRows),
+                  0, 0};
   while ((boxes.batch_size - 1) >> plan.digits > 0) {
     ++plan.digits;
   }
   plan.lines = plan.digits;
   for (int64_t slot = 0; slot < boxes.launched; ++slot) {
-    const int64_t height = scene.heights[slot], width = scene.widths[slot];
     Tiling& tiling = plan.tilings.maps[slot];
-    tiling = vectors ? tile_map<kVectorBytes / sizeof(scalar_t)>(boxes.batch_size, height, width,
-                                                                 channels, plan.lines)
-                     : tile_map<1>(boxes.batch_size, height, width, channels, plan.lines);
+    tiling.first_line = plan.lines;
     plan.lines += tiling.down + tiling.across;
   }
   return plan;
@@ -259,33 +263,30 @@ Marks launch_prepare(const Boxes<T>& boxes, const Scene<T>& scene, const SpreadP
   return marks;
 }
 
-template <int V, typename scalar_t, typename T, typename Launch>
-void launch_spreading(const Boxes<T>& boxes, const Marks& marks, const Tiling& tiling,
-                      const Maps<scalar_t>& gradient, int64_t channels, bool channels_first,
-                      scalar_t* result, const Launch& launch) {
-  const Lanes lanes = lanes_for(channels, V);
-  const int64_t blocks = boxes.batch_size * tiling.down * tiling.across * lanes.tiles;
-  const int threads = std::max(tiling.rows * lanes.count, kListingThreads);
-  launch(spread_kernel<scalar_t, T, V>, blocks_for(blocks), threads, 0, boxes, marks, tiling,
-         gradient, lanes, channels_first, result);
-}
-
 // Whether launch_backward() may write channels first: rows of other widths it would have to write
 // value by value, and a copy of the result takes less.
 inline bool writes_rows(int64_t width) { return width % kRowValues == 0; }
 
-// One map, `slot` of the launch that has prepared it. result: dense (N, h, w, C), or (N, C, h, w)
-// if channels_first.
+template <int V, typename scalar_t, typename T, typename Launch>
+void launch_spreading(const Boxes<T>& boxes, const Marks& marks, const Tilings& tilings,
+                      const Maps<scalar_t>& gradient, int64_t channels,
+                      const Targets<scalar_t>& targets, const Launch& launch) {
+  const Lanes lanes = lanes_for(channels, V);
+  const int threads = std::max(tilings.rows * lanes.count, kListingThreads);
+  launch(spread_kernel<scalar_t, T, V>, blocks_for(tilings.tiles * lanes.tiles), threads, 0, boxes,
+         marks, tilings, gradient, lanes, targets);
+}
+
+// All maps of the launch, which have a cell between them; launch_prepare() has been called.
 template <typename scalar_t, typename T, typename Launch>
 void launch_backward(const Boxes<T>& boxes, const Marks& marks, const SpreadPlan& plan,
-                     int64_t slot, const Maps<scalar_t>& gradient, int64_t channels,
-                     bool channels_first, scalar_t* result, const Launch& launch) {
-  const Tiling& tiling = plan.tilings.maps[slot];
+                     const Maps<scalar_t>& gradient, int64_t channels,
+                     const Targets<scalar_t>& targets, const Launch& launch) {
   if (plan.vectors) {
-    launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, marks, tiling, gradient, channels,
-                                                      channels_first, result, launch);
+    launch_spreading<kVectorBytes / sizeof(scalar_t)>(boxes, marks, plan.tilings, gradient,
+                                                      channels, targets, launch);
   } else {
-    launch_spreading<1>(boxes, marks, tiling, gradient, channels, channels_first, result, launch);
+    launch_spreading<1>(boxes, marks, plan.tilings, gradient, channels, targets, launch);
   }
 }
 

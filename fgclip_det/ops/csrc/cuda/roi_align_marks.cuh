@@ -16,14 +16,17 @@ constexpr int kHelpers = kThreads / kWarp;  // threads that look at the bins of 
 
 // How one map is cut into tiles.
 struct Tiling {
-  int rows = 0, columns = 0;     // of a tile, in cells
-  int64_t down = 0, across = 0;  // tiles
+  int height = 0, width = 0;     // of the map, in cells
+  int64_t down = 0, across = 0;  // tiles of an image
   int64_t first_line = 0;        // of the rows of tiles; those of columns follow
+  int64_t first_tile = 0;        // among those of the launch, all images of a map after another
 };
 
-// The tilings of the maps of a launch.
+// The maps of a launch.
 struct Tilings {
   Tiling maps[kMaxLevels];
+  int rows = 0, columns = 0;  // of a tile, in cells
+  int64_t tiles = 0;
 };
 
 // In device memory. The first lines tell the images of a batch apart: line d holds the binary digit
@@ -127,8 +130,8 @@ __device__ __forceinline__ void mark_boxes(const Boxes<T>& boxes, const Scene<T>
   for (int map = 0; map < boxes.launched; ++map) {
     const Tiling& tiling = tilings.maps[map];
     const bool of_map = noted.slots[lane] == map;
-    noted.rows[lane].mark(marks, tiling.first_line, tiling.down, tiling.rows, of_map, group);
-    noted.columns[lane].mark(marks, tiling.first_line + tiling.down, tiling.across, tiling.columns,
+    noted.rows[lane].mark(marks, tiling.first_line, tiling.down, tilings.rows, of_map, group);
+    noted.columns[lane].mark(marks, tiling.first_line + tiling.down, tiling.across, tilings.columns,
                              of_map, group);
   }
   __syncthreads();
