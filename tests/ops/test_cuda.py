@@ -99,8 +99,10 @@ def test_maps_equal_the_oracle(
     dtype: torch.dtype, channels: int, bins: tuple[int, int], device: str
 ) -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
-        features = torch.randn(2, channels, 10, 15).to(dtype, memory_format=layout)
-        check(features, draw_rois(24, 2, (10, 15)), bins, device)
+        # The gradient of a width of 4 n is written with channels first, others are copied.
+        for width in (15, 16):
+            features = torch.randn(2, channels, 10, width).to(dtype, memory_format=layout)
+            check(features, draw_rois(24, 2, (10, width)), bins, device)
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -181,13 +183,45 @@ def test_maps_with_channels_first_few_and_many_boxes(
     check(torch.randn(2, 37, 12, 30).to(dtype), draw_rois(count, 2, (12, 30)), (7, 7), device)
 
 
-def kernels_of(call: Callable[[], object]) -> set[str]:
-    """Names of our kernels that run in a call."""
+@pytest.mark.parametrize("images", [1, 3, 9])
+@pytest.mark.parametrize("count", [27, 28, 1000, 9000])
+def test_gradients_of_any_number_of_boxes_and_images(count: int, images: int, device: str) -> None:
+    """Words of 32 boxes that are full or not, several rounds of them, and images without boxes."""
+    rois = draw_rois(count, images, (13, 20))
+    rois[:, 0] = torch.where(rois[:, 0] == images // 2, 0.0, rois[:, 0])
+    features = torch.randn(images, 264, 13, 20)
+    check(features.to(memory_format=torch.channels_last), rois, (1, 1), device)
+    if count < 1000:
+        check(features, rois, (7, 7), device)
+
+
+def launches_of(call: Callable[[], object]) -> dict[str, int]:
+    """Our kernels that run in a call, by name, and how often."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call()
         torch.cuda.synchronize()
-    names = [re.search(r"\w+_kernel(?=<)", event.key) for event in profile.key_averages()]
-    return {found[0] for found in names if found and "pool" in found[0]}
+    launches: dict[str, int] = {}
+    for event in profile.key_averages():
+        if found := re.search(r"fgclip_det::(\w+_kernel)(?=<)", event.key):
+            launches[found[1]] = launches.get(found[1], 0) + event.count
+    return launches
+
+
+def test_the_gradient_of_a_pyramid_takes_two_launches(cuda: str) -> None:
+    rois = draw_rois(100, 2, (20, 24)).to(cuda)
+    levels = torch.arange(len(rois), device=cuda) % 3
+    for form in (torch.channels_last, torch.contiguous_format):
+        maps = [
+            torch.randn(2, 64, *size, device=cuda).to(memory_format=form).requires_grad_()
+            for size in ((20, 24), (10, 12), (5, 6))
+        ]
+        pooled = roi_align_pyramid(maps, rois, levels, (7, 7), [1.0, 0.5, 0.25])
+        gradient = torch.randn_like(pooled)
+        found = launches_of(lambda p=pooled, m=maps, g=gradient: torch.autograd.grad(p, m, g))
+        copied = found.pop("transpose_kernel", 0)
+        assert found == {"prepare_kernel": 1, "spread_kernel": 1}
+        # Of contiguous maps that of the result's gradient, and of the map whose width is no 4 n.
+        assert copied == (0 if form == torch.channels_last else 2)
 
 
 def test_the_kernel_is_chosen_by_boxes_and_layout(cuda: str) -> None:
@@ -206,8 +240,12 @@ def test_the_kernel_is_chosen_by_boxes_and_layout(cuda: str) -> None:
         (first, few, 7, "pool_planes_kernel"),
         (first, many, 7, "pool_bins_kernel"),
     ):
-        found = kernels_of(lambda f=features, r=rois, b=bins: roi_align(f, r, b))
-        assert found == {kernel}, (features.shape, len(rois), bins)
+        found = set(launches_of(lambda f=features, r=rois, b=bins: roi_align(f, r, b)))
+        assert found - {"weights_kernel", "transpose_kernel"} == {kernel}, (
+            features.shape,
+            len(rois),
+            bins,
+        )
 
 
 def test_a_wrong_index_gives_zeros_where_the_assertion_was_left_out(cuda: str) -> None:
