@@ -62,6 +62,15 @@ def test_bins_that_leave_out_the_cells_between_them(emulator: Emulator) -> None:
     emulator.check([case])
 
 
+def test_a_list_without_bins_before_one_with_bins(emulator: Emulator) -> None:
+    """Blocks of 256 threads, whose first 256 boxes have no bin in many tiles, but later ones do."""
+    case = spread_case((1, 1024, 72, 64), 512, (2, 2))._replace(sampling_ratio=1)
+    case.rois[:256, 1:] = torch.tensor([1.0, 2.0, 62.0, 70.0])
+    case.rois[256:, 1:] = torch.tensor([30.0, 30.0, 34.0, 35.0])
+    case.data.mul_((torch.arange(512) % 100 == 1)[:, None, None, None])
+    assert emulator.check([case]) == [8]
+
+
 @pytest.mark.parametrize("rows", [2, 4, 8])
 def test_tiles_of_every_height(emulator: Emulator, rows: int) -> None:
     size = {2: (1, 8, 21, 30), 4: (1, 8, 165, 100), 8: (1, 8, 180, 185)}[rows]
