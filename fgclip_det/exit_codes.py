@@ -149,15 +149,18 @@ def run_tool(main: Callable[[], int | None], given: argparse.Namespace | None = 
 
 
 def leave(code: int) -> NoReturn:
-    """End a process that may have shared work with others, with its exit code and at once.
+    """End a process with an exit code; at once, where it is one of several of a launcher.
 
     Threads of gloo live until the interpreter is gone, and one that then still gives a tensor back
     turns every exit code into an abort (https://github.com/pytorch/pytorch/pull/179291). Threads
-    that Python waits for end before, and what is registered with `atexit` runs.
+    that Python waits for end before, and what is registered with `atexit` runs. A process alone
+    ends as usual, so that what wraps it, a profiler say, has its turn.
 
     Args:
         code: The exit code.
     """
+    if "RANK" not in os.environ:  # which `set_launcher` sees to, whatever launches
+        raise SystemExit(code)
     # As processes of `multiprocessing` end.
     threading._shutdown()
     atexit._run_exitfuncs()

@@ -298,11 +298,12 @@ def test_an_interrupt_while_an_object_is_deleted_is_not_lost(capsys: pytest.Capt
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-def left(source: str, *given: str) -> subprocess.CompletedProcess:
+def left(source: str, *given: str, **environment: str) -> subprocess.CompletedProcess:
     """A process that ends by `leave(3)` after it has run a source."""
     program = f"import sys\nfrom fgclip_det.exit_codes import leave\n{source}\nleave(3)"
     command = [sys.executable, "-c", program, *given]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def test_threads_that_still_share_work_keep_the_exit_code(tmp_path: Path) -> None:
@@ -314,7 +315,7 @@ for _ in range(60):
     dist.all_gather([torch.empty_like(given)], given, async_op=True)
     del given
 """
-    done = left(source, str(tmp_path / "meeting"))
+    done = left(source, str(tmp_path / "meeting"), RANK="0")
     assert done.returncode == 3, done.stderr
 
 
@@ -329,6 +330,7 @@ atexit.register(print, "registered")
 ThreadPoolExecutor(1).submit(last)
 print("printed")
 """
-    done = left(source)
-    assert (done.returncode, done.stderr) == (3, "")
-    assert done.stdout == "printed\nby a thread\nregistered\n"
+    for environment in ({}, {"RANK": "0"}):
+        done = left(source, **environment)
+        assert (done.returncode, done.stderr) == (3, "")
+        assert done.stdout == "printed\nby a thread\nregistered\n"

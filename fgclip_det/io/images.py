@@ -149,7 +149,7 @@ def decode_image(
     if not data:
         raise ValueError(f"{where} is empty: copy it again")
     width = height = 0
-    with _decoded(io.BytesIO(data), where) as image:
+    with _decoded(io.BytesIO(data), where, most_pixels) as image:
         width, height = image.size
         if width * height <= most_pixels:
             return to_rgb(_turned(image, orientation))
@@ -175,7 +175,7 @@ def opened_picture(path: str | os.PathLike) -> Iterator[tuple[Image.Image, Binar
 
 
 @contextmanager
-def _decoded(stream: BinaryIO, where: str) -> Iterator[Image.Image]:
+def _decoded(stream: BinaryIO, where: str, most_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Pillow's image of a stream that is not empty, see `opened_picture`."""
     Image.init()
     # Not every Pillow is built with all of them.
@@ -190,7 +190,7 @@ def _decoded(stream: BinaryIO, where: str) -> Iterator[Image.Image]:
         ) from None
     except Image.DecompressionBombError:
         raise ValueError(
-            f"{where} is too large (more than {MAX_PIXELS / 1e6:.0f} million pixels): make it "
+            f"{where} is too large (more than {most_pixels / 1e6:.0f} million pixels): make it "
             "smaller"
         ) from None
     except MemoryError:

@@ -30,6 +30,7 @@ class Engine:
         limits: Of all that users do.
 
     Attributes:
+        budget: Bytes of the files of all users, also of those that are on their way.
         limits: See above.
         model: See above.
         state: What it is doing, in a line.
@@ -48,7 +49,7 @@ class Engine:
         self.pictures: list[Picture] = []
         self._paths = paths
         self._kept = Kept(self.limits.region_bytes)
-        self._budget = Budget(self.limits.stored_bytes)
+        self.budget = Budget(self.limits.stored_bytes)
         self._worker = ThreadPoolExecutor(1, "fgclip-det-model")
         self._begun = threading.Event()
         self._detector: Any = None
@@ -62,7 +63,7 @@ class Engine:
     def session(self) -> Any:
         """A `Session` of a new user, once `is_ready`."""
         module = importlib.import_module("fgclip_det.web.session")
-        return module.Session(self._detector, self._kept, self._budget, self.limits, self.pictures)
+        return module.Session(self._detector, self._kept, self.budget, self.limits, self.pictures)
 
     @property
     def has_own_pictures(self) -> bool:

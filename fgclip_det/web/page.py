@@ -86,7 +86,7 @@ class Page:
         self._show(picture)
         # The sender hears at once that it arrived.
         task = asyncio.create_task(self._look())
-        task.add_done_callback(lambda done: done.exception())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def picture(self, key: str) -> Picture | None:
         """A picture of this page."""
@@ -135,13 +135,16 @@ class Page:
         await self._look()
 
     def _show(self, picture: Picture) -> None:
-        def on(kind: str, told: dict[str, Any]) -> Any:
-            return self._hear(picture.key, kind, told)
+        key = picture.key
 
+        def on(kind: str, told: dict[str, Any]) -> Any:
+            return self._hear(key, kind, told)
+
+        size = (picture.width, picture.height)
         with self._client, self._board:
-            view = PictureView(picture, f"/picture/{self.key}/{picture.key}", on)
-        self._views[picture.key] = view
-        if not self.session.is_looked_at(picture.key):
+            view = PictureView(picture.name, size, f"/picture/{self.key}/{key}", on)
+        self._views[key] = view
+        if not self.session.is_looked_at(key):
             view.set_busy("waiting")
 
     async def _look(self) -> None:

@@ -26,7 +26,7 @@ from fgclip_det.web.page import Page
 
 # Seconds: the page that opens first is served before imports take the processor.
 _HEAD_START = 1.0
-# Seconds in which a file has to arrive, and files that are read at once.
+# Seconds in which a file has to arrive, and files that are decoded at once.
 _UPLOAD_TIME, _UPLOADS = 60, 4
 # Seconds for which the page of a browser whose connection broke is kept. NiceGUI asks for a sign of
 # life each 0.8 of them, and gives the browser 0.4 of them, which a busy machine may need.
@@ -45,7 +45,7 @@ class Desk:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.pages: dict[str, Page] = {}
-        self._uploads = asyncio.Semaphore(_UPLOADS)
+        self._decoding = asyncio.Semaphore(_UPLOADS)
 
     def admit(self, user: str) -> Page | None:
         """A new page; None where there are as many as may be."""
@@ -73,12 +73,21 @@ class Desk:
             ValueError: It is refused.
         """
         name = request.query_params.get("name", "picture")
-        async with self._uploads:
-            try:
-                data = await asyncio.wait_for(request.body(), _UPLOAD_TIME)
-            except TimeoutError:
-                raise ValueError(f"it did not arrive within {_UPLOAD_TIME} s") from None
-            await page.receive(name, data)
+        parts: list[bytes] = []
+        try:
+            await asyncio.wait_for(self._arriving(request, parts), _UPLOAD_TIME)
+            async with self._decoding:
+                await page.receive(name, b"".join(parts))
+        except asyncio.TimeoutError:
+            raise ValueError(f"it did not arrive within {_UPLOAD_TIME} s") from None
+        finally:
+            self.engine.budget.give(sum(map(len, parts)))
+
+    async def _arriving(self, request: Request, parts: list[bytes]) -> None:
+        """Nobody waits for a file of another, which may be slow, but all together have a bound."""
+        async for part in request.stream():
+            self.engine.budget.take(len(part))
+            parts.append(part)
 
 
 _USER = "fgclip_det.user"

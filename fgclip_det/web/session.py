@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -83,6 +84,8 @@ class Session:
         self.examples: list[Example] = []
         self._shared = frozenset(self.pictures)
         self._detector, self._kept, self._budget = detector, kept, budget
+        self._closed = False
+        self._lock = threading.Lock()
         self._askers: dict[str, OpenVocabInferencer] = {}
         self._exemplars: dict[Example, Exemplar] = {}
 
@@ -95,8 +98,11 @@ class Session:
         if len(self.pictures) >= self.limits.pictures:
             raise ValueError(f"{self.limits.pictures} pictures are the most: remove one first")
         picture = Picture.sent(name, data, self.limits)
-        self._budget.take(picture.size)
-        self.pictures[picture.key] = picture
+        with self._lock:
+            if self._closed:
+                raise ValueError("this page is closed: load it again")
+            self._budget.take(picture.size)
+            self.pictures[picture.key] = picture
         return picture
 
     def remove(self, key: str) -> None:
@@ -111,7 +117,9 @@ class Session:
             self._kept.drop(key)
 
     def close(self) -> None:
-        """Forget all."""
+        """Forget all, and take nothing more."""
+        with self._lock:
+            self._closed = True
         for key in [*self.pictures]:
             self.remove(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ def run(rank: int, golden_dir: Path, folder: Path) -> None:
     torch.save(found, folder / f"{rank}.pth")
     distributed.barrier()
     distributed.destroy_process_group()
+    os.environ["RANK"] = str(rank)
     leave(0)
 
 

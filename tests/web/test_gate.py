@@ -61,6 +61,8 @@ def cookies(sent: list[dict[str, Any]]) -> list[str]:
         {"origin": "http://evil.example"},
         {"origin": "http://127.0.0.1:9999"},
         {"origin": "null"},
+        {"origin": "http://["},
+        {"origin": ""},
     ],
 )
 def test_other_sites_stay_out(headers: dict[str, str], kind: str) -> None:

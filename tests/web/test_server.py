@@ -162,6 +162,24 @@ def test_who_is_cut_off_in_the_middle_disturbs_nobody(server: Server) -> None:
 
 
 @pytest.mark.slow
+def test_slow_uploads_hold_nobody_up(server: Server) -> None:
+    where, waiting = urlsplit(server.url), []
+    for _ in range(8):
+        _, headers, page = ask(server.url)
+        cookie = headers["set-cookie"].split(";")[0]
+        head = f"POST {upload_path(page)} HTTP/1.1\nHost: {where.netloc}\nCookie: {cookie}\n"
+        waiting.append(socket.create_connection((where.hostname, where.port), timeout=60))
+        waiting[-1].sendall(f"{head}Content-Length: 9\n\nhalf".replace("\n", "\r\n").encode())
+    _, headers, page = ask(server.url)
+    cookie, began = headers["set-cookie"].split(";")[0], time.monotonic()
+    ask(server.url, upload_path(page), "POST", FILE.read_bytes(), Cookie=cookie)
+    # The others are given 60 s.
+    assert time.monotonic() - began < 40
+    for one in waiting:
+        one.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -247,7 +247,7 @@ def bomb() -> bytes:
         (b"", "is empty"),
         (svg_bytes(), "not a picture"),
         (b"hello", "not a picture"),
-        (bomb(), "too large"),
+        (bomb(), "more than 40 million pixels"),
         (png()[:60], "truncated"),
         (png(1, 1), "nothing can be seen"),
         (b"%PDF-1.4\n", "not a picture"),
@@ -278,8 +278,17 @@ def test_pictures_and_bytes_are_limited(calibrated_detector) -> None:
     small.add("a.png", png())
     with pytest.raises(ValueError, match="as many pictures as it may"):
         small.add("b.png", png())
-    small.close()
+    small.remove(*small.pictures)
     small.add("b.png", png())
+
+
+def test_what_comes_after_the_page_is_closed_takes_nothing(calibrated_detector) -> None:
+    session = empty(calibrated_detector)
+    session.add("a.png", png())
+    session.close()
+    with pytest.raises(ValueError, match="this page is closed: load it again"):
+        session.add("b.png", png())
+    assert session._budget.used == 0 and not session.pictures
 
 
 def test_regions_that_were_dropped_are_looked_for_again(calibrated_detector) -> None:

@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgclip_det.io import quoted
-from fgclip_det.vocabulary.shown.exemplars import Exemplar
+from fgclip_det.vocabulary.shown.exemplars import Exemplar, Shown
 from fgclip_det.vocabulary.text_embeddings import TextEmbeddings
 from fgclip_det.vocabulary.vocabulary import Vocabulary
 
 # Of one region (D,) float32 each, by the source: "encoder", and "detector" where it has a head.
 Seen = Mapping[str, Tensor]
+# Cosine of two exemplars beyond which they differ by rounding.
+_SAME = 1 - 1e-6
 # Of a setting the least, and the most.
 _RANGES = {
     "text_weight": (0.0, 1.0),
@@ -142,6 +144,7 @@ class StandIns:
         every = [one for own in shown.values() for one in (*own.like, *own.not_like)]
         distinct = [*dict.fromkeys(every)]
         seen = dict(zip(distinct, look(distinct), strict=True))
+        _refuse_contradictions(shown, seen)
         said = _said(vocabulary, encode)
         rows = [
             self._row(
@@ -175,6 +178,27 @@ class StandIns:
         return F.normalize(
             torch.lerp(stand_in, said.to(stand_in), self.settings.text_weight), dim=0
         )
+
+
+def _refuse_contradictions(shown: Mapping[str, Shown], seen: Mapping[Exemplar, Seen]) -> None:
+    """Find what is seen to be the same, though it is shown in two forms: as a file and as pixels.
+
+    Raises:
+        ValueError: It is shown both as what a name means and as what it does not.
+    """
+    for name, own in shown.items():
+        if not own.like or not own.not_like:
+            continue
+        like, not_like = (
+            F.normalize(torch.stack([seen[one]["encoder"].double() for one in some]), dim=1)
+            for some in (own.like, own.not_like)
+        )
+        for row, column in (like @ not_like.T > _SAME).nonzero().tolist():
+            one, other = own.like[row], own.not_like[column]
+            raise ValueError(
+                f"{quoted(one.name)} looks the same as {quoted(other.name)}: {quoted(name)} cannot "
+                "mean the one and not the other, leave one of them out"
+            )
 
 
 def _said(vocabulary: Vocabulary, encode: Callable[[Vocabulary], TextEmbeddings]) -> dict:

@@ -10,8 +10,6 @@ from typing import Any
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from fgclip_det.web.pictures import Picture
-
 # Of a picture on the screen, in pixels, before a browser tells it.
 _FIRST_WIDTH = 420
 _WIDTHS = (120, 2000)
@@ -23,24 +21,30 @@ class PictureView(Element, component="picture_view.js"):
     What a browser tells is checked here; nothing else of it is used.
 
     Args:
-        picture: That is shown.
+        name: Of the picture.
+        size: Its width and height in pixels. Not the picture itself: Python keeps a closed page
+            until it looks for cycles, and a file would stay in memory with it.
         url: Where its pixels are.
         on: Called with an event's name and what it tells: "resized"; "like" and "unlike" with
             "name" and "box" (xyxy in pixels of the picture); "heat" with "name"; "removed".
 
     Attributes:
-        picture: See above.
+        size: See above.
         shown_width: On the screen, in pixels.
     """
 
     def __init__(
-        self, picture: Picture, url: str, on: Callable[[str, dict[str, Any]], Any]
+        self,
+        name: str,
+        size: tuple[int, int],
+        url: str,
+        on: Callable[[str, dict[str, Any]], Any],
     ) -> None:
         super().__init__()
-        self.picture, self.shown_width = picture, _FIRST_WIDTH
+        self.size, self.shown_width = size, _FIRST_WIDTH
         self._props["src"] = url
-        self._props["name"] = picture.name
-        self._props["size"] = [picture.width, picture.height]
+        self._props["name"] = name
+        self._props["size"] = [*size]
         self._on = on
         self.show("", [], "")
         for kind in ("resized", "like", "unlike", "heat", "removed"):
@@ -69,7 +73,7 @@ class PictureView(Element, component="picture_view.js"):
 
     def _hearing(self, kind: str) -> Callable[[GenericEventArguments], Any]:
         def hear(event: GenericEventArguments) -> Any:
-            told = _checked(kind, event.args, self.picture)
+            told = _checked(kind, event.args, self.size)
             if kind == "resized" and told is not None:
                 self.shown_width = told["width"]
             return None if told is None else self._on(kind, told)
@@ -77,7 +81,7 @@ class PictureView(Element, component="picture_view.js"):
         return hear
 
 
-def _checked(kind: str, told: Any, picture: Picture) -> dict[str, Any] | None:
+def _checked(kind: str, told: Any, size: tuple[int, int]) -> dict[str, Any] | None:
     """What an event tells, or None where no page of ours would tell it."""
     told = told if isinstance(told, dict) else {}
     if kind == "removed":
@@ -88,7 +92,7 @@ def _checked(kind: str, told: Any, picture: Picture) -> dict[str, Any] | None:
             return None
         low, high = _WIDTHS
         # Of a picture as tall as a tower the drawing is no taller than the highest width.
-        return {"width": int(min(max(width, low), high, high * picture.width / picture.height + 1))}
+        return {"width": int(min(max(width, low), high, high * size[0] / size[1] + 1))}
     name, box = told.get("name"), told.get("box")
     if not isinstance(name, str):
         return None

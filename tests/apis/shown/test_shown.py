@@ -107,6 +107,18 @@ def test_what_is_nearly_meant_is_told_apart_by_showing_it(detector):
         assert not (box_iou(answer.boxes, torch.tensor([CROSS]).float()) > 0.7).any()
 
 
+def test_the_same_region_in_another_form_is_no_negative(detector, tmp_path):
+    (image,) = detector.propose(PICTURES[0])
+    image.save(tmp_path / "a.safetensors")
+    pixels = np.asarray(Image.open(PICTURES[0]).convert("RGB"))
+    for like, other in (
+        (Exemplar(PICTURES[0], (16, 24, 54, 64)), Exemplar(pixels, (16, 24, 54, 64))),
+        (Exemplar(regions=image, row=0), f"{tmp_path / 'a.safetensors'}:0"),
+    ):
+        with pytest.raises(ValueError, match=r"looks the same as .* cannot mean the one and not"):
+            detector.encode({"it": {"like": [Exemplar(pixels), like], "not_like": other}})
+
+
 def test_a_negative_is_of_its_own_name_alone(detector):
     detector.set_negatives(None)
     form = {"star": {"prompts": ["a star"], "not_like": star()}, "blue": ["a blue dotted star"]}

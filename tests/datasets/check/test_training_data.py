@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_no_process_is_left_waiting(tmp_path: Path) -> None:
         subprocess.Popen(
             [sys.executable, "-c", _PROCESS, tmp_path / "store", str(rank), what],
             cwd=ROOT,
+            env={**os.environ, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )

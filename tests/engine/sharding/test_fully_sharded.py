@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.Popen(
             [sys.executable, "-m", "tests.engine.sharding.training", str(rank), str(folder)],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "LOCAL_RANK": str(rank)},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "LOCAL_RANK": str(rank), "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

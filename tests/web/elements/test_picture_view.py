@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from fgclip_det.web.elements.picture_view import _checked
-from fgclip_det.web.pictures import Picture
 
-WIDE = Picture("a.png", 200, 100, b"", "image/png")
-TOWER = Picture("b.png", 2, 2000, b"", "image/png")
+WIDE = (200, 100)
+TOWER = (2, 2000)
 BOX = [1, 2.5, 30, 40]
 
 
@@ -40,6 +39,6 @@ def test_widths_stay_within_what_is_drawn() -> None:
         assert _checked("resized", {"width": given}, WIDE) == {"width": width}
     told = _checked("resized", {"width": 800}, TOWER)
     # No taller than the highest width, give or take the last pixel of the width.
-    assert told["width"] * TOWER.height / TOWER.width <= 2 * 2000
+    assert told["width"] * TOWER[1] / TOWER[0] <= 2 * 2000
     for given in (None, "400", float("inf"), True):
         assert _checked("resized", {"width": given}, WIDE) is None

@@ -268,7 +268,7 @@ def _process(
     return subprocess.Popen(
         [sys.executable, "-c", _PROCESS, *map(str, given)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank)},
         stdout=subprocess.PIPE,
         text=True,
     )
