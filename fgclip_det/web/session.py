@@ -84,8 +84,7 @@ class Session:
         self.examples: list[Example] = []
         self._shared = frozenset(self.pictures)
         self._detector, self._kept, self._budget = detector, kept, budget
-        self._closed = False
-        self._lock = threading.Lock()
+        self._closed, self._lock = False, threading.Lock()
         self._askers: dict[str, OpenVocabInferencer] = {}
         self._exemplars: dict[Example, Exemplar] = {}
 
@@ -107,8 +106,7 @@ class Session:
 
     def remove(self, key: str) -> None:
         """Forget a picture, and what is shown in it."""
-        picture = self.pictures.pop(key, None)
-        if picture is None:
+        if (picture := self.pictures.pop(key, None)) is None:
             return
         self.examples = [one for one in self.examples if one.picture != key]
         self._exemplars = {k: v for k, v in self._exemplars.items() if k.picture != key}
@@ -392,12 +390,9 @@ def _read(text: str, what: str, limits: Limits) -> Vocabulary | None:
     text = limits.check_text(text, what).strip()
     if not text.strip(" .,;\n"):
         return None
-    if text in BUILTIN:
-        found = Vocabulary.parse(text)
-    else:
-        if text.lower().endswith((".txt", ".json")) and "\n" not in text:
-            raise ValueError(f"{quoted(text)} names a file: type the names themselves")
-        # Of several lines it is text, whatever it looks like.
-        found = Vocabulary.parse(f"{text}\n")
+    if text.lower().endswith((".txt", ".json")) and "\n" not in text:
+        raise ValueError(f"{quoted(text)} names a file: type the names themselves")
+    # Of several lines it is text, whatever it looks like.
+    found = Vocabulary.parse(text if text in BUILTIN else f"{text}\n")
     limits.check_names(len(found), what)
     return found
