@@ -11,11 +11,9 @@ tile without a weight, jumps over. The launch that writes weights and lists coun
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +23,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import cuda_model, cuda_registers, report
+from benchmarks import cuda_model, report
 from benchmarks.cuda_model import MULTIPROCESSORS, VECTOR_BYTES, WARP, Work
 from benchmarks.roi_align_cases import Case, Part, cases_of, make_parts
 from fgclip_det.ops import reference
@@ -143,17 +141,17 @@ def touched(part: Part, bins: int, axis: int, cells: int) -> tuple[Tensor, Tenso
 
 def tile_rows(case: Case, parts: list[Part], value: int) -> int:
     """Rows of the tiles of a launch about these maps: fewer where there are few tiles."""
-    rows = TILE_ROWS
     channel_tiles = math.ceil(case.channels * value / VECTOR_BYTES / WARP)
-    across = [math.ceil(part.grid[1] / TILE_COLUMNS[value]) * channel_tiles for part in parts]
-    while (
-        rows > 2
-        and case.images
-        * sum(
-            math.ceil(part.grid[0] / rows) * some for part, some in zip(parts, across, strict=True)
+
+    def blocks(rows: int) -> int:
+        tiles = (
+            math.ceil(part.grid[0] / rows) * math.ceil(part.grid[1] / TILE_COLUMNS[value])
+            for part in parts
         )
-        < MANY_BLOCKS
-    ):
+        return case.images * sum(tiles) * channel_tiles
+
+    rows = TILE_ROWS
+    while rows > 2 and blocks(rows) < MANY_BLOCKS:
         rows //= 2
     return rows
 
@@ -368,21 +366,10 @@ def memory_written(case: Case, parts: list[Part]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the tables; returns the exit code, 2 where the user can mend it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--before", metavar="REVISION", required=True, help="to compare with")
-    args = parser.parse_args(argv)
-    if cuda_registers.find_cuobjdump() is None:
-        print("error: there is no cuobjdump to count instructions with", file=sys.stderr)
+    found = cuda_model.compared(__doc__, argv)
+    if found is None:
         return 2
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            before = cuda_model.counts(cuda_registers.checkout(args.before, Path(folder)))
-        now = cuda_model.counts(cuda_registers.ROOT)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    before, now = found
     lines, details, written = calculate(before, now)
     head = ["Backward, calculated, not run on a GPU", "launches before", "now", "floor µs"]
     print(report.table([*head, "before µs", "now µs", "now / floor"], lines))

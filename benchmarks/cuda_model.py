@@ -191,25 +191,34 @@ def counts(root: Path) -> Counts:
     return cuda_registers.by_name(cuda_registers.read_kernels(root, ARCHITECTURE))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Prints the table; returns the exit code, 2 where the user can mend it."""
+def compared(description: str, argv: list[str] | None) -> tuple[Counts, Counts] | None:
+    """Kernels of the revision that --before names, and of this checkout.
+
+    None, once it is said, where the user can mend something.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--before", metavar="REVISION", required=True, help="to compare with")
     args = parser.parse_args(argv)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            before = counts(cuda_registers.checkout(args.before, Path(folder)))
-        now = counts(cuda_registers.ROOT)
+            root = cuda_registers.checkout(args.before, Path(folder))
+            if cuda_registers.find_cuobjdump() is None:
+                raise ValueError("there is no cuobjdump to count instructions with")
+            return counts(root), counts(cuda_registers.ROOT)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    if cuda_registers.find_cuobjdump() is None:
-        print("error: there is no cuobjdump to count instructions with", file=sys.stderr)
+        return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the table; returns the exit code, 2 where the user can mend it."""
+    found = compared(__doc__, argv)
+    if found is None:
         return 2
     head = ["Forward, calculated, not run on a GPU", "launches before", "now", "floor µs"]
-    print(report.table([*head, "before µs", "now µs", "now / floor"], calculate(before, now)))
+    print(report.table([*head, "before µs", "now µs", "now / floor"], calculate(*found)))
     return 0
 
 

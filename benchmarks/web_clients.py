@@ -168,7 +168,7 @@ class Client:
                 await self._connect()
             try:
                 await asyncio.wait_for(self._changed.wait(), 300)
-            except TimeoutError:
+            except asyncio.TimeoutError:  # of its own in Python 3.10
                 raise TimeoutError(f"client {self.number} waited 300 s for {what}") from None
 
 
