@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +36,6 @@ _KIND = "fgclip_det.TextEmbeddings"
 _BAR_AFTER = 2.0
 # A matrix product of few rows is rounded otherwise than one of many.
 _LEAST_BATCH, _FILLER = 8, "a"
-_ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
 class TextEncoder(Protocol):
@@ -251,11 +249,7 @@ class TextEmbeddings:
 
         Articles and case do not matter.
         """
-        places = {_bare(name): place for place, name in reversed(list(enumerate(names)))}
-        found = [
-            next((places[word] for word in map(_bare, (name, *prompts)) if word in places), -1)
-            for name, prompts in zip(self.names, self.prompts, strict=True)
-        ]
+        found = self.vocabulary.places_in(names)
         return torch.tensor(found, dtype=torch.int64, device=self.embeddings.device)
 
     def check_encoder(self, encoder: TextEncoder | str) -> None:
@@ -339,10 +333,6 @@ class TextEmbeddings:
 
 def _flatten(groups: Iterable[Iterable[str]]) -> list[str]:
     return [text for group in groups for text in group]
-
-
-def _bare(name: str) -> str:
-    return _ARTICLE.sub("", name.strip().rstrip(".")).lower()
 
 
 def _encode_texts(

@@ -6,8 +6,10 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from fgclip_det.io import listed, quoted, write_json
@@ -19,6 +21,7 @@ from fgclip_det.vocabulary.templates import fill_template, resolve_templates
 GROUPS = ("base", "novel")
 # Encoders read at most 248 tokens; a file of another kind can be one line of any length.
 LONGEST_TEXT = 20_000
+_ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,33 @@ class Vocabulary:
         """Of each of `negatives` whether it is an exemplar."""
         return [is_shown for name in self.names for is_shown in self._of(name).are_shown]
 
+    def places_in(self, names: Iterable[str]) -> list[int]:
+        """Which of `names` each name of the vocabulary, or one of its prompts, is; -1 where none.
+
+        Articles and case do not matter. A name itself counts before its prompts, and of `names`
+        that say the same the first.
+        """
+        best: dict[int, tuple[int, int]] = {}
+        for place, name in enumerate(names):
+            for row, turn in self._rows_of.get(_bare(name), ()):
+                best[row] = min(best.get(row, (turn, place)), (turn, place))
+        places = [-1] * len(self)
+        for row, (_, place) in best.items():
+            places[row] = place
+        return places
+
+    @cached_property
+    def _rows_of(self) -> dict[str, list[tuple[int, int]]]:
+        """Of each text its rows, and the how many-th text of that row it is.
+
+        Made once: thousands of names are asked of one picture after another.
+        """
+        rows: dict[str, list[tuple[int, int]]] = {}
+        for row, (name, prompts) in enumerate(zip(self.names, self.prompts, strict=True)):
+            for turn, text in enumerate((name, *prompts)):
+                rows.setdefault(_bare(text), []).append((row, turn))
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form that `parse` reads; of pixels in memory only a digest."""
         shown = self.shown or {}
@@ -282,3 +312,7 @@ def _listed(groups: Any) -> dict[str, list[str]] | None:
             f'groups must be an object of lists of names, {{"base": [...]}}, not {quoted(groups)}'
         )
     return {group: list(members) for group, members in groups.items()}
+
+
+def _bare(text: str) -> str:
+    return _ARTICLE.sub("", text.strip().rstrip(".")).lower()

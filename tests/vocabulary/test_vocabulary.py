@@ -4,6 +4,7 @@ import time
 import pytest
 
 from fgclip_det.vocabulary import Vocabulary
+from fgclip_det.vocabulary import vocabulary as vocabulary_module
 from tests.messages import says
 
 NOVEL_LABELS = [4, 5, 11, 12, 15, 16, 21, 23, 27, 29, 32, 34, 45, 47, 54, 58, 63]
@@ -181,3 +182,18 @@ def test_binary_file_is_named(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(ValueError, match=r"names\.txt.*cannot be read"):
         Vocabulary.parse(path)
+
+
+def test_texts_are_read_once_for_all_names_that_are_looked_for(monkeypatch):
+    read = []
+    bare = vocabulary_module._bare
+    monkeypatch.setattr(vocabulary_module, "_bare", lambda text: read.append(text) or bare(text))
+    words = Vocabulary.parse({"a Fork": ["it"], "it": ["a thing", "the mug"], "cup": ["cup", "it"]})
+    assert words.places_in(["mug", "plate", "fork", "Fork."]) == [2, 0, -1]
+    read.clear()
+    # A name counts before its prompts, wherever they are looked for.
+    assert words.places_in(["it", "cup"]) == [0, 0, 1]
+    assert words.places_in(["an IT", "the it"]) == [0, 0, 0]
+    assert words.places_in([]) == [-1, -1, -1]
+    assert read == ["it", "cup", "an IT", "the it"]
+    assert words == Vocabulary.parse(words.to_dict())
