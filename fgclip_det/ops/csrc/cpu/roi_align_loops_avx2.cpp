@@ -6,6 +6,7 @@
 #else
 #pragma GCC target("avx2,fma,f16c")
 #endif
+#define FGCLIP_DET_F16C
 #endif
 
 #include "roi_align_loops.h"

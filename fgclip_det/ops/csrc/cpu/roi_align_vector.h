@@ -1,13 +1,16 @@
 #pragma once
 
 // Vectors of 32 bytes through the compiler's own vector types (GCC and Clang, every processor), and
-// the conversions between what is stored and what is summed. For roi_align_loops.h only.
+// the conversions between what is stored and what is summed. For the loops of the operators only,
+// which say by FGCLIP_DET_F16C that the processor converts float16: GCC reads a whole file before it
+// defines the macros of a target that a pragma in it has chosen.
 
 #include <cstdint>
+#include <type_traits>
 
 #include "roi_align_problem.h"
 
-#if defined(__F16C__)
+#if defined(FGCLIP_DET_F16C)
 #include <immintrin.h>
 #endif
 
@@ -54,7 +57,7 @@ FGCLIP_DET_INLINE float widen(BFloat16 value) {
   return bits_as<float>(static_cast<uint32_t>(value.bits) << 16);
 }
 FGCLIP_DET_INLINE float widen(Half value) {
-#if defined(__F16C__)
+#if defined(FGCLIP_DET_F16C)
   return _cvtsh_ss(value.bits);
 #else
   // Exponent and mantissa shifted into place make a number 2^112 times too small; infinities and
@@ -74,7 +77,7 @@ FGCLIP_DET_INLINE void narrow(float value, BFloat16* to) {
   to->bits = static_cast<uint16_t>(value == value ? rounded >> 16 : 0x7fc0u);
 }
 FGCLIP_DET_INLINE void narrow(float value, Half* to) {
-#if defined(__F16C__)
+#if defined(FGCLIP_DET_F16C)
   to->bits = _cvtss_sh(value, 0);  // to nearest, ties to even
 #else
   const uint32_t bits = bits_as<uint32_t>(value);
@@ -107,8 +110,9 @@ FGCLIP_DET_INLINE Vector<float> load(const BFloat16* from) {
   return bits_as<Vector<float>>(__builtin_convertvector(bits, Wide) << 16);
 }
 FGCLIP_DET_INLINE Vector<float> load(const Half* from) {
-#if defined(__F16C__)
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#if defined(FGCLIP_DET_F16C)
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return bits_as<Vector<float>>(_mm256_cvtph_ps(bits));
 #else
   Vector<float> result = {};
   for (int i = 0; i < kLanes<float>; ++i) {
@@ -137,6 +141,11 @@ template <typename T, typename scalar_t>
 FGCLIP_DET_INLINE void store(const Vector<T>& value, scalar_t* to) {
   if constexpr (sizeof(T) == sizeof(scalar_t)) {
     *reinterpret_cast<Vector<T>*>(to) = value;
+#if defined(FGCLIP_DET_F16C)
+  } else if constexpr (std::is_same_v<scalar_t, Half>) {
+    // To nearest, ties to even.
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(bits_as<__m256>(value), 0));
+#endif
   } else {
     for (int i = 0; i < kLanes<T>; ++i) {
       narrow(value[i], to + i);
