@@ -27,15 +27,13 @@ from benchmarks.detector_cases import Workbench
 from fgclip_det.models import Regions
 
 NAMES, QUICK_NAMES = (10, 100, 1000, 10_000), (10, 100)
-_TIMES = ("pass", "classify", "product", "least")
+_TIMES = ("pass", "classify", "product")
 NOTE = (
     "Our detector looks for names whose embeddings are unit vectors in random directions; none is "
     "encoded. A ratio is the time of a whole pass, `propose` and `classify`, over that of the pass "
     "of 10 names within a round: median (min to max). Products are the two that give the cosines "
-    "of the detector and of the encoder, by themselves. The least adds the logarithm of a softmax "
-    "of both, their fusion, and the largest score of each region, which by torch's operators no "
-    "answer can do without. The floor is the ratio of a pass whose `classify` costs that and "
-    "nothing else, by the medians."
+    "of the detector and of the encoder, by themselves, which no exact answer can do without. The "
+    "floor is the ratio of a pass whose `classify` costs that and nothing else, by the medians."
 )
 
 
@@ -44,16 +42,6 @@ def products(regions: Sequence[Regions], embeddings: Tensor) -> None:
     for image in regions:
         image.detector_embeddings @ embeddings.T
         image.region_embeddings @ embeddings.T
-
-
-def least(regions: Sequence[Regions], embeddings: Tensor) -> None:
-    """`products`, shares of the cosines of each region, their fusion, and the best score."""
-    for image in regions:
-        detector, encoder = (
-            (own @ embeddings.T).log_softmax(dim=-1)
-            for own in (image.detector_embeddings, image.region_embeddings)
-        )
-        detector.lerp_(encoder, 0.5).exp_().amax(dim=1)
 
 
 def measure_names(bench: Workbench, args: argparse.Namespace, rounds: int) -> dict[str, Any]:
@@ -75,14 +63,12 @@ def measure_names(bench: Workbench, args: argparse.Namespace, rounds: int) -> di
     regions, _ = passes[counts[0]]()
     alone = {count: functools.partial(detector.classify, regions, texts[count]) for count in counts}
     bare = {c: functools.partial(products, regions, texts[c].embeddings) for c in counts}
-    needed = {c: functools.partial(least, regions, texts[c].embeddings) for c in counts}
     found = {count: sum(len(image) for image in call()) for count, call in alone.items()}
     settings = (rounds, args.device)
     quiet = {"seed": args.seed, "min_seconds": 0}
     pass_times = timing.interleave(passes, *settings, **quiet)
     classify_times = timing.interleave(alone, *settings, **quiet)
     product_times = timing.interleave(bare, *settings, **quiet)
-    least_times = timing.interleave(needed, *settings, **quiet)
     return {
         "names": [
             {
@@ -91,7 +77,6 @@ def measure_names(bench: Workbench, args: argparse.Namespace, rounds: int) -> di
                 "ratio": timing.ratio_of(pass_times[count], pass_times[counts[0]]),
                 "classify_seconds": classify_times[count],
                 "product_seconds": product_times[count],
-                "least_seconds": least_times[count],
                 "detections": found[count],
             }
             for count in counts
@@ -112,14 +97,14 @@ def names_page(records: list[dict[str, Any]]) -> str:
         first = median(record["names"][0], "pass")
         proposing = first - median(record["names"][0], "classify")
         for entry in record["names"]:
-            whole, alone, bare, needed = (median(entry, key) for key in _TIMES)
+            whole, alone, bare = (median(entry, key) for key in _TIMES)
             row = [f"{entry['names']:,}", report.number(whole)]
             row += [recipe_comparison.ratio_text(entry["ratio"])]
-            row += [f"{(proposing + needed) / first:.2f}x"]
-            row += [report.number(each) for each in (alone, bare, needed)]
+            row += [f"{(proposing + bare) / first:.2f}x"]
+            row += [report.number(each) for each in (alone, bare)]
             rows.append([*row, str(entry["detections"])])
         head = ["names", "pass ms", "to 10 names", "floor", "`classify` ms"]
-        head += ["products ms", "least ms", "detections"]
+        head += ["products ms", "detections"]
         parts += [f"### {record['label']}", report.table(head, rows)]
     return "\n\n".join([*parts, NOTE])
 

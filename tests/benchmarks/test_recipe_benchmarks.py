@@ -74,7 +74,6 @@ def _check_names(entries: list[dict], page: str) -> None:
         # `classify` is a part of the pass.
         assert 0 < min(entry["classify_seconds"]) < max(entry["pass_seconds"])
         assert 0 < min(entry["product_seconds"]) < max(entry["classify_seconds"])
-        assert 0 < min(entry["least_seconds"]) < max(entry["classify_seconds"])
         assert entry["detections"] > 0
         assert f"| {entry['names']} |" in page
 

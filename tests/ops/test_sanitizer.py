@@ -6,6 +6,7 @@ that has this build in the place of `fgclip_det._C`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import runpy
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.utils import cpp_extension
 
 from fgclip_det.ops import backend, roi_align, roi_align_pyramid
+from fgclip_det.ops.score_ensemble import score_ensemble_above
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "fgclip_det" / "ops" / "csrc"
@@ -148,6 +150,21 @@ def name_wrong_images() -> int:
     return refused
 
 
+def score_names() -> None:
+    """Scores regions as names, of as many as fill blocks and vectors and as many as do not."""
+    for count, num_names, dim in itertools.product((0, 1, 33), (0, 1, 31, 512, 545, 1025), (1, 5)):
+        for thr in (0.0, 0.3):
+            given = [torch.randn(*size) for size in ((count, dim), (count, dim), (num_names, dim))]
+            given += [torch.randn(2, dim), torch.rand(num_names)]
+            rows, columns, scores = score_ensemble_above(*given, score_thr=thr)
+            assert scores.isfinite().all() and (scores > thr).all()
+            assert not len(rows) or (rows.max() < count and columns.max() < num_names)
+            if count and num_names:
+                given[1][-1] = NAN
+                rows, _, scores = score_ensemble_above(*given, score_thr=thr)
+                assert rows[-1] == count - 1 and scores[-1].isnan()
+
+
 def main() -> None:
     """All of it, on one thread and on three."""
     assert backend()["cpu"] == "extension"
@@ -158,6 +175,7 @@ def main() -> None:
             print(dtype, pool_hostile_boxes(dtype), "calls", flush=True)
             pool_pyramids(dtype)
         print(name_wrong_images(), "refusals", flush=True)
+        score_names()
         for seed in range(100 * threads, 100 * threads + 100):
             fuzz["draw"](seed).run()
     print("done", flush=True)

@@ -40,9 +40,27 @@ class Ranked(NamedTuple):
     count: int = 0
 
 
+class Candidates(NamedTuple):
+    """What ranks above the threshold, row by row.
+
+    Attributes:
+        rows: (M,) int64 in [0, count).
+        columns: (M,) int64, categories.
+        rank: (M,) float32; NaN is above any threshold.
+        values: (M,) each, by what they are called in the result.
+        count: Of boxes.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    rank: Tensor
+    values: Mapping[str, Tensor]
+    count: int
+
+
 def select_detections(
     boxes: Tensor,
-    scores: Tensor | Iterable[Tensor | Ranked],
+    scores: Tensor | Iterable[Tensor | Ranked | Candidates],
     score_thr: float,
     iou_threshold: float,
     max_per_img: int,
@@ -54,7 +72,7 @@ def select_detections(
     Args:
         boxes: (K, 4) float32, xyxy; each may be detected as several categories.
         scores: (K, C) float32, or blocks (k, C) of its rows, one after another; at least one.
-            Scores are their own rank.
+            Scores are their own rank. A block may be of `Candidates` alone.
         score_thr: Only those of a rank above it become candidates.
         iou_threshold: A candidate that overlaps a better one by more than this is dropped.
         max_per_img: At most so many detections.
@@ -96,34 +114,60 @@ def select_detections(
 
 
 def _candidates(
-    blocks: Iterable[Tensor | Ranked], score_thr: float, class_agnostic: bool
+    blocks: Iterable[Tensor | Ranked | Candidates], score_thr: float, class_agnostic: bool
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """Rows, columns, ranks and values, each (M,), of what ranks above a threshold, row by row."""
     found, start = [], 0
     for block in blocks:
-        if isinstance(block, Tensor):
-            block = Ranked(block, {"scores": block})
-        rank, values, places, count = block
-        total = len(rank) if places is None else count
-        # What is NaN is not below a threshold, and is refused.
-        if class_agnostic and rank.numel():
-            # Of one box in several categories only the best can survive; NaN is the best.
-            best, columns = rank.max(dim=1)
-            rows = (~(best <= score_thr)).nonzero().squeeze(1)
-            columns = columns[rows]
+        if isinstance(block, Candidates):
+            some = best_of_rows(block) if class_agnostic else block
         else:
-            rows, columns = _above(rank, score_thr)
-        if rank[rows, columns].isnan().any():
+            some = _candidates_of(block, score_thr, class_agnostic)
+        is_nan = some.rank.isnan()
+        if is_nan.any():
             raise ValueError(
-                f"scores of {int(rank.isnan().any(dim=1).sum())} of {total} boxes are NaN: "
+                f"scores of {len(some.rows[is_nan].unique())} of {some.count} boxes are NaN: "
                 "the weights of the detector or the encoder, or the text embeddings, hold NaN or "
                 "infinite values"
             )
-        own = [matrix[rows, columns] for matrix in (rank, *values.values())]
-        found.append(((rows if places is None else places[rows]) + start, columns, *own))
-        start += total
+        found.append((some.rows + start, some.columns, some.rank, *some.values.values()))
+        start += some.count
     rows, columns, ranks, *told = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return rows, columns, ranks, dict(zip(values, told, strict=True))
+    return rows, columns, ranks, dict(zip(some.values, told, strict=True))
+
+
+def _candidates_of(block: Tensor | Ranked, score_thr: float, class_agnostic: bool) -> Candidates:
+    rank, values, places, count = (
+        Ranked(block, {"scores": block}) if isinstance(block, Tensor) else block
+    )
+    # What is NaN is not below a threshold, and is refused.
+    if class_agnostic and rank.numel():
+        # Of one box in several categories only the best can survive; NaN is the best.
+        best, columns = rank.max(dim=1)
+        rows = (~(best <= score_thr)).nonzero().squeeze(1)
+        columns = columns[rows]
+    else:
+        rows, columns = _above(rank, score_thr)
+    return Candidates(
+        rows if places is None else places[rows],
+        columns,
+        rank[rows, columns],
+        {name: matrix[rows, columns] for name, matrix in values.items()},
+        len(rank) if places is None else count,
+    )
+
+
+def best_of_rows(some: Candidates) -> Candidates:
+    """Of each row the best candidate, of equal ones the first; NaN is the best."""
+    rank = some.rank.nan_to_num(nan=torch.inf)
+    best = rank.new_full((some.count,), -torch.inf).scatter_reduce_(0, some.rows, rank, "amax")
+    places = (rank == best[some.rows]).nonzero().squeeze(1)
+    rows = some.rows[places]
+    is_first = torch.ones_like(rows, dtype=torch.bool)
+    is_first[1:] = rows[1:] != rows[:-1]
+    kept = places[is_first]
+    values = {name: value[kept] for name, value in some.values.items()}
+    return Candidates(some.rows[kept], some.columns[kept], some.rank[kept], values, some.count)
 
 
 def _above(values: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

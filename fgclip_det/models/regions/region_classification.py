@@ -14,7 +14,12 @@ from torch import Tensor
 from fgclip_det.calibration import Calibration
 from fgclip_det.encoders.picture_frames import boxes_in_cells
 from fgclip_det.models.regions.competition import Evidence, Judged
-from fgclip_det.models.regions.detection_selection import Ranked, select_detections
+from fgclip_det.models.regions.detection_selection import (
+    Candidates,
+    Ranked,
+    best_of_rows,
+    select_detections,
+)
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
 from fgclip_det.ops import roi_align
@@ -112,7 +117,7 @@ NO_RULES = Rules()
 
 
 def classify_regions(
-    score: Callable[[Regions], Tensor | Judged],
+    score: Callable[[Regions], Tensor | Candidates | Judged],
     regions: Regions,
     num_texts: int,
     test_cfg: Mapping[str, Any],
@@ -126,7 +131,8 @@ def classify_regions(
     competitor of a name fits better are not detected as it.
 
     Args:
-        score: (k, C) scores of k of the regions, or where names have competitors what is judged.
+        score: (k, C) scores of k of the regions, or those of them above ``score_thr``, or where
+            names have competitors what is judged.
         regions: Of the image.
         num_texts: C.
         test_cfg: ``score_thr``, ``nms`` with ``iou_threshold`` and perhaps ``class_agnostic``,
@@ -210,8 +216,14 @@ def figures_of(
 
 
 def _ranked(
-    scored: Tensor | Judged, rules: Rules, score_thr: float, one_label: bool, best: BestOfEach
-) -> Tensor | Ranked:
+    scored: Tensor | Candidates | Judged,
+    rules: Rules,
+    score_thr: float,
+    one_label: bool,
+    best: BestOfEach,
+) -> Tensor | Ranked | Candidates:
+    if isinstance(scored, Candidates):
+        return best_of_rows(scored) if one_label else scored
     if isinstance(scored, Tensor):
         return _only_best(scored) if one_label else scored
     figure = rules.figure

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from fgclip_det.models.regions.competition import Evidence, Judged
+from fgclip_det.models.regions.detection_selection import Candidates
 from fgclip_det.models.regions.region_classification import NO_RULES, Rules, classify_regions
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
@@ -135,9 +136,10 @@ class JudgingHead:
         def plain(some: Regions) -> Tensor:
             return self.score(some, text_embeddings, is_base, classes)
 
-        def score(some: Regions) -> Tensor | Judged:
+        def score(some: Regions) -> Tensor | Candidates | Judged:
             if rules.competitors is None:
-                return plain(some)
+                likely = self._likely(some, text_embeddings, is_base)
+                return plain(some) if likely is None else likely
             judged = self.judge(some, text_embeddings, is_base, rules.competitors, classes)
             return judged if rules.hides else judged.scored_by(some, plain)
 
@@ -160,6 +162,12 @@ class JudgingHead:
     ) -> Tensor:
         """(K, C) scores where nothing but the texts competes."""
         raise NotImplementedError
+
+    def _likely(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor
+    ) -> Candidates | None:
+        """What of `_scores` is above ``score_thr``; None where the scores are to be asked."""
+        return None
 
     def _sources(self, regions: Regions, is_base: Tensor, like: Tensor) -> dict[str, Source]:
         """Where logits come from, by name; weights in dtype and on the device of `like`."""

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from fgclip_det.models.regions.competition import log_shares
+from fgclip_det.models.regions.detection_selection import Candidates
 from fgclip_det.models.regions.region_classification import kept_meta, pool_tokens
 from fgclip_det.models.regions.regions import Regions
 from fgclip_det.models.regions.rivals import Rivals
@@ -29,6 +30,7 @@ from fgclip_det.models.task_modules.batched_sampling import (
     check_labels,
     sample_batch,
 )
+from fgclip_det.ops.score_ensemble import score_ensemble_above
 
 
 @MODELS.register_module()
@@ -196,6 +198,16 @@ class OpenVocabRoIHead(JudgingHead, StandardRoIHead):
         det = self.bbox_head.classifier(regions.detector_embeddings, text_embeddings)
         vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
         return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
+
+    def _likely(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Candidates:
+        cfg = self.test_cfg
+        det, names = self.bbox_head.classifier.factors(regions.detector_embeddings, text_embeddings)
+        vlm, others = self.vlm_classifier.factors(regions.region_embeddings, text_embeddings)
+        weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=det)
+        backgrounds = torch.stack([names[-1], others[-1]])
+        found = score_ensemble_above(det, vlm, names[:-1], backgrounds, weight, cfg["score_thr"])
+        rows, columns, scores = found
+        return Candidates(rows, columns, scores, {"scores": scores}, len(regions))
 
     def _sources(self, regions: Regions, is_base: Tensor, like: Tensor) -> dict[str, Source]:
         cfg = self.test_cfg

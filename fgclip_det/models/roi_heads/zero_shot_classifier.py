@@ -76,11 +76,21 @@ class ZeroShotClassifier(BaseModule):
         Raises:
             ValueError: The two differ in D.
         """
-        dim = self.background_embedding.numel()
-        _check_dims(dim, embeddings, text_embeddings)
+        regions, directions = self.factors(embeddings, text_embeddings)
+        with torch.autocast(regions.device.type, enabled=False):
+            return regions @ directions.T
+
+    def factors(self, embeddings: Tensor, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Whose products the logits are; arguments and errors as of `forward`.
+
+        Returns:
+            (K, D) and (C + 1, D) float32, the background last; the latter not to be written into,
+            while the next call may.
+        """
         background = self.background_embedding
-        classes = self._unit_rows(text_embeddings.to(background.device), background)
-        return cosines(embeddings, classes, self.temperature)
+        _check_dims(background.numel(), embeddings, text_embeddings)
+        directions = self._unit_rows(text_embeddings.to(background.device), background)
+        return scaled(embeddings, self.temperature), directions
 
     def probabilities(self, embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """Softmax of `forward` without its last column: (K, C) float32, rows sum to less than 1."""
@@ -103,8 +113,14 @@ def cosines(embeddings: Tensor, directions: Tensor, temperature: Tensor | float)
     """
     _check_dims(embeddings.shape[-1], embeddings, directions)
     with torch.autocast(embeddings.device.type, enabled=False):
+        return scaled(embeddings, temperature) @ directions.T
+
+
+def scaled(embeddings: Tensor, temperature: Tensor | float) -> Tensor:
+    """(K, D) float32 of the length `temperature` each, also under autocast."""
+    with torch.autocast(embeddings.device.type, enabled=False):
         # On the few embeddings, not on the cosines with thousands of texts.
-        return F.normalize(embeddings.float(), dim=-1) * temperature @ directions.T
+        return F.normalize(embeddings.float(), dim=-1) * temperature
 
 
 def _check_dims(dim: int, embeddings: Tensor, text_embeddings: Tensor) -> None:

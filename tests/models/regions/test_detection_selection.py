@@ -3,7 +3,11 @@ import torch
 from torchvision.ops import box_iou
 
 from fgclip_det.models.regions import detection_selection as module
-from fgclip_det.models.regions.detection_selection import Ranked, select_detections
+from fgclip_det.models.regions.detection_selection import (
+    Candidates,
+    Ranked,
+    select_detections,
+)
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [20.0, 20, 30, 30]])
 SCORES = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.3, 0.2]])
@@ -181,3 +185,40 @@ def test_nan_among_many_is_refused() -> None:
     scores[7, 6430] = torch.nan
     with pytest.raises(ValueError, match="scores of 1 of 40 boxes are NaN"):
         select(torch.rand(40, 4), scores)
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("score_thr", [-1.0, 0.05, 0.5, 2.0])
+def test_candidates_alone_give_what_all_scores_give(score_thr: float, class_agnostic: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 10], dim=1)
+    # Steps, so that some names of a box are equally likely.
+    scores = (torch.rand(40, 6, generator=generator) * 10).round() / 10
+    settings = dict(score_thr=score_thr, class_agnostic=class_agnostic)
+    expected = select(boxes, scores, **settings)
+    parts = []
+    for some in scores.split((25, 0, 15)):
+        rows, columns = (some > score_thr).nonzero(as_tuple=True)
+        values = some[rows, columns]
+        parts.append(Candidates(rows, columns, values, {"scores": values}, len(some)))
+    got = select(boxes, parts, **settings)
+    assert triples(got) == triples(expected) and torch.equal(got.bboxes, expected.bboxes)
+    for part, some in zip(parts, scores.split((25, 0, 15)), strict=True):
+        best = module.best_of_rows(part)
+        if len(some):
+            values, columns = some.max(dim=1)
+            rows = (values > score_thr).nonzero().squeeze(1)
+            assert torch.equal(best.rows, rows) and torch.equal(best.columns, columns[rows])
+            assert torch.equal(best.rank, values[rows])
+            assert torch.equal(best.values["scores"], values[rows])
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_candidates_that_are_nan_are_refused(class_agnostic: bool) -> None:
+    rows, columns = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 1])
+    rank = torch.tensor([0.5, 0.9, torch.nan, torch.nan])
+    some = Candidates(rows, columns, rank, {"scores": rank}, 3)
+    for block in (some, module.best_of_rows(some)):
+        with pytest.raises(ValueError, match="scores of 2 of 3 boxes are NaN"):
+            select(scores=[block], class_agnostic=class_agnostic)

@@ -1,0 +1,157 @@
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/mv.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+#include "score_ensemble_sums.h"
+
+// The loop over names stands in score_ensemble_loops.h.
+
+namespace fgclip_det {
+namespace {
+
+// Names whose logits are made at a time: those of a hundred regions with them stay in the cache.
+constexpr int64_t kNames = 512;
+// What rounding may add to the logarithm of a score.
+constexpr float kSlack = 1e-3f;
+
+// A name that a region may have.
+struct Likely {
+  int64_t column;
+  float det, vlm;  // logits
+};
+
+ScoreLoop score_loop() {
+#if defined(__GNUC__) && defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    return kScoreLoopAvx2;
+  }
+#endif
+  return kScoreLoopBaseline;
+}
+
+void check(const at::Tensor& tensor, const char* name, at::IntArrayRef size) {
+  TORCH_CHECK_VALUE(tensor.sizes() == size, name, " must be of shape ", size, ", not ",
+                    tensor.sizes());
+  TORCH_CHECK_VALUE(tensor.scalar_type() == at::kFloat, name, " must be float32, not ",
+                    tensor.scalar_type());
+  TORCH_CHECK_VALUE(tensor.is_cpu(), name, " must be on the CPU, as det is");
+}
+
+// Both sums of all regions, and what may be above the threshold.
+class Scores {
+ public:
+  // det, vlm: (K, D); backgrounds: (2, D).
+  Scores(const at::Tensor& det, const at::Tensor& vlm, const at::Tensor& backgrounds)
+      : count_(det.size(0)), regions_(at::cat({det, vlm})), sums_(2 * count_), likely_(count_) {
+    const at::Tensor own[] = {det.mv(backgrounds[0]), vlm.mv(backgrounds[1])};
+    for (int64_t i = 0; i < 2 * count_; ++i) {
+      const float logit = own[i / count_].const_data_ptr<float>()[i % count_];
+      // The loop sees that names are finite, and the background is the first of the sum.
+      sums_[i] = {logit, std::isfinite(logit) ? 1.0f : NAN};
+    }
+  }
+
+  // names: (C, D); weight: (C,), contiguous.
+  void look_for(const at::Tensor& names, const at::Tensor& weight, double score_thr) {
+    const float least = score_thr > 0 ? std::log(score_thr) - kSlack : -INFINITY;
+    const ScoreLoop loop = score_loop();
+    for (int64_t start = 0; start < names.size(0); start += kNames) {
+      const int64_t columns = std::min(kNames, names.size(0) - start);
+      if (start == 0 || columns < kNames) {
+        logits_ = at::empty({2 * count_, columns}, regions_.options());
+      }
+      at::mm_out(logits_, regions_, names.narrow(0, start, columns).t());
+      const float* det = logits_.const_data_ptr<float>();
+      const float* vlm = det + count_ * columns;
+      const float* weights = weight.const_data_ptr<float>() + start;
+      at::parallel_for(0, count_, 16, [&](int64_t begin, int64_t end) {
+        int32_t found[kNames + 1];
+        for (int64_t i = begin; i < end; ++i) {
+          const float *own_det = det + i * columns, *own_vlm = vlm + i * columns;
+          const int64_t total = loop(own_det, own_vlm, weights, columns, least, &sums_[i],
+                                     &sums_[count_ + i], found);
+          for (int64_t j = 0; j < total; ++j) {
+            likely_[i].push_back({start + found[j], own_det[found[j]], own_vlm[found[j]]});
+          }
+        }
+      });
+    }
+  }
+
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> above(const at::Tensor& weight,
+                                                       double score_thr) const {
+    std::vector<int64_t> rows, columns;
+    std::vector<float> scores;
+    const float* weights = weight.const_data_ptr<float>();
+    const float threshold = static_cast<float>(score_thr);
+    for (int64_t i = 0; i < count_; ++i) {
+      const LogSum &det = sums_[i], &vlm = sums_[count_ + i];
+      const float det_log = std::log(det.total), vlm_log = std::log(vlm.total);
+      if (std::isnan(det_log + vlm_log) && weight.size(0) > 0) {
+        rows.push_back(i);
+        columns.push_back(0);
+        scores.push_back(NAN);
+        continue;
+      }
+      for (const Likely& name : likely_[i]) {
+        // In this order what is rounded is small where a score is large.
+        const float from = (name.det - det.peak) - det_log, to = (name.vlm - vlm.peak) - vlm_log;
+        const float score = std::exp(from + weights[name.column] * (to - from));
+        if (score > threshold) {
+          rows.push_back(i);
+          columns.push_back(name.column);
+          scores.push_back(score);
+        }
+      }
+    }
+    return {copy_of(rows, at::kLong), copy_of(columns, at::kLong), copy_of(scores, at::kFloat)};
+  }
+
+ private:
+  template <typename T>
+  static at::Tensor copy_of(const std::vector<T>& values, at::ScalarType dtype) {
+    const at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, dtype);
+    std::copy(values.begin(), values.end(), result.mutable_data_ptr<T>());
+    return result;
+  }
+
+  int64_t count_;
+  at::Tensor regions_, logits_;  // (2K, D), the detector's first; (2K, some names)
+  std::vector<LogSum> sums_;
+  std::vector<std::vector<Likely>> likely_;
+};
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> score_ensemble_above_cpu(
+    const at::Tensor& det, const at::Tensor& vlm, const at::Tensor& names,
+    const at::Tensor& backgrounds, const at::Tensor& weight, double score_thr) {
+  TORCH_CHECK_VALUE(det.dim() == 2 && names.dim() == 2, "det and names must be (K, D) and (C, D), ",
+                    "not of shape ", det.sizes(), " and ", names.sizes());
+  check(det, "det", det.sizes());
+  check(vlm, "vlm", det.sizes());
+  check(names, "names", {names.size(0), det.size(1)});
+  check(backgrounds, "backgrounds", {2, det.size(1)});
+  check(weight, "weight", {names.size(0)});
+  const at::Tensor weights = weight.contiguous();
+  Scores scores(det, vlm, backgrounds);
+  scores.look_for(names, weights, score_thr);
+  return scores.above(weights, score_thr);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fgclip_det, CPU, m) {
+  m.impl("score_ensemble_above", &score_ensemble_above_cpu);
+}
+
+}  // namespace fgclip_det
