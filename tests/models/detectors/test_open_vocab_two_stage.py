@@ -231,9 +231,11 @@ def test_scores_are_made_in_blocks_that_memory_bounds(build, make_batch, monkeyp
     # Of six names: blocks of three regions.
     monkeypatch.setattr("fgclip_det.models.regions.region_classification._SCORES_AT_ONCE", 20)
     sizes = []
-    own_score = detector.roi_head.score
+    own_likely = detector.roi_head._likely
     monkeypatch.setattr(
-        detector.roi_head, "score", lambda *given: sizes.append(len(given[0])) or own_score(*given)
+        detector.roi_head,
+        "_likely",
+        lambda *given: sizes.append(len(given[0])) or own_likely(*given),
     )
     for got, whole in zip(detector.classify(regions, texts), expected, strict=True):
         assert got.regions.equal(whole.regions)
