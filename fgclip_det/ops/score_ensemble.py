@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fgclip_det.ops import transforms
 from fgclip_det.ops._library import served_by_extension
 
 _SERVED = served_by_extension("score_ensemble_above")
@@ -38,27 +39,25 @@ def score_ensemble_above(
     Returns:
         ``rows`` (M,) int64 in [0, K), ``columns`` (M,) int64 in [0, C) and ``scores`` (M,) in the
         dtype of `det`, row by row and in each by rising column. A region whose logits are not all
-        finite has at least one score, and only such, that is NaN.
+        finite has a score that is NaN.
 
     Raises:
         ValueError: A shape, dtype or device that does not fit.
     """
     given = {"det": det, "vlm": vlm, "names": names, "backgrounds": backgrounds, "weight": weight}
     _check(given)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _is_served(*given.values()):
+    if not is_served(*given.values()):
         return _in_torch(**given, score_thr=score_thr)
     return torch.ops.fgclip_det.score_ensemble_above(*given.values(), score_thr)
 
 
-def _is_served(*given: Tensor) -> bool:
-    learns = torch.is_grad_enabled() and any(each.requires_grad for each in given)
-    transformed = torch._C._are_functorch_transforms_active()
-    first = given[0]
-    return (
-        first.device.type in _SERVED
-        and first.dtype == torch.float32
-        and not (learns or transformed)
-    )
+def is_served(*given: Tensor) -> bool:
+    """Whether the compiled operator serves these arguments of `score_ensemble_above`."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.are_active():
+        return False
+    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
+        return False
+    return given[0].device.type in _SERVED and given[0].dtype == torch.float32
 
 
 def _in_torch(

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fgclip_det.ops import backend
 from fgclip_det.ops.score_ensemble import score_ensemble_above
@@ -82,6 +83,27 @@ def test_what_is_likely_is_found_wherever_it_stands() -> None:
 def test_any_temperature(temperatures: tuple[float, float], dim: int) -> None:
     # Logits of a thousand are rounded to 6e-5, and so are logarithms of scores.
     check(drawn(40, 600, dim, 1, temperatures), 1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("temperature", [1e4, 1e5, 1e6, 1e30])
+def test_large_logits_lose_no_share(temperature: float, weight: float) -> None:
+    regions = torch.tensor([[temperature, 0.0]])
+    backgrounds, names = torch.tensor([[-1.0, 0.0]] * 2), torch.tensor([[1.0, 0.0]] * 3)
+    given = (regions, regions, names, backgrounds, torch.full((3,), weight))
+    for score_thr in (0.01, 0.333):
+        assert score_ensemble_above(*given, score_thr)[1].tolist() == [0, 1, 2]
+    assert not len(score_ensemble_above(*given, 0.3334)[0])
+
+
+def test_what_is_nan_is_below_no_threshold() -> None:
+    given = drawn(5, 50, 8)
+    assert len(score_ensemble_above(**given, score_thr=torch.nan)[0]) == 5 * 50
+    given["weight"][[3, 40]] = torch.nan
+    rows, columns, scores = score_ensemble_above(**given, score_thr=0.9)
+    assert columns[scores.isnan()].tolist() == 5 * [3, 40] and len(rows) >= 10
+    for score_thr, count in ((1e300, 10), (-1e300, 250), (torch.inf, 10)):
+        assert len(score_ensemble_above(**given, score_thr=score_thr)[0]) == count
 
 
 def test_alike_on_any_number_of_threads(restored_threads: None) -> None:
@@ -171,6 +193,11 @@ def test_serves_other_dtypes_gradients_and_autocast() -> None:
             torch.testing.assert_close(got, expected)
     with torch.inference_mode():
         assert torch.equal(score_ensemble_above(**given, score_thr=0.01)[0], wanted[0])
+    with forward_ad.dual_level():
+        dual = {**given, "det": forward_ad.make_dual(given["det"], torch.ones_like(given["det"]))}
+        scores = score_ensemble_above(**dual, score_thr=0.01)[2]
+        torch.testing.assert_close(forward_ad.unpack_dual(scores).primal, wanted[2])
+        assert forward_ad.unpack_dual(scores).tangent is not None
     compiled = torch.compile(score_ensemble_above, backend="eager")
     torch.testing.assert_close(compiled(**given, score_thr=0.01)[2], wanted[2])
 

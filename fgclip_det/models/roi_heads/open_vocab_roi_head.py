@@ -30,7 +30,7 @@ from fgclip_det.models.task_modules.batched_sampling import (
     check_labels,
     sample_batch,
 )
-from fgclip_det.ops.score_ensemble import score_ensemble_above
+from fgclip_det.ops.score_ensemble import is_served, score_ensemble_above
 
 
 @MODELS.register_module()
@@ -199,14 +199,23 @@ class OpenVocabRoIHead(JudgingHead, StandardRoIHead):
         vlm = self.vlm_classifier(regions.region_embeddings, text_embeddings)
         return ensemble_of_logits(det, vlm, cfg["alpha"], cfg["beta"], is_base)
 
-    def _likely(self, regions: Regions, text_embeddings: Tensor, is_base: Tensor) -> Candidates:
+    def _likely(
+        self, regions: Regions, text_embeddings: Tensor, is_base: Tensor
+    ) -> Candidates | None:
         cfg = self.test_cfg
+        if is_base.shape != text_embeddings.shape[:1]:
+            raise ValueError(
+                f"is_base is of shape {tuple(is_base.shape)}: give one bool for each of "
+                f"{len(text_embeddings)} texts"
+            )
         det, names = self.bbox_head.classifier.factors(regions.detector_embeddings, text_embeddings)
         vlm, others = self.vlm_classifier.factors(regions.region_embeddings, text_embeddings)
         weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=det)
-        backgrounds = torch.stack([names[-1], others[-1]])
-        found = score_ensemble_above(det, vlm, names[:-1], backgrounds, weight, cfg["score_thr"])
-        rows, columns, scores = found
+        given = (det, vlm, names[:-1], torch.stack([names[-1], others[-1]]), weight)
+        # Where each region is a candidate for each name, a matrix is the shorter list of them.
+        if cfg["score_thr"] <= 0 or not is_served(*given):
+            return None
+        rows, columns, scores = score_ensemble_above(*given, cfg["score_thr"])
         return Candidates(rows, columns, scores, {"scores": scores}, len(regions))
 
     def _sources(self, regions: Regions, is_base: Tensor, like: Tensor) -> dict[str, Source]:

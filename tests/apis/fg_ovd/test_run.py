@@ -224,7 +224,6 @@ def test_scores_that_are_not_finite_stop_the_run(
     with torch.no_grad():
         fg_ovd_detector.roi_head.vlm_classifier.fixed_temperature = float("nan")
     fg_ovd_detector.roi_head.test_cfg.score_thr = float("-inf")
-    fg_ovd_detector.roi_head._likely = lambda *_: None
     fg_ovd_detector.roi_head.score = lambda regions, texts, *_: torch.full(
         (len(regions), len(texts)), float("inf")
     )

@@ -10,6 +10,7 @@ from mmengine.config import ConfigDict
 from fgclip_det.models import OpenVocabRoIHead, Regions
 from fgclip_det.models.regions import region_classification
 from fgclip_det.models.regions.region_classification import classify_regions
+from tests.messages import says
 
 DIM = 16
 
@@ -73,12 +74,29 @@ def test_detections_are_those_of_all_scores(
 
 
 @torch.no_grad()
+def test_where_each_name_is_a_candidate_there_is_a_matrix() -> None:
+    torch.manual_seed(0)
+    regions, texts, is_base = regions_and_texts(20, 30)
+    everything = head(score_thr=0.0, nms=dict(iou_threshold=1.0), max_per_img=1000)
+    assert everything._likely(regions, texts, is_base) is None
+    assert len(everything.classify(regions, texts, is_base)) == 20 * 30
+
+
+@torch.no_grad()
 def test_the_matrix_of_all_scores_is_never_made(monkeypatch) -> None:
     torch.manual_seed(0)
     made = head()
     monkeypatch.setattr(made, "_scores", None)
     regions, texts, is_base = regions_and_texts(20, 300)
     assert len(made.classify(regions, texts, is_base)) > 5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [1, 7])
+def test_one_bool_for_each_text(count: int) -> None:
+    regions, texts, is_base = regions_and_texts(20, 30)
+    with pytest.raises(ValueError, match=says(f"is_base is of shape ({count},)", "30 texts")):
+        head().classify(regions, texts, is_base[:count])
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 // Vectors of 32 bytes through the compiler's own vector types (GCC and Clang, every processor), and
 // the conversions between what is stored and what is summed. For the loops of the operators only,
-// which say by FGCLIP_DET_F16C that the processor converts float16: GCC reads a whole file before it
-// defines the macros of a target that a pragma in it has chosen.
+// which say by FGCLIP_DET_F16C that the processor converts float16: GCC reads a whole file before
+// it defines the macros of a target that a pragma in it has chosen.
 
 #include <cstdint>
 #include <type_traits>
@@ -143,8 +143,10 @@ FGCLIP_DET_INLINE void store(const Vector<T>& value, scalar_t* to) {
     *reinterpret_cast<Vector<T>*>(to) = value;
 #if defined(FGCLIP_DET_F16C)
   } else if constexpr (std::is_same_v<scalar_t, Half>) {
+    __m256 values;
+    __builtin_memcpy(&values, &value, sizeof(values));
     // To nearest, ties to even.
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(bits_as<__m256>(value), 0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(values, 0));
 #endif
   } else {
     for (int i = 0; i < kLanes<T>; ++i) {

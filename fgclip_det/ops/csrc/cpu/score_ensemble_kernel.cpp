@@ -2,13 +2,17 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mv.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cfloat>
+#include <climits>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
@@ -26,8 +30,9 @@ constexpr float kSlack = 1e-3f;
 
 // A name that a region may have.
 struct Likely {
-  int64_t column;
+  int32_t column;
   float det, vlm;  // logits
+  float score;     // once all names are known
 };
 
 ScoreLoop score_loop() {
@@ -79,51 +84,65 @@ class Scores {
         int32_t found[kNames + 1];
         for (int64_t i = begin; i < end; ++i) {
           const float *own_det = det + i * columns, *own_vlm = vlm + i * columns;
-          const int64_t total = loop(own_det, own_vlm, weights, columns, least, &sums_[i],
-                                     &sums_[count_ + i], found);
+          const int64_t total =
+              loop(own_det, own_vlm, weights, columns, least, &sums_[i], &sums_[count_ + i], found);
           for (int64_t j = 0; j < total; ++j) {
-            likely_[i].push_back({start + found[j], own_det[found[j]], own_vlm[found[j]]});
+            const int32_t column = static_cast<int32_t>(start) + found[j];
+            likely_[i].push_back({column, own_det[found[j]], own_vlm[found[j]], 0});
           }
         }
       });
     }
   }
 
-  std::tuple<at::Tensor, at::Tensor, at::Tensor> above(const at::Tensor& weight,
-                                                       double score_thr) const {
-    std::vector<int64_t> rows, columns;
-    std::vector<float> scores;
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> above(const at::Tensor& weight, double score_thr) {
     const float* weights = weight.const_data_ptr<float>();
-    const float threshold = static_cast<float>(score_thr);
-    for (int64_t i = 0; i < count_; ++i) {
-      const LogSum &det = sums_[i], &vlm = sums_[count_ + i];
-      const float det_log = std::log(det.total), vlm_log = std::log(vlm.total);
-      if (std::isnan(det_log + vlm_log) && weight.size(0) > 0) {
-        rows.push_back(i);
-        columns.push_back(0);
-        scores.push_back(NAN);
-        continue;
+    const float threshold = std::clamp<double>(score_thr, -FLT_MAX, FLT_MAX);
+    std::vector<int64_t> ends(count_ + 1);
+    at::parallel_for(0, count_, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        keep_above(threshold, weights, sums_[i], sums_[count_ + i], weight.size(0), &likely_[i]);
+        ends[i + 1] = likely_[i].size();
       }
-      for (const Likely& name : likely_[i]) {
-        // In this order what is rounded is small where a score is large.
-        const float from = (name.det - det.peak) - det_log, to = (name.vlm - vlm.peak) - vlm_log;
-        const float score = std::exp(from + weights[name.column] * (to - from));
-        if (score > threshold) {
-          rows.push_back(i);
-          columns.push_back(name.column);
-          scores.push_back(score);
+    });
+    std::partial_sum(ends.begin(), ends.end(), ends.begin());
+    const at::Tensor rows = at::empty({ends[count_]}, at::kLong), columns = at::empty_like(rows),
+                     scores = at::empty({ends[count_]}, at::kFloat);
+    int64_t* to_rows = rows.mutable_data_ptr<int64_t>();
+    int64_t* to_columns = columns.mutable_data_ptr<int64_t>();
+    float* to_scores = scores.mutable_data_ptr<float>();
+    at::parallel_for(0, count_, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t at = ends[i];
+        for (const Likely& name : likely_[i]) {
+          to_rows[at] = i;
+          to_columns[at] = name.column;
+          to_scores[at++] = name.score;
         }
       }
-    }
-    return {copy_of(rows, at::kLong), copy_of(columns, at::kLong), copy_of(scores, at::kFloat)};
+    });
+    return {rows, columns, scores};
   }
 
  private:
-  template <typename T>
-  static at::Tensor copy_of(const std::vector<T>& values, at::ScalarType dtype) {
-    const at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, dtype);
-    std::copy(values.begin(), values.end(), result.mutable_data_ptr<T>());
-    return result;
+  // Gives the names of one region their scores, and drops those below the threshold.
+  static void keep_above(float threshold, const float* weights, const LogSum& det,
+                         const LogSum& vlm, int64_t num_names, std::vector<Likely>* names) {
+    const float det_log = std::log(det.total), vlm_log = std::log(vlm.total);
+    if (std::isnan(det_log + vlm_log)) {
+      names->assign(num_names > 0 ? 1 : 0, {0, NAN, NAN, NAN});
+      return;
+    }
+    size_t kept = 0;
+    for (Likely name : *names) {
+      const float weight = weights[name.column];
+      name.score = std::exp((1 - weight) * (name.det - det.peak - det_log) +
+                            weight * (name.vlm - vlm.peak - vlm_log));
+      if (!(name.score <= threshold)) {
+        (*names)[kept++] = name;
+      }
+    }
+    names->resize(kept);
   }
 
   int64_t count_;
@@ -137,6 +156,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> score_ensemble_above_cpu(
     const at::Tensor& backgrounds, const at::Tensor& weight, double score_thr) {
   TORCH_CHECK_VALUE(det.dim() == 2 && names.dim() == 2, "det and names must be (K, D) and (C, D), ",
                     "not of shape ", det.sizes(), " and ", names.sizes());
+  TORCH_CHECK_VALUE(names.size(0) < INT_MAX, "names are more than ", INT_MAX);
   check(det, "det", det.sizes());
   check(vlm, "vlm", det.sizes());
   check(names, "names", {names.size(0), det.size(1)});

@@ -21,6 +21,18 @@ constexpr int kStep = kWide * kLanes<float>;
 
 FGCLIP_DET_INLINE Vector<float> all_of(float value) { return Vector<float>{} + value; }
 
+FGCLIP_DET_INLINE Bits bits_of(Vector<float> value) {
+  Bits bits;
+  __builtin_memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+FGCLIP_DET_INLINE Vector<float> floats_of(Bits bits) {
+  Vector<float> value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 FGCLIP_DET_INLINE bool is_any(const Bits& mask) {
   typedef int64_t Words __attribute__((vector_size(kVectorBytes)));
   const Words words = bits_as<Words>(mask);
@@ -44,7 +56,7 @@ FGCLIP_DET_INLINE Vector<float> exp_of(Vector<float> x) {
   for (const float factor : kFactors) {
     series = series * r + factor;
   }
-  return bits_as<Vector<float>>(bits_as<Bits>(series) + (bits_as<Bits>(shifted) << 23));
+  return floats_of(bits_of(series) + (bits_of(shifted) << 23));
 }
 
 // Adds the exponentials of more logits to a sum. What is not finite makes it NaN, for good.
@@ -59,7 +71,7 @@ FGCLIP_DET_INLINE void add(const float* logits, int64_t count, LogSum* sum) {
     for (int j = 0; j < kWide; ++j) {
       const Vector<float> some = load(logits + i + j * kLanes<float>);
       peaks[j] = some > peaks[j] ? some : peaks[j];
-      odd |= bits_as<Bits>(some - some != Vector<float>{});
+      odd |= some - some != Vector<float>{};
     }
   }
   float peak = sum->peak;
@@ -100,6 +112,27 @@ FGCLIP_DET_INLINE void add(const float* logits, int64_t count, LogSum* sum) {
   sum->peak = peak;
 }
 
+// What is taken off logits to make them logarithms of shares; the peak first, so that what is
+// rounded is small where a share is large.
+struct Whole {
+  explicit FGCLIP_DET_INLINE Whole(const LogSum& sum)
+      : peak(sum.peak), log_total(__builtin_logf(sum.total)) {}
+
+  float peak, log_total;
+};
+
+FGCLIP_DET_INLINE float ensemble(float det, float vlm, float weight, Whole det_whole,
+                                 Whole vlm_whole) {
+  return (1.0f - weight) * (det - det_whole.peak - det_whole.log_total) +
+         weight * (vlm - vlm_whole.peak - vlm_whole.log_total);
+}
+
+FGCLIP_DET_INLINE Vector<float> ensemble(Vector<float> det, Vector<float> vlm, Vector<float> weight,
+                                         Whole det_whole, Whole vlm_whole) {
+  return (1.0f - weight) * (det - det_whole.peak - det_whole.log_total) +
+         weight * (vlm - vlm_whole.peak - vlm_whole.log_total);
+}
+
 // See `ScoreLoop`.
 int64_t find_likely(const float* det, const float* vlm, const float* weight, int64_t count,
                     float least, LogSum* det_sum, LogSum* vlm_sum, int32_t* likely) {
@@ -108,30 +141,29 @@ int64_t find_likely(const float* det, const float* vlm, const float* weight, int
   if (det_sum->total != det_sum->total || vlm_sum->total != vlm_sum->total) {
     return 0;
   }
-  const float det_log = det_sum->peak + __builtin_logf(det_sum->total);
-  const float vlm_log = vlm_sum->peak + __builtin_logf(vlm_sum->total);
-  const auto share = [&](const auto& d, const auto& v, const auto& w) {
-    const auto from = d - det_log;
-    return from + w * (v - vlm_log - from);
-  };
+  const Whole det_whole(*det_sum), vlm_whole(*vlm_sum);
   int64_t found = 0;
+  // What is NaN is not below a threshold.
+  const auto look_at = [&](int64_t at) {
+    likely[found] = static_cast<int32_t>(at);
+    found += !(ensemble(det[at], vlm[at], weight[at], det_whole, vlm_whole) < least);
+  };
   const int64_t whole = count / kStep * kStep;
   for (int64_t i = 0; i < whole; i += kStep) {
     Bits hits = {};
     for (int j = 0; j < kWide; ++j) {
       const int64_t at = i + j * kLanes<float>;
-      hits |= bits_as<Bits>(share(load(det + at), load(vlm + at), load(weight + at)) >= least);
+      hits |= ~(ensemble(load(det + at), load(vlm + at), load(weight + at), det_whole, vlm_whole) <
+                least);
     }
     if (is_any(hits)) {
       for (int64_t at = i; at < i + kStep; ++at) {
-        likely[found] = static_cast<int32_t>(at);
-        found += share(det[at], vlm[at], weight[at]) >= least;
+        look_at(at);
       }
     }
   }
   for (int64_t at = whole; at < count; ++at) {
-    likely[found] = static_cast<int32_t>(at);
-    found += share(det[at], vlm[at], weight[at]) >= least;
+    look_at(at);
   }
   return found;
 }

@@ -12,8 +12,8 @@ struct LogSum {
   float peak, total;
 };
 
-// Adds the logits of one region with `count` more names to both sums, and writes down which of these
-// names may have a score above a threshold.
+// Adds the logits of one region with `count` more names to both sums, and writes down which of
+// these names may have a score above a threshold.
 //
 // det, vlm, weight: (count,). least: a little less than the threshold's logarithm; shares only fall
 // when more names are added, so nothing is missed. likely: has room for count + 1; places in
