@@ -120,7 +120,10 @@ def fork(run: dict, rank: int, number: int) -> int:
     except ValueError as error:
         told = dict(error=str(error))
     finally:
-        (folder / f"told{number}_{rank}.json").write_text(json.dumps(told))
+        # In one step: whoever outlives a killed rank may be killed at any time.
+        part = folder / f"part{number}_{rank}"
+        part.write_text(json.dumps(told))
+        part.rename(folder / f"told{number}_{rank}.json")
         sys.stderr.flush()
         os._exit(0 if "rows" in told else 2)
 
