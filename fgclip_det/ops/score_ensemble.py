@@ -46,28 +46,8 @@ def score_ensemble_above(
     """
     given = {"det": det, "vlm": vlm, "names": names, "backgrounds": backgrounds, "weight": weight}
     _check(given)
-    if not is_served(*given.values()):
-        return _in_torch(**given, score_thr=score_thr)
-    return torch.ops.fgclip_det.score_ensemble_above(*given.values(), score_thr)
-
-
-def is_served(*given: Tensor) -> bool:
-    """Whether the compiled operator serves these arguments of `score_ensemble_above`."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.are_active():
-        return False
-    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
-        return False
-    return given[0].device.type in _SERVED and given[0].dtype == torch.float32
-
-
-def _in_torch(
-    det: Tensor,
-    vlm: Tensor,
-    names: Tensor,
-    backgrounds: Tensor,
-    weight: Tensor,
-    score_thr: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+    if is_served(*given.values()):
+        return torch.ops.fgclip_det.score_ensemble_above(*given.values(), score_thr)
     with torch.autocast(det.device.type, enabled=False):
         own, other = (
             (regions @ torch.cat([names, background[None]]).T).log_softmax(dim=-1)[:, :-1]
@@ -77,6 +57,15 @@ def _in_torch(
     # What is NaN is not below a threshold.
     rows, columns = (~(scores <= score_thr)).nonzero(as_tuple=True)
     return rows, columns, scores[rows, columns]
+
+
+def is_served(*given: Tensor) -> bool:
+    """Whether the compiled operator serves these arguments of `score_ensemble_above`."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.are_active():
+        return False
+    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
+        return False
+    return given[0].device.type in _SERVED and given[0].dtype == torch.float32
 
 
 def _check(given: dict[str, Tensor]) -> None:

@@ -208,12 +208,14 @@ class OpenVocabRoIHead(JudgingHead, StandardRoIHead):
                 f"is_base is of shape {tuple(is_base.shape)}: give one bool for each of "
                 f"{len(text_embeddings)} texts"
             )
+        # Where each region is a candidate for each name, a matrix is the shorter list of them.
+        if cfg["score_thr"] <= 0:
+            return None
         det, names = self.bbox_head.classifier.factors(regions.detector_embeddings, text_embeddings)
         vlm, others = self.vlm_classifier.factors(regions.region_embeddings, text_embeddings)
         weight = encoder_weight(cfg["alpha"], cfg["beta"], is_base, like=det)
         given = (det, vlm, names[:-1], torch.stack([names[-1], others[-1]]), weight)
-        # Where each region is a candidate for each name, a matrix is the shorter list of them.
-        if cfg["score_thr"] <= 0 or not is_served(*given):
+        if not is_served(*given):
             return None
         rows, columns, scores = score_ensemble_above(*given, cfg["score_thr"])
         return Candidates(rows, columns, scores, {"scores": scores}, len(regions))
