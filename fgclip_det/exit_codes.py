@@ -28,6 +28,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -44,8 +45,8 @@ EXIT_CLOSED = 141
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_NOTES = 20
 _LONGEST_ERROR = 1800
-# Seconds, after which an interrupt that got lost is sent again.
-_SOON = 0.02
+_SOON = 0.02  # seconds, after which an interrupt that got lost is sent again
+_AFTER_THE_OTHER = 5  # seconds
 _OPENMMLAB = ("mmcv", "mmdet", "mmengine")
 _VIDEO = ("av", "supervision", "trackers")
 _WEB = ("fastapi", "nicegui", "socketio", "starlette", "uvicorn")
@@ -156,6 +157,9 @@ def leave(code: int) -> NoReturn:
     that Python waits for end before, and what is registered with `atexit` runs. A process alone
     ends as usual, so that what wraps it, a profiler say, has its turn.
 
+    A launcher names the first that ends, and ends the others whatever they still had to say: one
+    that ends for the reason of another lets that one go first, and waits 5 s at most.
+
     Args:
         code: The exit code.
     """
@@ -167,6 +171,9 @@ def leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed
             stream.flush()
+    if code == EXIT_OTHER_PROCESS:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(_AFTER_THE_OTHER)
     os._exit(code)
 
 

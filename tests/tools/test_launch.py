@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -10,16 +11,29 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 ROOT = Path(__file__).resolve().parents[2]
 # Ends, by its number, as the first of its arguments say: with a code, or by a signal below 0.
+# Who ends for another's reason (4) does so half a second before that one has ended.
 TOOL = """
 import os, signal, sys, time
+from pathlib import Path
+from fgclip_det.exit_codes import leave
 rank = int(os.environ["RANK"])
 said = rank, os.environ["WORLD_SIZE"], os.environ["TORCHELASTIC_RESTART_COUNT"], *sys.argv[1:]
 # In one piece: the processes write to the same pipe.
 os.write(1, (" ".join(map(str, said)) + "\\n").encode())
 code = int(sys.argv[1:][rank])
+about_to_end = Path(__file__).with_name("about_to_end")
+if code == 4:
+    while not about_to_end.exists():
+        time.sleep(0.01)
+    leave(code)
+if "4" in sys.argv[1:3]:
+    about_to_end.touch()
+    time.sleep(0.5)
 if code < 0:
     os.kill(os.getpid(), -code)
 time.sleep(20 * (code == 99))
@@ -70,6 +84,15 @@ def test_the_first_that_ended_is_named(ends: tuple, code: int, said: str, launch
     assert done.returncode == code
     errors = _errors(done)
     assert len(errors) == 1 and errors[0].startswith(f"error: {said}"), done.stderr
+
+
+@pytest.mark.parametrize("codes", [(2, 4), (4, 2), (-signal.SIGTERM, 2)])
+def test_who_followed_is_not_named_where_both_were_seen_to_end(codes: tuple, capsys) -> None:
+    ended = {i: ProcessFailure(i, 1, code, "<N/A>") for i, code in enumerate(codes)}
+    explain = runpy.run_path(str(ROOT / "tools" / "launch.py"))["explain"]
+    assert explain(ChildFailedError("train.py", ended)) == 2
+    said = f"error: process {codes.index(2)} ended with exit code 2, and with it the run\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.slow
