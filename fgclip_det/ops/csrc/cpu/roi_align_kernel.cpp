@@ -14,6 +14,7 @@
 #endif
 
 #include "../roi_align_tensors.h"
+#include "instruction_sets.h"
 #include "roi_align_boxes.h"
 #include "roi_align_problem.h"
 
@@ -45,13 +46,7 @@ struct StorageOf<at::BFloat16> {
 
 template <typename scalar_t>
 const Loops<scalar_t>& loops() {
-#if defined(__GNUC__) && defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    return avx2_loops<scalar_t>();
-  }
-#endif
-  return baseline_loops<scalar_t>();
+  return runs_avx2() ? avx2_loops<scalar_t>() : baseline_loops<scalar_t>();
 }
 
 template <typename scalar_t>

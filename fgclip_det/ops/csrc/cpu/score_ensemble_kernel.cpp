@@ -16,6 +16,7 @@
 #include <tuple>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "score_ensemble_sums.h"
 
 // The loop over names stands in score_ensemble_loops.h.
@@ -34,16 +35,6 @@ struct Likely {
   float det, vlm;  // logits
   float score;     // once all names are known
 };
-
-ScoreLoop score_loop() {
-#if defined(__GNUC__) && defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    return kScoreLoopAvx2;
-  }
-#endif
-  return kScoreLoopBaseline;
-}
 
 void check(const at::Tensor& tensor, const char* name, at::IntArrayRef size) {
   TORCH_CHECK_VALUE(tensor.sizes() == size, name, " must be of shape ", size, ", not ",
@@ -70,7 +61,7 @@ class Scores {
   // names: (C, D); weight: (C,), contiguous.
   void look_for(const at::Tensor& names, const at::Tensor& weight, double score_thr) {
     const float least = score_thr > 0 ? std::log(score_thr) - kSlack : -INFINITY;
-    const ScoreLoop loop = score_loop();
+    const ScoreLoop loop = runs_avx2() ? kScoreLoopAvx2 : kScoreLoopBaseline;
     for (int64_t start = 0; start < names.size(0); start += kNames) {
       const int64_t columns = std::min(kNames, names.size(0) - start);
       if (start == 0 || columns < kNames) {
