@@ -103,6 +103,16 @@ def _pair(output_size: int | Sequence[int]) -> tuple[int, int]:
     return sizes
 
 
+def _as_ratio(sampling_ratio: int) -> int:
+    """-1 for all that takes as many samples as a bin has cells."""
+    if not isinstance(sampling_ratio, int) or sampling_ratio > MAX_SAMPLES:
+        raise ValueError(
+            f"sampling_ratio must be an int of at most {MAX_SAMPLES}, not {sampling_ratio}; -1 "
+            "takes as many samples as a bin has cells"
+        )
+    return sampling_ratio if sampling_ratio > 0 else -1
+
+
 def _as_maps(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
     """(N, C, h, w) maps as they are, (N, h*w, C) tokens as a view of that shape."""
     if not isinstance(features, Tensor):
@@ -224,11 +234,7 @@ def roi_align(
     # Not math.isfinite: under torch.compile(dynamic=True) a module's float is a symbol.
     if isinstance(spatial_scale, str) or not 0 < spatial_scale < math.inf:
         raise ValueError(f"spatial_scale must be positive, 1 / stride, not {spatial_scale}")
-    if not isinstance(sampling_ratio, int) or sampling_ratio > MAX_SAMPLES:
-        raise ValueError(
-            f"sampling_ratio must be an int of at most {MAX_SAMPLES}, not {sampling_ratio}; -1 "
-            "takes as many samples as a bin has cells"
-        )
+    ratio = _as_ratio(sampling_ratio)
     maps = _as_maps(features, grid)
     rois = _as_rois(boxes, maps)
     rois = rois.detach() if rois.requires_grad else rois
@@ -236,12 +242,10 @@ def roi_align(
         raise ValueError(f"features of shape {tuple(features.shape)} have no cells to pool")
     scale = float(spatial_scale)
     if transforms.are_active():
-        geometry = transforms.Geometry(scale, (rows, columns), sampling_ratio, aligned)
+        geometry = transforms.Geometry(scale, (rows, columns), ratio, aligned)
         pooled = transforms.Pool.apply(maps, rois.detach(), geometry)
     else:
-        pooled = torch.ops.fgclip_det.roi_align(
-            maps, rois, scale, rows, columns, sampling_ratio, aligned
-        )
+        pooled = torch.ops.fgclip_det.roi_align(maps, rois, scale, rows, columns, ratio, aligned)
     return pooled if grid is None else pooled.permute(0, 2, 3, 1)
 
 

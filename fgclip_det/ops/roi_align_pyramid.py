@@ -17,7 +17,7 @@ from fgclip_det.ops._library import (
     is_channels_last,
     served_by_extension,
 )
-from fgclip_det.ops.roi_align import DTYPES, _as_rois, _pair
+from fgclip_det.ops.roi_align import DTYPES, _as_ratio, _as_rois, _pair
 
 _SERVED = served_by_extension("roi_align_pyramid")
 
@@ -131,27 +131,24 @@ def roi_align_pyramid(
             wrong index or level is a device-side assertion instead.
     """
     rows, columns = _pair(output_size)
-    if not isinstance(sampling_ratio, int):
-        raise ValueError(f"sampling_ratio must be an int, not {sampling_ratio}")
+    ratio = _as_ratio(sampling_ratio)
     if not all(map(torch.is_tensor, (*features, levels))) or not len(features):
         raise ValueError("features must be a list of maps, at least one, and levels a tensor")
     scales = [float(scale) for scale in spatial_scales]
     rois = _as_rois(boxes, features[0])
     if rois.requires_grad:
         rois = rois.detach()
-    settings = (rows, columns, sampling_ratio, aligned)
+    settings = (rows, columns, ratio, aligned)
     if transforms.are_active():
         _check(features, levels, rois, scales)
-        _check_ratio(sampling_ratio)
         return transforms.pool_levels(
             features,
             rois.detach(),
             levels,
-            [transforms.Geometry(s, (rows, columns), sampling_ratio, aligned) for s in scales],
+            [transforms.Geometry(s, (rows, columns), ratio, aligned) for s in scales],
         )
     if not (rois.device.type in _SERVED or (rois.is_meta and _SERVED)):
         _check(features, levels, rois, scales)
-        _check_ratio(sampling_ratio)
         _announce(rois.device.type)
         return reference.roi_align_pyramid(features, rois, levels, scales, *settings)
     return torch.ops.fgclip_det.roi_align_pyramid(features, rois, levels, scales, *settings)

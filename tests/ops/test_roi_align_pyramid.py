@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from fgclip_det.ops import backend, reference, roi_align_pyramid
+from fgclip_det.ops import backend, reference, roi_align, roi_align_pyramid
 from tests.messages import says
 
 SIZES = ((12, 15), (6, 8), (3, 4))
@@ -176,12 +176,24 @@ ROIS, LEVELS = boxes()
         (dict(levels=LEVELS - 1), says("levels", "is -1", "3 maps")),
         (dict(boxes=ROIS + 5), says("rois[0, 0]", "2 images")),
         (dict(sampling_ratio=65537), says("sampling_ratio", "65536", "65537")),
+        (dict(sampling_ratio=2**70), says("sampling_ratio", "65536", f"{2**70}")),
+        (dict(sampling_ratio=2.5), says("sampling_ratio", "int", "2.5")),
     ],
 )
 def test_bad_input_is_named(change: dict, message: str) -> None:
     good = dict(features=maps(), boxes=ROIS, levels=LEVELS, output_size=2, spatial_scales=SCALES)
     with pytest.raises(ValueError, match=message):
         roi_align_pyramid(**(good | change))
+
+
+@pytest.mark.parametrize("ratio", [0, -7, -(2**70)])
+def test_every_ratio_that_is_not_positive_is_one(ratio: int) -> None:
+    given = (maps(), ROIS, LEVELS, 2, SCALES)
+    expected = roi_align_pyramid(*given)
+    assert torch.equal(roi_align_pyramid(*given, sampling_ratio=ratio), expected)
+    assert torch.equal(
+        roi_align(maps()[0], ROIS, 2, sampling_ratio=ratio), roi_align(maps()[0], ROIS, 2)
+    )
 
 
 @pytest.mark.parametrize("change", [dict(levels=LEVELS[:3]), dict(spatial_scales=SCALES[:2])])
