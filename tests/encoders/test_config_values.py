@@ -88,11 +88,11 @@ def _load_with(text: str | bytes, source: Path, folder: Path) -> FGCLIP | FGCLIP
     (folder / pretrained.CONFIG_NAME).write_bytes(content)
     if not (folder / pretrained.WEIGHTS_NAME).exists():
         (folder / pretrained.WEIGHTS_NAME).symlink_to(source / pretrained.WEIGHTS_NAME)
-    start = time.monotonic()
+    start = time.process_time()  # which other processes add nothing to
     try:
         return load_encoder(folder)
     finally:
-        assert time.monotonic() - start < 10
+        assert time.process_time() - start < 10
 
 
 def _refused(text: str | bytes, source: Path, folder: Path) -> str:

@@ -3,8 +3,8 @@
 ``killed_runs.py FILE``, where FILE holds a JSON list of runs, ``{"arguments": [...], "kill": K,
 "processes": N}``. K is null or ``[point, count, rank]``: the process of that rank ends itself with
 SIGKILL when it comes to the point for the count-th time; the others are killed then, as torchrun
-does. Prints a JSON list of exit codes, the first of a run that is not 0, negative ones those of
-signals.
+does. Prints a JSON list of exit codes, of the process that was to be killed or else the first that
+is not 0, negative ones those of signals.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch.distributed as dist
 from mmengine.fileio import LocalBackend
 from mmengine.optim import OptimWrapper
 from mmengine.runner import ValLoop
@@ -98,27 +98,29 @@ def fork(arguments: list[str], kill: tuple[str, int] | None, environment: dict[s
 
 
 def run(arguments: list[str], kill: tuple[str, int, int] | None, processes: int) -> int:
-    """Train in forks of this process; the first exit code that is not 0."""
+    """Train in forks of this process; the exit code of the one to be killed, or the first not 0."""
     environments = [{}]
     if processes > 1:
         arguments = [*arguments, "--launcher", "pytorch"]
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        shared = dict(WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        # Kept here, as by torchrun: its port is nobody else's meanwhile.
+        store = dist.TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
+        shared = dict(WORLD_SIZE=processes, MASTER_ADDR="127.0.0.1", MASTER_PORT=store.port)
+        shared |= dict(TORCHELASTIC_USE_AGENT_STORE=True, TORCHELASTIC_RESTART_COUNT=0)
+        shared = {name: str(value) for name, value in shared.items()}
         environments = [dict(shared, RANK=str(r), LOCAL_RANK=str(r)) for r in range(processes)]
     children = {
-        fork(arguments, kill[:2] if kill and kill[2] == rank else None, environment)
+        fork(arguments, kill[:2] if kill and kill[2] == rank else None, environment): rank
         for rank, environment in enumerate(environments)
     }
-    first = 0
+    codes = {}
     while children:
         child, status = os.wait()
-        children.remove(child)
-        first = first or os.waitstatus_to_exitcode(status)
+        codes[children.pop(child)] = os.waitstatus_to_exitcode(status)
         if os.WIFSIGNALED(status):
             for other in children:
                 os.kill(other, signal.SIGKILL)
-    return first
+    # Others may end because the killed one did, and be seen to end before it.
+    return codes[kill[2]] if kill else next((codes[r] for r in sorted(codes) if codes[r]), 0)
 
 
 if __name__ == "__main__":

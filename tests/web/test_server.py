@@ -92,7 +92,7 @@ def test_a_model_that_is_missing_ends_it_with_a_line() -> None:
     browser = f"{sys.executable} -c 'import os, time; {waits}' %s"
     given = ("--port", "0", "--model", "missing.py", "--weights", "missing.pth")
     running = Server(*given, opens=browser)
-    assert running.process.wait(90) == 2
+    assert running.process.wait(600) == 2
     running._reader.join(10)
     (line,) = [one for one in running.lines if one.startswith("error: ")]
     assert "missing.py" in line
