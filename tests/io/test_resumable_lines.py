@@ -195,17 +195,21 @@ def test_forked_workers_do_not_keep_the_file(tmp_path: Path) -> None:
     lines = ResumableLines(path, "key")
     lines.append([1])
     reading, writing = os.pipe()
+    begun, begins = os.pipe()
     worker = os.fork()
     if not worker:
         os.close(writing)
+        os.write(begins, b"x")
         os.read(reading, 1)  # until the other end is closed
         os._exit(0)
     try:
+        # A fork has the file until it runs.
+        os.read(begun, 1)
         del lines
         assert _run(path, "b").communicate()[0] == "began\n"
     finally:
-        os.close(reading)
-        os.close(writing)
+        for end in (reading, writing, begun, begins):
+            os.close(end)
         os.waitpid(worker, 0)
 
 
