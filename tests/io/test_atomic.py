@@ -247,13 +247,14 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str)
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
+# Goes on until somebody has read.
 _WRITER = """
-import sys
+import os, sys
 from fgclip_det.io import replaced_text
-for number in range(60):
+for number in range(6000):
+    if number >= 60 and os.path.exists(sys.argv[3]): break
     with replaced_text(sys.argv[1]) as stream:
-        for _ in range(200):
-            stream.write(sys.argv[2] * 100 + "\\n")
+        stream.writelines([sys.argv[2] * 100 + "\\n"] * 200)
 """
 
 
@@ -262,16 +263,15 @@ def _start(*arguments: object) -> subprocess.Popen:
 
 
 def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    writers = [_start(_WRITER, path, letter) for letter in "ab"]
-    seen = set()
+    (tmp_path / "folder").mkdir()
+    path, seen = tmp_path / "folder" / "file", tmp_path / "seen"
+    writers = [_start(_WRITER, path, letter, seen) for letter in "ab"]
     while any(writer.poll() is None for writer in writers):
         if path.exists():
-            content = path.read_text()
-            assert content in {f"{letter * 100}\n" * 200 for letter in "ab"}
-            seen.add(content)
-    assert seen and all(writer.returncode == 0 for writer in writers)
-    assert names(tmp_path) == ["file"]
+            seen.touch()
+            assert path.read_text() in {f"{letter * 100}\n" * 200 for letter in "ab"}
+    assert seen.exists() and all(writer.returncode == 0 for writer in writers)
+    assert names(path.parent) == ["file"]
 
 
 _KILLED = """

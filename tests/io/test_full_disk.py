@@ -129,27 +129,29 @@ def test_a_disk_that_is_full_at_any_call(tmp_path: Path, monkeypatch, name: str)
     assert _old_or_new(WRITERS[name], tmp_path, name, Fault) == {"old", "new"}
 
 
+# Goes on until somebody has read.
 _WRITER = """
-import sys
-from pathlib import Path
+import os, sys
 from fgclip_det.io import write_bytes
-for number in range(50):
+for number in range(5000):
+    if number >= 50 and os.path.exists(sys.argv[3]):
+        break
     write_bytes(sys.argv[1], sys.argv[2].encode() * 3_000_000)
 """
 
 
 def test_two_writers_of_large_files(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+    (tmp_path / "folder").mkdir()
+    path, seen = tmp_path / "folder" / "file", tmp_path / "seen"
     command = [sys.executable, "-c", _WRITER, str(path)]
-    writers = [subprocess.Popen([*command, letter]) for letter in "ab"]
-    seen = 0
+    writers = [subprocess.Popen([*command, letter, str(seen)]) for letter in "ab"]
     while any(writer.poll() is None for writer in writers):
         if path.exists():
+            seen.touch()
             content = path.read_bytes()
             assert len(content) == 3_000_000 and len(set(content)) == 1
-            seen += 1
-    assert seen and all(writer.returncode == 0 for writer in writers)
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert seen.exists() and all(writer.returncode == 0 for writer in writers)
+    assert [found.name for found in path.parent.iterdir()] == ["file"]
 
 
 def test_files_take_their_names_together_and_others_stay(tmp_path: Path) -> None:
