@@ -21,6 +21,16 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Shows moving shapes, and asks nobody whether it may.
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
+# All pictures of the page are answered, and drawn for the width that they have.
+LAID_OUT = """() => {
+  const frames = [...document.querySelectorAll('.frame')];
+  return document.querySelector('svg.found .box') && frames.every((frame) => {
+    const svg = frame.querySelector('svg.found');
+    return svg && !frame.querySelector('.busy')
+      && Math.abs(svg.viewBox.baseVal.width - frame.clientWidth) < 4;
+  });
+}"""
+
 
 class Server:
     """``fgclip-det web`` as a process, and what it prints.
@@ -48,7 +58,7 @@ class Server:
     @property
     def url(self) -> str:
         """The address that it prints."""
-        for _ in range(1200):
+        for _ in range(6000):
             found = re.search(r"open (\S+)", "".join(self.lines))
             if found:
                 return found[1]
@@ -59,8 +69,8 @@ class Server:
     def stop(self) -> int:
         """Ends it as Ctrl-C does; its exit code."""
         self.process.send_signal(2)
-        code = self.process.wait(120)
-        self._reader.join(10)
+        code = self.process.wait(600)
+        self._reader.join(60)
         return code
 
 
@@ -108,7 +118,8 @@ def visit(server: Server, browser: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(server.url)
-        page.wait_for_selector("svg.found .box")
+        # Pictures are looked at one after the other, and drawn anew once their width is known.
+        page.wait_for_function(LAID_OUT)
         return page
 
     yield open_page

@@ -45,8 +45,9 @@ def test_a_picture_of_the_camera(visit) -> None:
     pictures(page, 4)
     page.wait_for_selector("video", state="hidden")
     assert page.locator(".picture .file").last.text_content() == "camera-1.png"
-    width = page.evaluate("[...document.querySelectorAll('.frame img')].at(-1).naturalWidth")
-    assert width >= 320
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.frame img')].at(-1).naturalWidth >= 320"
+    )
     page.wait_for_function("() => document.querySelectorAll('svg.found').length === 4")
     assert page.locator(".errors").count() == 0
     page.get_by_role("button", name="Camera", exact=True).click()

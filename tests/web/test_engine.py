@@ -13,7 +13,7 @@ from fgclip_det.web.snippets import Model
 def read(engine: Engine) -> Engine:
     """Waits until the model is there, or cannot be."""
     engine.start()
-    for _ in range(600):
+    for _ in range(6000):
         if engine.is_ready or engine.error is not None:
             return engine
         time.sleep(0.1)
