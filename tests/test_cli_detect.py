@@ -169,7 +169,7 @@ def test_a_disk_that_is_slow_for_a_while_stops_nothing(
             yield found, np.zeros((6, 8, 3), np.uint8)
 
     def write(name: str, answer: Detections, pixels: np.ndarray | None) -> None:
-        assert is_free.wait(20) and (pixels is not None) == with_drawings
+        assert is_free.wait(300) and (pixels is not None) == with_drawings
         seen.append((name, looked))
 
     made = results.Results(tmp_path, with_drawings)
@@ -315,9 +315,10 @@ def _process(*arguments: object, **options: object) -> subprocess.Popen:
 
 
 def test_json_that_nobody_reads(pictures: Path) -> None:
-    pipe = subprocess.PIPE
-    running = _process(pictures, "--json", "--quiet", stdout=pipe, stderr=pipe)
-    running.stdout.close()
+    reading, writing = os.pipe()
+    os.close(reading)
+    running = _process(pictures, "--json", "--quiet", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
     with running.stderr as said:
         assert said.read() == b""
     assert running.wait() == 141

@@ -154,7 +154,7 @@ def _interrupt() -> None:
 
 
 def _after(seconds: float) -> Callable[[Path], None]:
-    """Ctrl-C after some time of work: before and after it, Python itself answers."""
+    """Ctrl-C after some time of work, not before and after it, where Python itself answers."""
 
     def inside(folder: Path) -> None:
         run = exit_codes.run_tool
@@ -166,7 +166,11 @@ def _after(seconds: float) -> Callable[[Path], None]:
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
-        signal.signal(signal.SIGALRM, lambda *_: _interrupt())
+        def interrupt(*_) -> None:
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                _interrupt()
+
+        signal.signal(signal.SIGALRM, interrupt)
         for name, module in list(sys.modules.items()):
             if name.startswith("fgclip_det") and getattr(module, "run_tool", None) is run:
                 module.run_tool = run_tool

@@ -280,13 +280,13 @@ def _wait_inside(monkeypatch: pytest.MonkeyPatch, path: Path):
 
     def wait(stream, **options):
         inside.set()
-        assert go_on.wait(20)
+        assert go_on.wait(300)
         return decode(stream, **options)
 
     monkeypatch.setattr(Image, "open", wait)
     reader = threading.Thread(target=read_image, args=(path,))
     reader.start()
-    assert inside.wait(20)
+    assert inside.wait(300)
     monkeypatch.setattr(Image, "open", decode)
     return reader, go_on
 

@@ -142,7 +142,7 @@ def test_two_processes_of_torchrun_give_the_same_file(data: Path, tmp_path: Path
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)

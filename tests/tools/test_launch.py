@@ -36,7 +36,7 @@ if "4" in sys.argv[1:3]:
     time.sleep(0.5)
 if code < 0:
     os.kill(os.getpid(), -code)
-time.sleep(20 * (code == 99))
+time.sleep(600 * (code == 99))  # until it is ended
 sys.exit(code)
 """
 

@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(addresses, "_SECONDS", 5)
+    monkeypatch.setattr(addresses, "_SECONDS", 120)
     served = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=served.serve_forever)
     thread.start()

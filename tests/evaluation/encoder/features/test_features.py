@@ -278,14 +278,14 @@ def _process(
 @pytest.mark.parametrize("generation", ["fgclip", "fgclip2"])
 def test_processes_and_kills_change_no_digit(tmp_path: Path, generation: str) -> None:
     pictures(tmp_path)
-    alone, _ = (process := _process(tmp_path, generation)).communicate(timeout=300)
+    alone, _ = (process := _process(tmp_path, generation)).communicate(timeout=900)
     assert process.returncode == 0 and len(alone.split()) == 3
     shared = [_process(tmp_path, generation, rank=rank, count=2) for rank in (0, 1)]
     for process in shared:
-        assert process.communicate(timeout=300)[0] == alone
+        assert process.communicate(timeout=900)[0] == alone
     cache = str(tmp_path / "cache")
     for ends in (2, 3, 2):
         killed = _process(tmp_path, generation, cache, ends=ends)
-        assert killed.communicate(timeout=300)[0] == "" and killed.returncode == -signal.SIGKILL
-    resumed, _ = _process(tmp_path, generation, cache).communicate(timeout=300)
+        assert killed.communicate(timeout=900)[0] == "" and killed.returncode == -signal.SIGKILL
+    resumed, _ = _process(tmp_path, generation, cache).communicate(timeout=900)
     assert resumed == alone
