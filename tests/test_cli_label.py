@@ -200,7 +200,7 @@ def test_some_pictures_fail_and_all_fail(
     assert len(manifest["failures"]) == 1 and len(manifest["pictures"]) == 1
 
 
-# The command, which ends itself once three pictures are done.
+# The command, which kills itself once its lines are three.
 KILLED = """
 import os, signal, sys
 from fgclip_det.apis.labelling import run

@@ -36,7 +36,7 @@ import fgclip_det.models
 import fgclip_det.pretrain  # noqa: F401  (imported once, for all runs)
 from fgclip_det.engine.hooks import atomic_checkpoint_hook
 from tests.tools.conftest import load_tool
-from tests.tools.killed_runs import arm
+from tests.tools.killed_runs import arm, place
 
 
 def run(given: Mapping[str, Any]) -> list[int]:
@@ -72,11 +72,7 @@ def _work(given: Mapping[str, Any], rank: int, port: int) -> None:
     os.dup2(printed, 2)
     arguments = [*given["arguments"], *given.get("own", {}).get(str(rank), [])]
     if given["processes"] > 1:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": given["processes"]}
-        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        # The store is there already, as where torchrun keeps it.
-        place |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
-        os.environ.update({name: str(value) for name, value in place.items()})
+        os.environ.update(place(rank, given["processes"], port))
         arguments += ["--launcher", "pytorch"]
     kill, room = given.get("kill"), given.get("room", {}).get(str(rank))
     if kill and kill[0] == rank:

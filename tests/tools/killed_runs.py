@@ -97,6 +97,14 @@ def fork(arguments: list[str], kill: tuple[str, int] | None, environment: dict[s
         os._exit(code)
 
 
+def place(rank: int, count: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process by its environment; it keeps the store."""
+    told = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=count)
+    told |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    told |= dict(TORCHELASTIC_USE_AGENT_STORE=True, TORCHELASTIC_RESTART_COUNT=0)
+    return {name: str(value) for name, value in told.items()}
+
+
 def run(arguments: list[str], kill: tuple[str, int, int] | None, processes: int) -> int:
     """Train in forks of this process; the exit code of the one to be killed, or the first not 0."""
     environments = [{}]
@@ -104,10 +112,7 @@ def run(arguments: list[str], kill: tuple[str, int, int] | None, processes: int)
         arguments = [*arguments, "--launcher", "pytorch"]
         # Kept here, as by torchrun: its port is nobody else's meanwhile.
         store = dist.TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
-        shared = dict(WORLD_SIZE=processes, MASTER_ADDR="127.0.0.1", MASTER_PORT=store.port)
-        shared |= dict(TORCHELASTIC_USE_AGENT_STORE=True, TORCHELASTIC_RESTART_COUNT=0)
-        shared = {name: str(value) for name, value in shared.items()}
-        environments = [dict(shared, RANK=str(r), LOCAL_RANK=str(r)) for r in range(processes)]
+        environments = [place(rank, processes, store.port) for rank in range(processes)]
     children = {
         fork(arguments, kill[:2] if kill and kill[2] == rank else None, environment): rank
         for rank, environment in enumerate(environments)
